@@ -1,0 +1,645 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+#include "harness/case_runner.hpp"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
+#include <thread>
+
+#include "checks/audit.hpp"
+#include "core/error.hpp"
+#include "harness/case_setup.hpp"
+#include "harness/ceilings.hpp"
+#include "harness/loaded_digest.hpp"
+#include "harness/preflight.hpp"
+#include "harness/rank_agreement.hpp"
+#include "harness/rank_report.hpp"
+#include "harness/refit_cycle.hpp"
+#include "kernels/backend.hpp"
+#include "receiver/contract_check.hpp"
+
+namespace refit::harness {
+namespace {
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+/// Memory of this process from /proc, bytes.
+struct ProcessMemory {
+    std::uint64_t peak = 0;    ///< VmHWM
+    std::uint64_t shared = 0;  ///< RssShmem
+};
+
+ProcessMemory process_memory() {
+    ProcessMemory memory;
+    std::ifstream file("/proc/self/status");
+    std::string line;
+    while (std::getline(file, line)) {
+        auto value = [&](const char* key, std::uint64_t& to) {
+            if (!line.starts_with(key)) return;
+            std::istringstream fields(line.substr(std::string(key).size()));
+            std::uint64_t kib = 0;
+            if (fields >> kib) to = kib * 1024;
+        };
+        value("VmHWM:", memory.peak);
+        value("RssShmem:", memory.shared);
+    }
+    return memory;
+}
+
+/// From here on VmHWM counts anew. Where the kernel does not allow it, the peak of the process so far stays in the figure.
+void reset_peak_memory() {
+    std::ofstream file("/proc/self/clear_refs");
+    file << "5";
+}
+
+double median(std::vector<double> values) {
+    if (values.empty()) return kNaN;
+    std::sort(values.begin(), values.end());
+    const std::size_t middle = values.size() / 2;
+    return values.size() % 2 == 1 ? values[middle] : 0.5 * (values[middle - 1] + values[middle]);
+}
+
+class CaseRunner {
+ public:
+    CaseRunner(RunContext& context, const Case& c)
+        : run_(context), world_(context.world), case_(c), transport_name_(transport_of(c, context.world.is_mpi())) {
+        trainer_ = world_.rank() < c.trainer_ranks;
+        receiver_index_ = world_.rank() - c.trainer_ranks;
+        describe();
+    }
+
+    record::CaseRecord run() {
+        if (run_.monitor != nullptr) run_.monitor->set_timeout(case_.timeout_s);
+        reset_peak_memory();
+        together(world_, [&] { set_up(); });
+        if (!find_backend()) return std::move(record_);
+        handshake();
+        if (core::has_error(record_.findings)) return finish_without_refit();
+        if (!open_transport()) return std::move(record_);
+        together(world_, [&] { allocate(); });
+        const bool refitted = run_refits();
+        if (refitted) audit_and_merge();
+        collect_memory();
+        close();
+        conclude(refitted);
+        return std::move(record_);
+    }
+
+ private:
+    void describe() {
+        record_.scenario = case_.scenario;
+        record_.purpose = case_.purpose;
+        record_.case_name = case_.name;
+        record_.model = case_.model_config ? case_.model_config->string() : case_.model_name;
+        if (case_.layers) record_.model += " (" + std::to_string(*case_.layers) + " layers)";
+        record_.engine = case_.engine;
+        record_.transport = transport_name_;
+        record_.backend = case_.backend;
+        record_.tp = case_.tp;
+        record_.engines = case_.engines;
+        record_.cores = static_cast<int>(std::thread::hardware_concurrency());
+        if (case_.link_bytes_per_s != 0) {
+            record_.link_bytes_per_s = static_cast<double>(case_.link_bytes_per_s);
+            record_.link_emulated = true;
+        }
+        if (!case_.remark.empty()) record_.notes["remark"] = case_.remark;
+        record_.scheme = case_.scheme;
+        record_.recipe = case_.recipe;
+    }
+
+    void set_up() {
+        run_.status.enter(Stage::setup);
+        setup_ = set_up_case(case_);
+        record_.scheme = std::string(quant::scheme_name(setup_.payload.scheme));
+        record_.recipe = setup_.payload.recipe != nullptr ? setup_.payload.recipe->name : "";
+        record_.tensors = static_cast<std::int64_t>(setup_.tensors.size());
+        for (const model::TensorSpec& tensor : setup_.tensors) {
+            record_.bytes_bf16 += 2 * core::element_count(tensor.shape);
+        }
+        record_.notes["engine_version"] = setup_.instance.engine_version;
+        if (!setup_.quantization.json.empty()) record_.notes["quantization_config"] = setup_.quantization.json;
+    }
+
+    bool find_backend() {
+        backend_ = kernels::find_backend(case_.backend);
+        // Ranks may stand on machines with different processors; all must have it.
+        if (world_.all_true(backend_ != nullptr)) {
+            record_.backend = std::string(backend_->name());
+            return true;
+        }
+        std::string reason = "backend " + case_.backend + " is not viable on every rank";
+        for (const kernels::BackendRow& row : kernels::backend_rows()) {
+            if (row.name == case_.backend && !row.reason.empty()) reason = "backend " + row.name + ": " + row.reason;
+        }
+        skip(reason);
+        return false;
+    }
+
+    /// Receivers publish what they want; trainers answer with the manifest of what they will send; receivers hold it to their
+    /// contract before any byte moves.
+    void handshake() {
+        run_.status.enter(Stage::handshake);
+        const int first_receiver = case_.trainer_ranks;
+        const std::string wanted_text =
+            world_.rank() == first_receiver ? wire::to_json(setup_.instance.wanted) : std::string();
+        const std::string wanted = world_.allgather(wanted_text)[static_cast<std::size_t>(first_receiver)];
+        std::string manifest_text;
+        together(world_, [&] {
+            if (!trainer_) return;
+            plan_ = trainer::make_plan(setup_.tensors, wire::wanted_list_from_json(wanted), setup_.payload, setup_.sharding,
+                                       setup_.trainer_faults);
+            if (world_.rank() == 0) manifest_text = wire::to_json(plan_.manifest);
+        });
+        manifest_text = broadcast_text(world_, manifest_text);
+        std::string found;
+        together(world_, [&] {
+            if (trainer_) {
+                for (core::Finding& finding : plan_.findings) finding.rank = world_.rank();
+                if (world_.rank() == 0) found = findings_to_json(plan_.findings);
+                return;
+            }
+            manifest_ = wire::manifest_from_json(manifest_text);
+            core::Findings findings = receiver::check_manifest(manifest_, setup_.instance);
+            for (core::Finding& finding : findings) finding.rank = world_.rank();
+            // All receivers hold the same contract against the same manifest: one of them speaks.
+            if (receiver_index_ == 0) found = findings_to_json(findings);
+        });
+        if (trainer_) manifest_ = plan_.manifest;
+        for (const std::string& one : world_.allgather(found)) {
+            if (!one.empty()) add_findings(findings_from_json(one));
+        }
+        record_.bytes_wire = static_cast<std::int64_t>(manifest_.payload_bytes());
+    }
+
+    record::CaseRecord finish_without_refit() {
+        collect_memory();
+        conclude(false);
+        return std::move(record_);
+    }
+
+    bool open_transport() {
+        // Needs are the same on every rank, what is available is not: each node answers for itself.
+        const CaseNeeds needs = needs_of(case_, setup_, trainer_ ? plan_ : trainer::RefitPlan{manifest_, {}, {}, {}, {}, {}},
+                                         transport_name_);
+        const double share = static_cast<double>(world_.local_size()) / world_.size();
+        together(world_, [&] { check_needs(needs, share); });
+
+        transport::TransportOptions options;
+        options.name = transport_name_;
+        options.hub = run_.hub;
+        options.link_bytes_per_s = case_.link_bytes_per_s;
+        options.link_free_at_ns = &run_.status.page().link_free_at_ns;
+        options.run_id = run_.run_id;
+        transport::Endpoint endpoint{world_.rank(), case_.trainer_ranks, case_.engines * case_.tp, [this] { wait_turn(); }};
+        std::string reason;
+        together(world_, [&] {
+            try {
+                if (!run_.has_transport_ceiling(transport_name_)) {
+                    transport::TransportOptions bare = options;
+                    bare.link_bytes_per_s = 0;
+                    auto probe = transport::make_transport(bare, endpoint);
+                    const double rate = measure_transport(world_, run_.status, *probe, case_.trainer_ranks,
+                                                          std::min<std::uint64_t>(case_.bucket_bytes, std::uint64_t{16} << 20),
+                                                          case_.depth);
+                    run_.transport_ceiling(transport_name_, rate);
+                }
+                transport_ = transport::make_transport(options, endpoint);
+                if (!setup_.transport_faults.empty()) {
+                    transport_ = transport::make_faulty_transport(std::move(transport_), endpoint, setup_.transport_faults);
+                }
+            } catch (const core::NotViable& error) {
+                reason = error.what();
+            }
+        });
+        const std::vector<std::string> reasons = world_.allgather(reason);
+        const auto first = std::find_if(reasons.begin(), reasons.end(), [](const std::string& one) { return !one.empty(); });
+        if (first != reasons.end()) {
+            skip(*first);
+            return false;
+        }
+        together(world_, [&] { transport_->open(stream_plan(case_, manifest_)); });
+        return true;
+    }
+
+    void allocate() {
+        run_.status.enter(Stage::source);
+        source_ = open_weights(case_, setup_.tensors);
+        record_.notes["weights"] = source_->description();
+        const std::function<void()> moved = [this] { run_.status.progressed(); };
+        if (trainer_) {
+            shard_ = std::make_unique<trainer::ResidentShard>(setup_.tensors, plan_.shards, world_.rank(), *source_, moved);
+            publisher_ = std::make_unique<trainer::RefitPublisher>(setup_.tensors, plan_, setup_.payload, setup_.trainer_faults,
+                                                                   *backend_, *shard_, world_.rank());
+        } else {
+            const auto mode = case_.commit == "staged" ? receiver::CommitMode::staged : receiver::CommitMode::in_place;
+            // A planted fault strikes one receiver, so that replicas differ.
+            const bool struck = receiver_index_ == 0 || case_.faults.empty() || case_.faults.front().receiver == receiver_index_;
+            loader_ = std::make_unique<receiver::WeightLoader>(setup_.instance, manifest_, receiver_index_ % case_.tp, mode,
+                                                               struck ? setup_.load_faults : receiver::LoadFaults{});
+        }
+        run_.status.set_on_enter([this](Stage stage, std::int64_t bucket) { strike(stage, bucket); });
+    }
+
+    /// Planted faults that end, stop or throw at a stage.
+    void strike(Stage stage, std::int64_t bucket) {
+        for (const FaultSpec& fault : case_.faults) {
+            if (fault.rank != world_.rank() || fault.stage != stage_name(stage) || fault.iteration != iteration_) continue;
+            if (bucket >= 0 && fault.bucket != bucket) continue;
+            if (fault.name == "kill") kill(getpid(), SIGKILL);
+            if (fault.name == "stop") kill(getpid(), SIGSTOP);
+            if (fault.name == "throw") {
+                throw core::Error(core::ExitCode::environment, "planted fault: rank " + std::to_string(fault.rank) +
+                                                                   " throws in stage " + fault.stage);
+            }
+        }
+    }
+
+    /// All refits with their iterations. False when a refit failed: then the audit has nothing to look at.
+    bool run_refits() {
+        RefitContext context{world_, run_.status, *transport_, manifest_, case_.trainer_ranks, case_.pipeline, publisher_.get(),
+                             loader_.get()};
+        if (trainer_ && checks("source_unchanged")) before_ = shard_->digests([this] { run_.status.progressed(); });
+        for (int refit = 0; refit < case_.refits; ++refit) {
+            if (refit > 0 && !next_step(refit)) return false;
+            const int warmup = refit == 0 ? case_.warmup : 0;
+            for (int i = -warmup; i < case_.iterations; ++i) {
+                iteration_ = i;
+                if (run_.progress && world_.rank() == 0) {
+                    run_.progress("case " + run_.where + " " + case_.name + ": " +
+                                  (i < 0 ? "warm-up" : "iteration " + std::to_string(i + 1) + "/" + std::to_string(case_.iterations)));
+                }
+                const bool last = i + 1 == case_.iterations && refit + 1 == case_.refits;
+                if (!one_refit(context, i >= 0, last)) return false;
+            }
+            if (refit + 1 < case_.refits && !audit_and_merge()) return false;
+        }
+        return true;
+    }
+
+    bool next_step(int refit) {
+        together(world_, [&] {
+            run_.status.enter(Stage::source);
+            source_->set_step(case_.step + refit);
+            if (trainer_) {
+                shard_->reload(setup_.tensors, *source_, [this] { run_.status.progressed(); });
+                if (checks("source_unchanged")) before_ = shard_->digests([this] { run_.status.progressed(); });
+            }
+        });
+        return true;
+    }
+
+    bool one_refit(RefitContext& context, bool measured, bool last) {
+        ++version_;
+        RefitResult mine = run_refit(context, version_);
+        if (!last) mine.times.buckets.clear();
+        std::vector<RefitResult> all;
+        for (const std::string& one : world_.allgather(refit_result_to_json(mine))) {
+            all.push_back(refit_result_from_json(one));
+        }
+        bool fine = true;
+        for (std::size_t r = 0; r < all.size(); ++r) {
+            fine = fine && all[r].committed;
+            add_findings(all[r].findings);
+            if (!all[r].error.empty() && error_.empty()) {
+                error_ = "rank " + std::to_string(r) + ": " + all[r].error;
+                error_rank_ = static_cast<int>(r);
+            }
+        }
+        if (measured && error_.empty()) keep_samples(all);
+        if (last) keep_buckets(all);
+        return fine && error_.empty() && !core::has_error(record_.findings);
+    }
+
+    void keep_samples(const std::vector<RefitResult>& all) {
+        auto row_of = [&](const std::string& stage) {
+            std::vector<double> row;
+            for (const RefitResult& one : all) {
+                const auto found = one.times.stage_s.find(stage);
+                row.push_back(found == one.times.stage_s.end() ? kNaN : found->second);
+            }
+            return row;
+        };
+        for (const char* stage : record::kStages) record_.samples[stage].push_back(row_of(stage));
+        std::vector<double> wall;
+        double cpu = 0.0;
+        for (const RefitResult& one : all) {
+            wall.push_back(one.times.wall_s);
+            cpu += one.times.cpu_s;
+        }
+        record_.samples["wall"].push_back(std::move(wall));
+        cpu_sums_.push_back(cpu);
+        ++record_.iterations;
+    }
+
+    void keep_buckets(const std::vector<RefitResult>& all) {
+        record_.bucket_rows.clear();
+        for (std::size_t r = 0; r < all.size(); ++r) {
+            for (const BucketTimes& bucket : all[r].times.buckets) {
+                record_.bucket_rows.push_back({bucket.index, static_cast<int>(r), bucket.bytes, bucket.stage});
+            }
+        }
+    }
+
+    [[nodiscard]] bool checks(const std::string& name) const {
+        return std::find(case_.checks.begin(), case_.checks.end(), name) != case_.checks.end();
+    }
+
+    /// What was loaded against the truth, outside the wall. False when it found an error.
+    bool audit_and_merge() {
+        const std::int64_t start = steady_now_ns();
+        const std::set<std::string> enabled(case_.checks.begin(), case_.checks.end());
+        const std::function<void()> moved = [this] { run_.status.progressed(); };
+        std::string mine;
+        std::string sources;
+        together(world_, [&] {
+            run_.status.enter(Stage::audit);
+            if (loader_ != nullptr) {
+                mine = checks::to_json(checks::audit_loaded(*loader_, setup_.tensors, *source_, setup_.facts, enabled,
+                                                            world_.rank(), moved));
+            } else if (checks("source_unchanged")) {
+                sources = source_digests(moved);
+            }
+        });
+        merge(world_.allgather(mine), enabled);
+        if (enabled.contains("source_unchanged")) merge_sources(world_.allgather(sources));
+        if (enabled.contains("version")) merge_versions();
+        if (last_digests_.empty() || case_.refits > 1) {
+            last_digests_ = loaded_digests(world_, case_.trainer_ranks, setup_.instance, loader_.get(), setup_.tensors, moved);
+            for (record::TensorRow& row : record_.tensor_rows) row.digest = last_digests_[row.name];
+        }
+        record_.audit_s += 1e-9 * static_cast<double>(steady_now_ns() - start);
+        return !core::has_error(record_.findings);
+    }
+
+    std::string source_digests(const std::function<void()>& moved) {
+        // A planted write comes after the refit, where a buggy quantizer that works in place would show.
+        for (std::size_t i = 0; i < setup_.tensors.size(); ++i) {
+            const bool struck = !setup_.trainer_faults.source_write.empty() && world_.rank() == 0 &&
+                                weights::glob_match(setup_.trainer_faults.source_write, setup_.tensors[i].name);
+            if (struck && !shard_->rows(i).empty()) *shard_->row(i, shard_->rows(i).begin) ^= 1;
+        }
+        const std::vector<wire::Digest> after = shard_->digests(moved);
+        nlohmann::json rows = nlohmann::json::array();
+        for (std::size_t i = 0; i < after.size(); ++i) {
+            if (before_[i] == after[i]) continue;
+            rows.push_back({setup_.tensors[i].name, world_.rank(), before_[i].low, before_[i].high, after[i].low, after[i].high});
+        }
+        return rows.dump();
+    }
+
+    void merge_sources(const std::vector<std::string>& all) {
+        std::vector<checks::SourceDigest> digests;
+        for (const std::string& one : all) {
+            if (one.empty()) continue;
+            for (const nlohmann::json& row : nlohmann::json::parse(one)) {
+                digests.push_back({row.at(0).get<std::string>(), row.at(1).get<int>(),
+                                   {row.at(2).get<std::uint64_t>(), row.at(3).get<std::uint64_t>()},
+                                   {row.at(4).get<std::uint64_t>(), row.at(5).get<std::uint64_t>()}});
+            }
+        }
+        add_findings(checks::check_source_unchanged(digests));
+    }
+
+    void merge_versions() {
+        const std::string mine = loader_ == nullptr ? std::string()
+                                                    : std::to_string(loader_->version()) + (loader_->torn() ? " torn" : " whole");
+        const std::vector<std::string> all = world_.allgather(mine);
+        std::vector<int> ranks;
+        std::vector<std::uint64_t> versions;
+        std::vector<bool> torn;
+        for (std::size_t r = 0; r < all.size(); ++r) {
+            if (all[r].empty()) continue;
+            ranks.push_back(static_cast<int>(r));
+            versions.push_back(std::stoull(all[r]));
+            torn.push_back(all[r].ends_with("torn"));
+        }
+        add_findings(checks::check_versions(version_, ranks, versions, torn));
+    }
+
+    void merge(const std::vector<std::string>& all, const std::set<std::string>& enabled) {
+        std::vector<checks::RankAudit> every;
+        std::vector<checks::RankAudit> first_engine;
+        for (std::size_t r = static_cast<std::size_t>(case_.trainer_ranks); r < all.size(); ++r) {
+            checks::RankAudit audit{static_cast<int>(r), checks::audit_from_json(all[r])};
+            add_findings(audit.result.findings);
+            if (static_cast<int>(r) < case_.trainer_ranks + case_.tp) first_engine.push_back(audit);
+            every.push_back(std::move(audit));
+        }
+        // Engines hold the same parts; the sums are of one engine, identity is asked of all.
+        const checks::MergedAudit merged = checks::merge_audits(first_engine, enabled);
+        add_findings(merged.findings);
+        if (enabled.contains("byte_identity")) add_findings(checks::check_byte_identity(every));
+        record_.sqnr_db.reset();
+        if (setup_.payload.recipe != nullptr) record_.sqnr_db = merged.pooled_sqnr_db;
+        record_.max_error_over_bound = merged.max_error_over_bound;
+        record_.saturated = merged.saturated;
+        record_.flushed = merged.flushed;
+        fill_tensor_rows(merged);
+    }
+
+    void fill_tensor_rows(const checks::MergedAudit& merged) {
+        std::map<std::string, const checks::TensorAudit*> audits;
+        for (const checks::TensorAudit& audit : merged.tensors) audits[audit.tensor] = &audit;
+        std::map<std::string, std::int64_t> scale_bytes;
+        for (const wire::ParameterMeta& parameter : manifest_.parameters) {
+            if (!parameter.scale_of.empty()) scale_bytes[parameter.scale_of] = parameter.rows() * parameter.row_bytes();
+        }
+        record_.tensor_rows.clear();
+        for (const model::TensorSpec& tensor : setup_.tensors) {
+            record::TensorRow row;
+            row.name = tensor.name;
+            row.role = std::string(model::role_name(tensor.role));
+            row.rows = core::matrix_rows(tensor.shape);
+            row.cols = core::matrix_cols(tensor.shape);
+            const std::int64_t index = manifest_.find(tensor.name);
+            if (index >= 0) {
+                const wire::ParameterMeta& parameter = manifest_.parameters[static_cast<std::size_t>(index)];
+                row.bytes = parameter.rows() * parameter.row_bytes() + scale_bytes[tensor.name];
+                row.recipe = parameter.recipe;
+            }
+            row.sqnr_db = row.expected_sqnr_db = kNaN;
+            const auto found = audits.find(tensor.name);
+            if (found != audits.end()) {
+                const checks::TensorAudit& audit = *found->second;
+                if (audit.quantized) {
+                    row.sqnr_db = checks::sqnr_db(audit.sum_x2, audit.sum_error2);
+                    row.expected_sqnr_db = checks::sqnr_db(audit.sum_x2, audit.sum_expected_error2);
+                }
+                row.max_error_over_bound = audit.max_error_over_bound;
+                row.saturated = audit.saturated;
+                row.flushed = audit.flushed;
+            }
+            record_.tensor_rows.push_back(std::move(row));
+        }
+    }
+
+    void collect_memory() {
+        const ProcessMemory memory = process_memory();
+        const std::uint64_t own_shared =
+            transport_ != nullptr && trainer_ && transport_name_ == "mpi_window" ? transport_->buffer_bytes() : 0;
+        const std::string mine = std::to_string(memory.peak) + " " + std::to_string(memory.shared) + " " + std::to_string(own_shared);
+        std::uint64_t largest = 0;
+        std::uint64_t sum = 0;
+        for (const std::string& one : world_.allgather(mine)) {
+            std::istringstream fields(one);
+            std::uint64_t peak = 0;
+            std::uint64_t shared = 0;
+            std::uint64_t owned = 0;
+            fields >> peak >> shared >> owned;
+            largest = std::max(largest, peak);
+            // Shared pages stand in the figure of every process that maps them; their owner's share counts once.
+            sum += peak - std::min(peak, shared) + owned;
+        }
+        record_.peak_rss_max_bytes = static_cast<std::int64_t>(largest);
+        record_.peak_rss_sum_bytes = static_cast<std::int64_t>(world_.is_mpi() ? sum : largest);
+    }
+
+    void close() {
+        run_.status.set_on_enter({});
+        if (transport_ != nullptr) transport_->close();
+    }
+
+    void conclude(bool refitted) {
+        record_.cpu_s_sum = median(cpu_sums_);
+        if (cpu_sums_.empty()) record_.cpu_s_sum = 0.0;
+        set_floor();
+        if (!error_.empty()) {
+            record_.notes["error_rank"] = std::to_string(error_rank_);
+            record_.notes["error_message"] = error_;
+        }
+        record_.outcome = judge_outcome(case_.expect, record_.findings, !error_.empty());
+        (void)refitted;
+    }
+
+    /// The least time that moving these bytes can take on this machine.
+    void set_floor() {
+        if (run_.memory_copy_bytes_per_s <= 0.0) return;
+        double quantize = 0.0;
+        double pack = 0.0;
+        for (const wire::ParameterMeta& parameter : manifest_.parameters) {
+            const auto elements = static_cast<double>(parameter.rows() * parameter.cols());
+            const auto bytes = static_cast<double>(parameter.rows() * parameter.row_bytes());
+            if (parameter.kind == wire::ParameterKind::codes) quantize += 2.0 * elements + bytes;
+            if (parameter.kind == wire::ParameterKind::scale) quantize += bytes;
+            if (parameter.kind == wire::ParameterKind::raw) pack += 2.0 * bytes;
+        }
+        double load = 0.0;
+        for (const auto& spans : setup_.instance.spans) {
+            for (const receiver::LoadSpan& span : spans) {
+                const wire::WantedParameter& wanted = setup_.instance.wanted[span.wanted];
+                load += 2.0 * static_cast<double>(span.source.rows * span.source.cols * core::size_bytes(wanted.dtypes.front()));
+            }
+        }
+        load *= case_.engines;
+        const double receivers = static_cast<double>(case_.engines * case_.tp);
+        const double broadcast = transport_name_ == "mpi" ? 2.0 * receivers * static_cast<double>(record_.bytes_wire) : 0.0;
+        const double memory_s = (quantize + pack + broadcast + load) / run_.memory_copy_bytes_per_s;
+        char text[512];
+        std::snprintf(text, sizeof text,
+                      "(quantize %.4g + pack %.4g + broadcast %.4g + load %.4g bytes read and written) / memory_copy %.4g B/s",
+                      quantize, pack, broadcast, load, run_.memory_copy_bytes_per_s);
+        record_.floor_wall_s = memory_s;
+        record_.floor_formula = text;
+        if (case_.link_bytes_per_s != 0) {
+            const double link_s = static_cast<double>(record_.bytes_wire) / static_cast<double>(case_.link_bytes_per_s);
+            if (link_s > memory_s) {
+                record_.floor_wall_s = link_s;
+                std::snprintf(text, sizeof text, "bytes_wire %.4g / link_bytes_per_s %.4g",
+                              static_cast<double>(record_.bytes_wire), static_cast<double>(case_.link_bytes_per_s));
+                record_.floor_formula = text;
+            }
+        }
+    }
+
+    void skip(const std::string& reason) {
+        record_.outcome = "skipped";
+        record_.skip_reason = reason;
+    }
+
+    void add_findings(const core::Findings& findings) {
+        for (const core::Finding& finding : findings) {
+            const bool known = std::any_of(record_.findings.begin(), record_.findings.end(), [&](const core::Finding& old) {
+                return old.check == finding.check && old.tensor == finding.tensor && old.index == finding.index &&
+                       old.measured == finding.measured && old.rank == finding.rank;
+            });
+            if (!known) record_.findings.push_back(finding);
+        }
+    }
+
+    void wait_turn() {
+        run_.status.beat();
+        if (run_.status.claimed_by_other()) throw RunGivenUp{};
+    }
+
+    RunContext& run_;
+    World& world_;
+    const Case& case_;
+    std::string transport_name_;
+    bool trainer_ = false;
+    int receiver_index_ = 0;
+    record::CaseRecord record_;
+    CaseSetup setup_;
+    const kernels::Backend* backend_ = nullptr;
+    trainer::RefitPlan plan_;
+    wire::RefitManifest manifest_;
+    std::unique_ptr<transport::Transport> transport_;
+    std::unique_ptr<weights::WeightSource> source_;
+    std::unique_ptr<trainer::ResidentShard> shard_;
+    std::unique_ptr<trainer::RefitPublisher> publisher_;
+    std::unique_ptr<receiver::WeightLoader> loader_;
+    std::vector<wire::Digest> before_;
+    std::vector<double> cpu_sums_;
+    std::map<std::string, std::string> last_digests_;
+    std::string error_;
+    int error_rank_ = -1;
+    std::int64_t iteration_ = 0;
+    std::uint64_t version_ = 0;
+};
+
+}  // namespace
+
+record::CaseRecord run_case(RunContext& context, const Case& c) { return CaseRunner(context, c).run(); }
+
+record::CaseRecord skipped_case(const Case& c, const std::string& reason) {
+    record::CaseRecord record;
+    record.scenario = c.scenario;
+    record.purpose = c.purpose;
+    record.case_name = c.name;
+    record.model = c.model_config ? c.model_config->string() : c.model_name;
+    record.scheme = c.scheme;
+    record.recipe = c.recipe;
+    record.engine = c.engine;
+    record.transport = c.transport;
+    record.backend = c.backend;
+    record.tp = c.tp;
+    record.engines = c.engines;
+    record.outcome = "skipped";
+    record.skip_reason = reason;
+    return record;
+}
+
+std::string judge_outcome(const Expectation& expect, const core::Findings& findings, bool error) {
+    if (expect.outcome == "error") {
+        if (error) return "expected_error";
+        return core::has_error(findings) ? "fail" : "unexpected_pass";
+    }
+    if (error) return "error";
+    if (expect.outcome != "finding") return core::has_error(findings) ? "fail" : "pass";
+    const bool expected = std::any_of(findings.begin(), findings.end(), [&](const core::Finding& finding) {
+        return finding.severity == core::Severity::error && (expect.check.empty() || finding.check == expect.check) &&
+               (expect.tensor.empty() || weights::glob_match(expect.tensor, finding.tensor));
+    });
+    if (expected) return "expected_finding";
+    return core::has_error(findings) ? "fail" : "unexpected_pass";
+}
+
+}  // namespace refit::harness

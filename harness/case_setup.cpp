@@ -1,0 +1,150 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+#include "harness/case_setup.hpp"
+
+#include "core/error.hpp"
+#include "core/nearest_name.hpp"
+#include "model/hf_config.hpp"
+#include "model/model_catalog.hpp"
+#include "quant/recipe.hpp"
+#include "weights/safetensors_file.hpp"
+
+namespace refit::harness {
+namespace {
+
+model::ModelConfig model_of(const Case& c) {
+    model::ModelConfig config = c.model_config ? model::read_hf_config(*c.model_config) : model::find_model(c.model_name).config;
+    if (c.layers) config = model::slice_layers(std::move(config), *c.layers);
+    return config;
+}
+
+receiver::QuantizationConfig quantization_of(const Case& c, const model::ModelConfig& config,
+                                             const receiver::EngineContract& contract) {
+    if (c.quantization_config) return receiver::parse_quantization_config(c.engine, c.quantization_config);
+    if (c.scheme == "auto") {
+        if (config.quantization_config) return receiver::parse_quantization_config(c.engine, config.quantization_config);
+        const std::string text = receiver::default_quantization_config(c.engine, contract.schemes.front(), c.algo);
+        return receiver::parse_quantization_config(c.engine, text.empty() ? std::nullopt : std::optional(text));
+    }
+    const auto scheme = quant::scheme_from_name(c.scheme);
+    if (!scheme) throw core::ScenarioError(core::unknown_name_message("scheme", c.scheme, quant::scheme_names()));
+    const std::string text = receiver::default_quantization_config(c.engine, *scheme, c.algo);
+    return receiver::parse_quantization_config(c.engine, text.empty() ? std::nullopt : std::optional(text));
+}
+
+/// The recipe of a scheme where the scenario names none.
+std::string default_recipe(quant::Scheme scheme, int channel_scale_rank) {
+    switch (scheme) {
+        case quant::Scheme::fp8_blockwise: return "prime-rl-blockwise";
+        case quant::Scheme::fp8_channelwise: return channel_scale_rank == 1 ? "modelopt-pc-pt" : "prime-rl-channelwise";
+        case quant::Scheme::fp8_tensorwise: return "tensorwise";
+        case quant::Scheme::mxfp8: return "mxfp8";
+        case quant::Scheme::bf16: break;
+    }
+    return {};
+}
+
+checks::SchemeFacts facts_of(const quant::Recipe* recipe) {
+    checks::SchemeFacts facts;
+    if (recipe == nullptr) return facts;
+    const numerics::TileScaling& scaling = recipe->scaling;
+    facts.tile_rows = scaling.tile_rows;
+    facts.tile_cols = scaling.tile_cols;
+    facts.power_of_two_scales = scaling.power_of_two != numerics::PowerOfTwo::none;
+    facts.pad_last_element = scaling.edge == numerics::Edge::pad_last_element;
+    if (scaling.floor_on == numerics::FloorOn::scale) facts.scale_floor = static_cast<double>(scaling.floor_value);
+    if (scaling.floor_on == numerics::FloorOn::amax) facts.scale_floor = static_cast<double>(scaling.floor_value) / 448.0;
+    return facts;
+}
+
+void add_fault(const FaultSpec& fault, CaseSetup& setup) {
+    const std::string glob = fault.tensor.empty() ? "*" : fault.tensor;
+    auto transport_fault = [&](transport::TransportFault::Kind kind) {
+        transport::TransportFault planted;
+        planted.kind = kind;
+        planted.bucket = static_cast<std::size_t>(fault.bucket);
+        // Counted so that it lands in the payload, behind header and digests.
+        planted.byte = ~std::uint64_t{0};
+        planted.receiver = fault.receiver;
+        setup.transport_faults.push_back(planted);
+    };
+    if (fault.name == "flip_byte") transport_fault(transport::TransportFault::Kind::flip_byte);
+    if (fault.name == "truncate") transport_fault(transport::TransportFault::Kind::truncate);
+    if (fault.name == "reorder") transport_fault(transport::TransportFault::Kind::reorder);
+    if (fault.name == "drop_tensor") setup.trainer_faults.drop_tensor = glob;
+    if (fault.name == "rename_scale") setup.trainer_faults.rename_scale = glob;
+    if (fault.name == "scale_dtype") setup.trainer_faults.scale_dtype = glob;
+    if (fault.name == "scale_doubled") setup.trainer_faults.scale_doubled = glob;
+    if (fault.name == "swap_tensors") setup.trainer_faults.swap_tensors = glob;
+    if (fault.name == "wrong_eligibility") setup.trainer_faults.wrong_eligibility = glob;
+    if (fault.name == "source_write") setup.trainer_faults.source_write = glob;
+    if (fault.name == "skip_load") setup.load_faults.skip_tensor = glob;
+    if (fault.name == "replica_flip") setup.load_faults.flip_tensor = glob;
+    if (fault.name == "forget_commit") setup.load_faults.forget_commit = true;
+}
+
+}  // namespace
+
+CaseSetup set_up_case(const Case& c) {
+    CaseSetup setup;
+    setup.config = model_of(c);
+    setup.tensors = model::tensors_of(setup.config);
+    const receiver::EngineContract& contract = receiver::find_engine(c.engine);
+    setup.quantization = quantization_of(c, setup.config, contract);
+    setup.instance = receiver::apply_contract(contract, setup.config, setup.quantization, c.tp);
+
+    setup.payload.scheme = setup.quantization.scheme;
+    if (setup.payload.scheme != quant::Scheme::bf16) {
+        const std::string name =
+            c.recipe.empty() ? default_recipe(setup.payload.scheme, setup.quantization.algo.empty() ? contract.channel_scale_rank : 1)
+                             : c.recipe;
+        setup.payload.recipe = &quant::find_recipe(name);
+        if (setup.payload.recipe->scheme != setup.payload.scheme) {
+            throw core::ScenarioError("payload.recipe " + name + " makes " +
+                                      std::string(quant::scheme_name(setup.payload.recipe->scheme)) + ", but the receiver wants " +
+                                      std::string(quant::scheme_name(setup.payload.scheme)) +
+                                      "; 'refitbench list recipes' prints each recipe's scheme");
+        }
+    }
+    if (c.scale_shape == "1d") setup.payload.scale_shape = trainer::ScaleShape::one_d;
+    if (c.scale_shape == "2d") setup.payload.scale_shape = trainer::ScaleShape::two_d;
+    if (c.nonfinite == "recipe") setup.payload.nonfinite = trainer::Nonfinite::recipe;
+    if (c.nonfinite == "propagate") setup.payload.nonfinite = trainer::Nonfinite::propagate;
+    if (c.nonfinite == "sanitize") setup.payload.nonfinite = trainer::Nonfinite::sanitize;
+    setup.payload.bucket_bytes = c.bucket_bytes;
+    setup.sharding = {c.trainer_ranks, c.shard_multiple, c.shares};
+    for (const FaultSpec& fault : c.faults) add_fault(fault, setup);
+    setup.facts = facts_of(setup.payload.recipe);
+    if (c.weights_source == "synthetic") weights::check_plants(c.plants, setup.tensors);
+    return setup;
+}
+
+std::unique_ptr<weights::WeightSource> open_weights(const Case& c, const std::vector<model::TensorSpec>& tensors) {
+    auto source = c.weights_source == "safetensors" ? weights::make_safetensors_weights(c.weights_path, tensors)
+                                                    : weights::make_synthetic_weights(c.seed, c.step, c.outliers);
+    if (!c.plants.empty()) {
+        weights::check_plants(c.plants, tensors);
+        source = weights::make_faulty_weights(std::move(source), c.plants, c.seed);
+    }
+    return source;
+}
+
+transport::StreamPlan stream_plan(const Case& c, const wire::RefitManifest& manifest) {
+    transport::StreamPlan plan;
+    plan.depth = c.depth;
+    for (const wire::BucketPlan& bucket : manifest.buckets) {
+        std::vector<std::uint64_t> pieces;
+        for (const wire::PiecePlan& piece : bucket.pieces) pieces.push_back(piece.bytes);
+        plan.pieces.push_back(std::move(pieces));
+    }
+    return plan;
+}
+
+std::string transport_of(const Case& c, bool is_mpi) {
+    // One process plays all ranks over loopback, whatever MPI transport the scenario prefers; a transport that needs a GPU
+    // stays what it is, so that its own viability speaks.
+    const bool host_transport = c.transport == "mpi" || c.transport == "mpi_window" || c.transport == "loopback";
+    return !is_mpi && host_transport ? "loopback" : c.transport;
+}
+
+}  // namespace refit::harness

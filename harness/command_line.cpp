@@ -1,0 +1,348 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+#include "harness/command_line.hpp"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <limits>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <utility>
+
+#include "core/error.hpp"
+#include "core/nearest_name.hpp"
+#include "harness/scenario_tree.hpp"
+#include "record/build_info.hpp"
+
+namespace refit::harness {
+namespace {
+
+using Names = std::vector<std::string>;
+
+struct Planned {
+    const char* name;
+    const char* what;
+};
+// Commands of the interface that this version does not have.
+constexpr Planned kPlanned[] = {
+    {"dequantize", "an FP8 checkpoint back to BF16 or F32"},
+    {"identify", "which recipe made these bytes"},
+    {"verify", "a check of any FP8 checkpoint on disk"},
+    {"export", "an FP8 checkpoint with its quantization_config"},
+    {"plan", "predicted stage times at scale"},
+};
+
+const Names kKinds = {"scenarios",  "models",   "recipes", "schemes", "engines",
+                      "transports", "backends", "checks",  "faults",  "framings"};
+const Names kBackends = {"auto", "portable", "avx2", "avx512", "cuda"};
+const Names kPolicies = {"recipe", "propagate", "sanitize", "reject"};
+
+constexpr const char* kExitCodes =
+    "Exit codes: 0 as expected; 1 a verdict or check failed; 2 wrong use; 3 the environment "
+    "failed;\n"
+    "77 nothing viable to run.";
+
+constexpr const char* kMainExample =
+    "Examples:\n"
+    "  mpirun --oversubscribe --allow-run-as-root -np 4 refitbench run "
+    "scenarios/smoke/quickstart.yaml\n"
+    "  refitbench run scenarios/smoke/loopback.yaml\n"
+    "  refitbench list recipes\n";
+
+constexpr const char* kRunExample =
+    "Examples (outside root, --allow-run-as-root can be left out):\n"
+    "  mpirun --oversubscribe --allow-run-as-root -np 4 refitbench run "
+    "scenarios/smoke/quickstart.yaml\n"
+    "  mpirun --oversubscribe --allow-run-as-root -np 4 refitbench run scenarios/faults --summary\n"
+    "  refitbench run scenarios/smoke/loopback.yaml --set receiver.engine=vllm-bf16 -n 3 -w 0\n"
+    "  refitbench run scenarios/smoke/quickstart.yaml --dry-run\n";
+
+constexpr const char* kListExample =
+    "Examples:\n"
+    "  refitbench list\n"
+    "  refitbench list recipes\n"
+    "  refitbench list engines --json -\n";
+
+constexpr const char* kQuantizeExample =
+    "Example:\n"
+    "  refitbench quantize --recipe prime-rl-blockwise --input bf16.safetensors --output "
+    "fp8.safetensors\n";
+
+CommandLine finish(CommandLine line, core::ExitCode code, std::string text, bool is_error) {
+    if (text.empty() || text.back() != '\n') text += '\n';
+    line.finished = true;
+    line.exit_code = static_cast<int>(code);
+    line.text = std::move(text);
+    line.text_is_error = is_error;
+    return line;
+}
+
+/// What one call found wrong; shown with the command it belongs to.
+struct Misuse {
+    std::string message;
+};
+
+CommandLine refuse_line(CommandLine line, const std::string& message) {
+    const std::string of = line.subcommand.empty() ? "" : " " + line.subcommand;
+    return finish(
+        std::move(line), core::ExitCode::usage,
+        "refitbench" + of + ": " + message + "\n'refitbench" + of + " --help' shows the options",
+        true);
+}
+
+Names option_names(const CLI::App& app) {
+    Names names;
+    for (const CLI::Option* option : app.get_options()) {
+        for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+        for (const std::string& name : option->get_snames()) names.push_back("-" + name);
+    }
+    return names;
+}
+
+Names subcommand_names(const CLI::App& app) {
+    Names names;
+    for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; })) {
+        names.push_back(sub->get_name());
+    }
+    for (const Planned& planned : kPlanned) names.emplace_back(planned.name);
+    return names;
+}
+
+std::string nearest_three(const std::string& unknown, const Names& known) {
+    Names nearest = core::nearest_names(unknown, known);
+    if (nearest.size() > 3) nearest.resize(3);
+    std::string text;
+    for (const std::string& name : nearest) text += (text.empty() ? "" : ", ") + name;
+    return text;
+}
+
+/// Throws Misuse for the first argument that no option and no position took.
+void require_nothing_left(const CLI::App& app, bool is_main) {
+    const Names left = app.remaining();
+    if (left.empty()) return;
+    const std::string first = left.front().substr(0, left.front().find('='));
+    if (first.size() > 1 && first.front() == '-') {
+        throw Misuse{"unknown option '" + first +
+                     "'; nearest: " + nearest_three(first, option_names(app))};
+    }
+    if (is_main) throw Misuse{core::unknown_name_message("command", first, subcommand_names(app))};
+    throw Misuse{"the argument '" + left.front() + "' is one too many"};
+}
+
+void require_one_of(const std::string& option, const std::string& found, const Names& allowed) {
+    if (std::find(allowed.begin(), allowed.end(), found) != allowed.end()) return;
+    throw Misuse{option + ": " + core::unknown_name_message("value", found, allowed)};
+}
+
+int strict_count(const std::string& option, const std::string& text, int least) {
+    const auto value = parse_integer(text);
+    if (!value || *value < least || *value > std::numeric_limits<int>::max()) {
+        throw Misuse{option + ": found '" + text + "'; expected a decimal integer of at least " +
+                     std::to_string(least)};
+    }
+    return static_cast<int>(*value);
+}
+
+/// The options of every command as CLI11 fills them: numbers as text, read strictly afterwards.
+struct Texts {
+    std::vector<std::string> files, sets, filters;
+    std::string iterations, warmup, timeout, threads;
+};
+
+/// CLI11 options that are given several times take one value each time, so that what follows is not
+/// swallowed.
+CLI::Option* add_repeatable(CLI::App& app, const std::string& name, std::vector<std::string>& into,
+                            const std::string& help) {
+    return app.add_option(name, into, help)->allow_extra_args(false);
+}
+
+void add_run(CLI::App& app, RunOptions& run, Texts& texts) {
+    CLI::App* sub = app.add_subcommand("run", "Run scenarios: refit, check, time, record");
+    sub->add_option("FILE", texts.files, "scenario files, or folders of them");
+    add_repeatable(*sub, "--set", texts.sets,
+                   "key=value: replaces a key of the scenario, such as receiver.tp=1")
+        ->type_name("KEY=VALUE");
+    sub->add_option("--output", run.output, "folder of the record, made if missing (default: here)")
+        ->type_name("DIR");
+    sub->add_option("--json", run.json, "result as JSON to this file, - for standard output")
+        ->type_name("FILE");
+    sub->add_option("--junit", run.junit, "result as JUnit XML to this file")->type_name("FILE");
+    sub->add_option("-n", texts.iterations, "measured iterations, instead of the scenario's")
+        ->type_name("N");
+    sub->add_option("-w", texts.warmup, "warm-up iterations, instead of the scenario's")
+        ->type_name("N");
+    sub->add_option("--timeout", texts.timeout, "longest time without progress, in seconds")
+        ->type_name("S");
+    add_repeatable(*sub, "--filter", texts.filters,
+                   "only cases whose 'scenario/case' matches; repeatable")
+        ->type_name("GLOB");
+    sub->add_flag("--summary", run.summary, "one line a case");
+    sub->add_flag("--explain", run.explain,
+                  "say with each finding what the engine would do and how to mend it");
+    sub->add_flag("--dry-run", run.dry_run, "print cases, ranks and memory; run nothing");
+    sub->footer(std::string(kRunExample) + "\n" + kExitCodes);
+}
+
+void add_list(CLI::App& app, ListOptions& list) {
+    CLI::App* sub = app.add_subcommand("list", "What there is to name in a scenario");
+    sub->add_option(
+        "KIND", list.kind,
+        "scenarios, models, recipes, schemes, engines, transports, backends, checks, faults or "
+        "framings; all with their counts where left out");
+    sub->add_option("--json", list.json, "as JSON to this file, - for standard output")
+        ->type_name("FILE");
+    sub->add_flag("--tp", list.tp, "with models: the tensor-parallel sizes each engine can hold");
+    sub->footer(std::string(kListExample) + "\n" + kExitCodes);
+}
+
+void add_quantize(CLI::App& app, QuantizeOptions& quantize, Texts& texts) {
+    CLI::App* sub = app.add_subcommand("quantize", "A BF16 safetensors file to FP8 by one recipe");
+    sub->add_option("--recipe", quantize.recipe, "a name out of 'refitbench list recipes'")
+        ->type_name("R");
+    sub->add_option("--input", quantize.input, "BF16 safetensors file")->type_name("FILE");
+    sub->add_option("--output", quantize.output, "file to write")->type_name("FILE");
+    sub->add_option("--backend", quantize.backend, "auto, portable, avx2, avx512 or cuda")
+        ->type_name("NAME");
+    sub->add_option("--nonfinite", quantize.nonfinite,
+                    "what to do with NaN and Inf: recipe (as its source does), propagate, sanitize "
+                    "or reject")
+        ->type_name("POLICY");
+    sub->add_option("--threads", texts.threads, "threads (default 1)")->type_name("N");
+    sub->add_option("--json", quantize.json, "result as JSON to this file, - for standard output")
+        ->type_name("FILE");
+    sub->footer(std::string(kQuantizeExample) + "\n" + kExitCodes);
+}
+
+void read_run(const Texts& texts, RunOptions& run) {
+    if (texts.files.empty())
+        throw Misuse{"no scenario given; name a file or a folder, such as scenarios/smoke"};
+    run.files.assign(texts.files.begin(), texts.files.end());
+    for (const std::string& set : texts.sets) {
+        const std::size_t equals = set.find('=');
+        if (equals == std::string::npos || equals == 0) {
+            throw Misuse{"--set: found '" + set + "'; expected KEY=VALUE, such as receiver.tp=1"};
+        }
+        run.overrides.emplace_back(set.substr(0, equals), set.substr(equals + 1));
+    }
+    run.filter.globs = texts.filters;
+    if (!texts.iterations.empty()) run.filter.iterations = strict_count("-n", texts.iterations, 1);
+    if (!texts.warmup.empty()) run.filter.warmup = strict_count("-w", texts.warmup, 0);
+    if (!texts.timeout.empty()) {
+        const auto seconds = parse_decimal(texts.timeout);
+        if (!seconds || !(*seconds > 0.0)) {
+            throw Misuse{"--timeout: found '" + texts.timeout + "'; expected seconds, more than 0"};
+        }
+        run.filter.timeout_s = seconds;
+    }
+    if (run.output.empty()) throw Misuse{"--output: found an empty name; expected a folder"};
+}
+
+void read_list(const ListOptions& list) {
+    if (!list.kind.empty() && std::find(kKinds.begin(), kKinds.end(), list.kind) == kKinds.end()) {
+        throw Misuse{core::unknown_name_message("kind", list.kind, kKinds)};
+    }
+    if (list.tp && list.kind != "models")
+        throw Misuse{"--tp belongs to 'refitbench list models --tp'"};
+    if (list.tp)
+        throw Misuse{"models --tp is not available yet; 'refitbench list models' works without it"};
+}
+
+void read_quantize(const Texts& texts, QuantizeOptions& quantize) {
+    for (const auto& [option, empty] :
+         {std::pair<const char*, bool>{"--recipe", quantize.recipe.empty()},
+          {"--input", quantize.input.empty()},
+          {"--output", quantize.output.empty()}}) {
+        if (empty)
+            throw Misuse{std::string(option) +
+                         " is missing; quantize needs --recipe, --input and --output"};
+    }
+    require_one_of("--backend", quantize.backend, kBackends);
+    require_one_of("--nonfinite", quantize.nonfinite, kPolicies);
+    if (!texts.threads.empty()) quantize.threads = strict_count("--threads", texts.threads, 1);
+}
+
+std::string version_text() {
+    return "refitbench " + record::tool_version() + " (" + record::tool_commit() +
+           (record::tool_dirty() ? ", with changes)" : ")");
+}
+
+/// The answer for a command that is planned; none for any other.
+std::optional<CommandLine> planned_command(CommandLine line, int argc, char** argv) {
+    if (argc < 2) return std::nullopt;
+    for (const Planned& planned : kPlanned) {
+        if (std::string_view(argv[1]) != planned.name) continue;
+        line.subcommand = planned.name;
+        const std::string text =
+            "refitbench " + line.subcommand + ": " + planned.what + "; not available yet";
+        const bool help = std::any_of(argv + 2, argv + argc, [](std::string_view argument) {
+            return argument == "--help" || argument == "-h";
+        });
+        if (!help) return finish(std::move(line), core::ExitCode::usage, text, true);
+        return finish(std::move(line), core::ExitCode::as_expected, text + "\n\n" + kMainExample,
+                      false);
+    }
+    return std::nullopt;
+}
+
+CommandLine parse(int argc, char** argv, CommandLine line) {
+    Texts texts;
+    CLI::App app{"MPI-launched test and benchmark harness for FP8 weight refit", "refitbench"};
+    add_run(app, line.run, texts);
+    add_list(app, line.list);
+    add_quantize(app, line.quantize, texts);
+    bool version = false;
+    app.add_flag("--version", version, "Print version and commit");
+    std::string planned = "Not available yet:";
+    for (const Planned& row : kPlanned) planned += std::string(" ") + row.name;
+    app.footer(planned + "\n\n" + kMainExample + "\n" + kExitCodes);
+    app.allow_extras();
+    for (CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; })) {
+        sub->allow_extras();
+        sub->add_flag("--version", version, "Print version and commit");
+    }
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::CallForHelp&) {
+        return finish(std::move(line), core::ExitCode::as_expected, app.help(), false);
+    } catch (const CLI::ParseError& error) {
+        const std::vector<CLI::App*> chosen = app.get_subcommands();
+        if (!chosen.empty()) line.subcommand = chosen.front()->get_name();
+        return refuse_line(std::move(line), error.what());
+    }
+    if (version) return finish(std::move(line), core::ExitCode::as_expected, version_text(), false);
+    try {
+        const std::vector<CLI::App*> chosen = app.get_subcommands();
+        if (chosen.size() == 1) line.subcommand = chosen.front()->get_name();
+        require_nothing_left(app, true);
+        if (chosen.empty()) {
+            return finish(
+                std::move(line), core::ExitCode::usage,
+                "refitbench: no command given; nearest: run, list, quantize\n\n" + app.help(),
+                true);
+        }
+        if (chosen.size() > 1) throw Misuse{"one command at a time"};
+        require_nothing_left(*chosen.front(), false);
+        if (line.subcommand == "run") read_run(texts, line.run);
+        if (line.subcommand == "list") read_list(line.list);
+        if (line.subcommand == "quantize") read_quantize(texts, line.quantize);
+    } catch (const Misuse& misuse) {
+        return refuse_line(std::move(line), misuse.message);
+    }
+    return line;
+}
+
+}  // namespace
+
+CommandLine parse_command_line(int argc, char** argv) {
+    CommandLine line;
+    line.argv.assign(argv, argv + argc);
+    if (auto planned = planned_command(line, argc, argv)) return *planned;
+    try {
+        return parse(argc, argv, line);
+    } catch (const std::exception& error) {
+        return refuse_line(line, error.what());
+    }
+}
+
+}  // namespace refit::harness

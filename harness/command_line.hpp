@@ -1,0 +1,60 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// The command line: which subcommand with which options.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "harness/scenario.hpp"
+
+namespace refit::harness {
+
+struct RunOptions {
+    std::vector<std::filesystem::path> files;
+    Overrides overrides;
+    std::filesystem::path output = ".";   ///< --output DIR, made if missing
+    std::string json;                     ///< file, "-" for standard output, "" for none
+    std::string junit;
+    CaseFilter filter;
+    bool summary = false;
+    bool explain = false;
+    bool dry_run = false;
+};
+
+struct ListOptions {
+    std::string kind;                     ///< "" = every kind with its count
+    bool tp = false;
+    std::string json;
+};
+
+struct QuantizeOptions {
+    std::string recipe;
+    std::filesystem::path input, output;
+    std::string backend = "auto";
+    std::string nonfinite = "recipe";
+    int threads = 1;
+    std::string json;
+};
+
+struct CommandLine {
+    std::string subcommand;               ///< run | list | quantize | dequantize | identify | verify | export | plan
+    RunOptions run;
+    ListOptions list;
+    QuantizeOptions quantize;
+    std::vector<std::string> argv;
+    /// Set when the program should print `text` and end with `exit_code` at once (help, version, usage error).
+    bool finished = false;
+    int exit_code = 0;
+    std::string text;
+    bool text_is_error = false;
+};
+
+/// Never throws and never exits: under MPI every rank parses the same arguments and rank 0 prints.
+[[nodiscard]] CommandLine parse_command_line(int argc, char** argv);
+
+/// `refitbench list`: text or JSON, exit code.
+[[nodiscard]] int run_list(const ListOptions& options, const std::vector<std::string>& argv);
+
+}  // namespace refit::harness

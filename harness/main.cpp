@@ -1,0 +1,52 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// refitbench: one MPI world, one command, one exit code.
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "harness/command_line.hpp"
+#include "harness/lost_rank_monitor.hpp"
+#include "harness/quantize_command.hpp"
+#include "harness/run_command.hpp"
+#include "harness/world.hpp"
+
+namespace {
+
+int run(const refit::harness::CommandLine& line, refit::harness::World* world) {
+    const bool speaks = world == nullptr || world->rank() == 0;
+    if (line.finished) {
+        if (speaks) std::fputs(line.text.c_str(), line.text_is_error ? stderr : stdout);
+        return line.exit_code;
+    }
+    if (line.subcommand == "run") return refit::harness::run_command(line.run, line.argv, world);
+    // The rest is work for one process.
+    if (!speaks) return 0;
+    if (line.subcommand == "list") return refit::harness::run_list(line.list, line.argv);
+    if (line.subcommand == "quantize") return refit::harness::quantize_command(line.quantize, line.argv);
+    std::fprintf(stderr, "refitbench: error: '%s' is not available yet\n", line.subcommand.c_str());
+    return 2;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    // Before any thread and before MPI_Init, so that every thread inherits it.
+    refit::harness::block_signals();
+    const refit::harness::CommandLine line = refit::harness::parse_command_line(argc, argv);
+    try {
+        if (!refit::harness::launched_by_mpi()) return run(line, nullptr);
+        std::unique_ptr<refit::harness::World> world = refit::harness::make_mpi_world();
+        const int code = run(line, world.get());
+        const bool first = world->rank() == 0;
+        world.reset();
+        refit::harness::finalize_mpi();
+        // Another rank's non-zero code would make the launcher kill a rank that is still writing.
+        return first ? code : 0;
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "refitbench: error: %s\n", error.what());
+        return 3;
+    }
+}

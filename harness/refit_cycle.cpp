@@ -1,0 +1,214 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+#include "harness/refit_cycle.hpp"
+
+#include <exception>
+#include <vector>
+
+#include "harness/lost_rank_monitor.hpp"
+
+namespace refit::harness {
+namespace {
+
+/// A trainer's part: every bucket is made and sent, also after an error (then as aborted pieces), so that no receiver waits
+/// for bytes that never come.
+void send_all(RefitContext& context, StageClock& clock, RefitResult& result) {
+    RankStatus& status = context.status;
+    trainer::RefitPublisher& publisher = *context.publisher;
+    const auto trainer = static_cast<std::size_t>(context.world.rank());
+    auto guarded = [&](const std::function<void()>& part) {
+        try {
+            part();
+        } catch (const std::exception& error) {
+            if (result.error.empty()) result.error = error.what();
+            publisher.abort();
+        }
+    };
+    const std::function<void()> on_progress = [&] {
+        status.progressed();
+        context.transport.progress();
+    };
+
+    for (std::size_t b = 0; b < context.manifest.buckets.size(); ++b) {
+        const wire::PiecePlan& piece = context.manifest.buckets[b].pieces[trainer];
+        const auto bucket = static_cast<std::int64_t>(b);
+        clock.begin_bucket(bucket, static_cast<std::int64_t>(piece.bytes));
+
+        double begin = clock.now_s();
+        guarded([&] { status.enter(Stage::gather, bucket); });
+        publisher.gather(b, [&](std::span<std::uint32_t> amax) {
+            clock.pause();
+            context.world.max_over_trainers(context.trainers, amax);
+            clock.resume();
+        });
+        double end = clock.now_s();
+        clock.add(Stage::gather, end - begin);
+        clock.bucket_span(Stage::gather, begin, end);
+
+        if (piece.bytes != 0) {
+            begin = end;
+            guarded([&] { status.enter(Stage::broadcast, bucket); });
+            clock.pause();
+            const std::span<std::byte> slot = context.transport.acquire(b);
+            clock.resume();
+            end = clock.now_s();
+            clock.add(Stage::broadcast, end - begin);
+
+            begin = end;
+            trainer::PublishTimes times;
+            guarded([&] { status.enter(Stage::quantize, bucket); });
+            guarded([&] { status.enter(Stage::pack, bucket); });
+            try {
+                publisher.fill(b, slot, on_progress, times);
+            } catch (const std::exception& error) {
+                if (result.error.empty()) result.error = error.what();
+                publisher.abort();
+                publisher.fill(b, slot, on_progress, times);
+            }
+            end = clock.now_s();
+            const bool quantizes = times.quantize_s > 0.0;
+            if (quantizes) clock.add(Stage::quantize, times.quantize_s);
+            clock.add(Stage::pack, times.pack_s);
+            clock.bucket_span(quantizes ? Stage::quantize : Stage::pack, begin, end);
+
+            guarded([&] { status.enter(Stage::broadcast, bucket); });
+            begin = clock.now_s();
+            context.transport.publish(b);
+            end = clock.now_s();
+            clock.add(Stage::broadcast, end - begin);
+            clock.bucket_span(Stage::broadcast, begin, end);
+        }
+        if (!context.pipeline) {
+            clock.pause();
+            context.transport.finish();
+            context.world.barrier();
+            clock.resume();
+        }
+    }
+    const double begin = clock.now_s();
+    clock.pause();
+    context.transport.finish();
+    clock.resume();
+    clock.add(Stage::broadcast, clock.now_s() - begin);
+    for (const core::Finding& finding : publisher.findings()) result.findings.push_back(finding);
+}
+
+/// A receiver's part: pieces in bucket order, from whichever trainer comes first.
+void receive_all(RefitContext& context, StageClock& clock, RefitResult& result) {
+    RankStatus& status = context.status;
+    receiver::WeightLoader& loader = *context.loader;
+    const std::function<void()> on_progress = [&] {
+        status.progressed();
+        context.transport.progress();
+    };
+
+    for (std::size_t b = 0; b < context.manifest.buckets.size(); ++b) {
+        const auto bucket = static_cast<std::int64_t>(b);
+        std::vector<int> waiting;
+        std::int64_t bytes = 0;
+        for (int t = 0; t < context.trainers; ++t) {
+            const std::uint64_t piece = context.manifest.buckets[b].pieces[static_cast<std::size_t>(t)].bytes;
+            if (piece != 0) waiting.push_back(t);
+            bytes += static_cast<std::int64_t>(piece);
+        }
+        clock.begin_bucket(bucket, bytes);
+        while (!waiting.empty()) {
+            std::size_t next = 0;
+            for (std::size_t i = 0; i < waiting.size(); ++i) {
+                if (context.transport.arrived(b, waiting[i])) {
+                    next = i;
+                    break;
+                }
+            }
+            const int trainer = waiting[next];
+            waiting.erase(waiting.begin() + static_cast<std::ptrdiff_t>(next));
+
+            double begin = clock.now_s();
+            bool usable = result.error.empty();
+            auto guarded = [&](const std::function<void()>& part) {
+                try {
+                    part();
+                } catch (const std::exception& error) {
+                    if (result.error.empty()) result.error = error.what();
+                    usable = false;
+                }
+            };
+            guarded([&] { status.enter(Stage::broadcast, bucket); });
+            clock.pause();
+            const std::span<const std::byte> piece = context.transport.receive(b, trainer);
+            clock.resume();
+            double end = clock.now_s();
+            clock.add(Stage::broadcast, end - begin);
+            clock.bucket_span(Stage::broadcast, begin, end);
+
+            begin = end;
+            receiver::LoadTimes times;
+            guarded([&] { status.enter(Stage::check, bucket); });
+            guarded([&] { status.enter(Stage::load, bucket); });
+            if (usable) {
+                guarded([&] {
+                    loader.load_piece(static_cast<std::uint32_t>(b), static_cast<std::uint32_t>(trainer), piece, on_progress,
+                                      times);
+                });
+            }
+            end = clock.now_s();
+            clock.add(Stage::check, times.check_s);
+            clock.add(Stage::load, times.load_s);
+            clock.bucket_span(Stage::load, begin, end);
+            context.transport.release(b, trainer);
+        }
+        if (!context.pipeline) {
+            clock.pause();
+            context.world.barrier();
+            clock.resume();
+        }
+    }
+    const double begin = clock.now_s();
+    loader.finish_stream();
+    clock.add(Stage::check, clock.now_s() - begin);
+    context.transport.finish();
+    for (const core::Finding& finding : loader.findings()) result.findings.push_back(finding);
+}
+
+}  // namespace
+
+RefitResult run_refit(RefitContext& context, std::uint64_t version) {
+    RefitResult result;
+    StageClock clock;
+    context.transport.begin_refit();
+    if (context.publisher != nullptr) context.publisher->begin(version);
+    if (context.loader != nullptr) context.loader->begin(version);
+    context.world.barrier();
+
+    clock.start();
+    if (context.publisher != nullptr) {
+        send_all(context, clock, result);
+    } else {
+        receive_all(context, clock, result);
+    }
+    const double begin = clock.now_s();
+    try {
+        context.status.enter(Stage::commit);
+    } catch (const std::exception& error) {
+        if (result.error.empty()) result.error = error.what();
+    }
+    const bool fine = result.error.empty() && !core::has_error(result.findings);
+    clock.pause();
+    const bool all_fine = context.world.all_true(fine);
+    clock.resume();
+    // Once somebody has claimed the record of a lost run, nothing becomes visible any more.
+    const bool allowed = all_fine && !context.status.claimed_by_other();
+    if (context.loader != nullptr) {
+        result.committed = context.loader->commit(allowed);
+    } else {
+        result.committed = allowed;
+    }
+    clock.add(Stage::commit, clock.now_s() - begin);
+    result.times = clock.finish();
+    for (core::Finding& finding : result.findings) {
+        if (finding.rank < 0) finding.rank = context.world.rank();
+    }
+    return result;
+}
+
+}  // namespace refit::harness

@@ -1,0 +1,623 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+#include "harness/scenario_case.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <fstream>
+#include <iterator>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "checks/check_catalog.hpp"
+#include "core/error.hpp"
+#include "core/nearest_name.hpp"
+#include "kernels/backend.hpp"
+#include "model/hf_config.hpp"
+#include "model/model_catalog.hpp"
+#include "quant/recipe.hpp"
+#include "receiver/engine_contract.hpp"
+#include "receiver/quantization_config.hpp"
+
+namespace refit::harness {
+namespace {
+
+using Names = std::vector<std::string>;
+constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+
+// Names of the interface that a catalogue may not have yet: they are refused with another text than
+// a slip of the pen.
+const Names kPlannedModels = {"qwen3-30b-a3b", "qwen3-235b-a22b", "deepseek-v3",
+                              "kimi-k2",       "tiny-moe",        "tiny-mla"};
+const Names kPlannedEngines = {"vllm-fp8",         "vllm-compressed-tensors",
+                               "vllm-modelopt",    "sglang-fp8",
+                               "trtllm-fp8",       "sglang-compressed-tensors",
+                               "transformers-fp8", "vllm-bf16",
+                               "sglang-bf16",      "strict"};
+const Names kPlannedRecipes = {"prime-rl-blockwise",
+                               "prime-rl-blockwise-cpu",
+                               "prime-rl-channelwise",
+                               "prime-rl-channelwise-cpu",
+                               "nemo-rl-linear",
+                               "nemo-rl-pow2",
+                               "nemo-rl-2037-linear",
+                               "nemo-rl-2037-pow2",
+                               "areal-torch",
+                               "verl-torch",
+                               "areal-triton",
+                               "slime-online",
+                               "verl-triton",
+                               "areal-megatron",
+                               "slime-offline",
+                               "slime-offline-cpu",
+                               "slime-offline-channel",
+                               "slime-offline-channel-cpu",
+                               "modelopt-pb-w8a8",
+                               "modelopt-pb-w8a8-cpu",
+                               "modelopt-pb-wo",
+                               "modelopt-pb-wo-cpu",
+                               "modelopt-pc-pt",
+                               "modelopt-pc-pt-cpu",
+                               "deepgemm",
+                               "deepgemm-cpu",
+                               "deepgemm-ue8m0",
+                               "compressed-tensors-channel",
+                               "compressed-tensors-channel-cpu",
+                               "tensorwise",
+                               "tensorwise-cpu",
+                               "slime-tensorwise",
+                               "slime-tensorwise-cpu",
+                               "mxfp8",
+                               "mxfp8-ceil"};
+const Names kStages = {"gather", "quantize", "pack", "broadcast", "check", "load", "commit"};
+
+std::string joined(const Names& names) {
+    std::string text;
+    for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+    return text;
+}
+
+/// Where a key was written, or the file where it was not.
+std::string place(const Node* node, const Case& result) {
+    return node == nullptr ? result.file.string() : node->where;
+}
+
+[[noreturn]] void contradiction(const std::string& where, const std::string& message) {
+    throw core::ScenarioError(where + ": " + message);
+}
+
+[[noreturn]] void missing(const Case& result, const std::string& key, const std::string& example) {
+    throw core::ScenarioError(result.file.string() + ": the required key '" + key +
+                              "' is missing; add " + example);
+}
+
+void read_model(const Node* node, Case& result) {
+    if (node == nullptr || node->is_none()) missing(result, "model", "'model: qwen3-0.6b'");
+    if (node->kind == Node::Kind::scalar) {
+        require_name(*node, "model", "model", node->text, model::model_names(), kPlannedModels);
+        result.model_name = node->text;
+        return;
+    }
+    const MapReader reader(node, "model", {"name", "config", "layers"});
+    result.model_name = reader.name("name", "", "model", model::model_names(), kPlannedModels);
+    const std::filesystem::path config = reader.file_path("config", result.file.parent_path());
+    if (!config.empty()) result.model_config = config;
+    if (result.model_name.empty() == config.empty()) {
+        contradiction(node->where, std::string("model: found ") +
+                                       (config.empty() ? "neither" : "both") +
+                                       " name and config; expected one of them");
+    }
+    const Node* layers = reader.get("layers");
+    if (layers != nullptr && !layers->is_none())
+        result.layers = reader.integer("layers", 1, 1, kMost);
+}
+
+/// The model's figures. An architecture that no row of the catalogue has is "not available yet",
+/// not a broken file.
+model::ModelConfig load_model(const Node& node, const Case& result) {
+    model::ModelConfig config;
+    if (!result.model_config) {
+        config = model::find_model(result.model_name).config;
+    } else {
+        try {
+            config = model::read_hf_config(*result.model_config);
+        } catch (const core::FileError&) {
+            std::ifstream in(*result.model_config, std::ios::binary);
+            const auto json = nlohmann::json::parse(in, nullptr, false);
+            const auto rows =
+                json.is_object() ? json.value("architectures", nlohmann::json()) : nlohmann::json();
+            if (!rows.is_array() || rows.empty() || !rows[0].is_string()) throw;
+            Names known;
+            for (const model::CatalogRow& row : model::model_catalog()) {
+                const std::string name = model::architecture_name(row.config.architecture);
+                if (std::find(known.begin(), known.end(), name) == known.end())
+                    known.push_back(name);
+            }
+            const std::string found = rows[0].get<std::string>();
+            if (std::find(known.begin(), known.end(), found) != known.end()) throw;
+            contradiction(node.where, "model.config: the architecture '" + found + "' of " +
+                                          result.model_config->string() +
+                                          " is not available yet; available: " + joined(known));
+        }
+    }
+    if (!result.layers) return config;
+    try {
+        return model::slice_layers(std::move(config), *result.layers);
+    } catch (const core::ScenarioError& error) {
+        contradiction(node.where, error.what());
+    }
+}
+
+weights::Plant read_plant(const Node& node, const std::string& path) {
+    const MapReader reader(&node, path, {"tensor", "kind", "where"});
+    weights::Plant plant;
+    plant.tensor = reader.string("tensor", "");
+    if (plant.tensor.empty())
+        refuse(node, path, "a map with 'tensor', a name or a glob such as '*.mlp.*'");
+    const Names kinds = {"nan", "inf", "zero", "subnormal", "huge"};
+    const std::string kind = reader.name("kind", "", "kind of plant", kinds);
+    if (kind.empty()) refuse(node, path, "a map with 'kind', one of " + joined(kinds));
+    plant.kind = static_cast<weights::PlantKind>(std::find(kinds.begin(), kinds.end(), kind) -
+                                                 kinds.begin());
+    const MapReader where(reader.get("where"), path + ".where", {"row", "col", "count"});
+    plant.row = where.integer("row", -1, 0, kMost);
+    plant.col = where.integer("col", -1, 0, kMost);
+    plant.count = where.integer("count", 0, 1, kMost);
+    if ((plant.row >= 0) == (plant.count > 0) || (plant.col >= 0 && plant.row < 0)) {
+        const Node* written = reader.get("where");
+        refuse(written == nullptr ? node : *written, path + ".where",
+               "{row: 3, col: 7} for a cell, {row: 3} for a row, or {count: 5} for places spread "
+               "over the tensor");
+    }
+    return plant;
+}
+
+void read_weights(const Node* node, Case& result) {
+    const MapReader reader(node, "weights",
+                           {"source", "seed", "step", "resident", "outliers", "plant", "path"});
+    result.weights_source =
+        reader.name("source", "synthetic", "weights source", {"synthetic", "safetensors"});
+    result.weights_path = reader.file_path("path", result.file.parent_path());
+    result.seed = reader.unsigned_integer("seed", 0);
+    result.step = reader.integer("step", 0, 0, kMost);
+    if (result.weights_source == "safetensors" && result.weights_path.empty()) {
+        contradiction(
+            place(node, result),
+            "weights.path is missing; weights.source is safetensors, which needs the folder of the "
+            "checkpoint: --set weights.path=DIR");
+    }
+    const Node* resident = reader.get("resident");
+    if (resident != nullptr && !resident->is_none() && flow_text(*resident) != "auto") {
+        if (!reader.on_off("resident", true)) {
+            contradiction(
+                resident->where,
+                "weights.resident: false (regions made when they are wanted) is not available yet; "
+                "use auto or true");
+        }
+        result.resident = Resident::yes;
+    }
+    const MapReader outliers(reader.get("outliers"), "weights.outliers", {"share", "times"});
+    result.outliers.share = outliers.decimal("share", 0.0);
+    result.outliers.times = outliers.decimal("times", 20.0);
+    if (result.outliers.share < 0.0 || result.outliers.share > 1.0) {
+        refuse(*outliers.get("share"), "weights.outliers.share", "a fraction from 0 to 1");
+    }
+    if (!(result.outliers.times > 0.0))
+        refuse(*outliers.get("times"), "weights.outliers.times", "more than 0");
+    const std::vector<Node>& plants = reader.list("plant");
+    for (std::size_t i = 0; i < plants.size(); ++i) {
+        result.plants.push_back(read_plant(plants[i], "weights.plant[" + std::to_string(i) + "]"));
+    }
+}
+
+void read_trainer(const Node* node, Case& result) {
+    const MapReader reader(node, "trainer", {"ranks", "layout", "shard_multiple", "shares"});
+    result.trainer_ranks = reader.count("ranks", 1, 1);
+    result.layout = reader.name("layout", "fsdp", "trainer layout", {"fsdp"}, {"tp", "ep"});
+    result.shard_multiple = reader.integer("shard_multiple", 128, 1, kMost);
+    for (const Node& item : reader.list("shares")) {
+        const auto share =
+            item.kind == Node::Kind::scalar ? parse_decimal(item.text) : std::nullopt;
+        if (!share || !(*share > 0.0))
+            refuse(item, "trainer.shares", "positive numbers, one a trainer rank");
+        result.shares.push_back(*share);
+    }
+    if (!result.shares.empty() &&
+        result.shares.size() != static_cast<std::size_t>(result.trainer_ranks)) {
+        refuse(*reader.get("shares"), "trainer.shares",
+               std::to_string(result.trainer_ranks) + " numbers, one for each of trainer.ranks");
+    }
+}
+
+/// The JSON text of a quantization_config written as a map or kept in a file.
+std::string read_quantization_config(const Node& node, const MapReader& reader,
+                                     const Case& result) {
+    if (node.kind == Node::Kind::map) return json_text(node);
+    const std::filesystem::path file =
+        reader.file_path("quantization_config", result.file.parent_path());
+    std::ifstream in(file, std::ios::binary);
+    const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+    const std::string attempt = node.where + ": receiver.quantization_config: " + file.string();
+    if (!in || text.empty()) {
+        throw core::FileError(attempt +
+                              " cannot be read or is empty; expected a JSON file with the config");
+    }
+    const auto json = nlohmann::json::parse(text, nullptr, false);
+    if (!json.is_object())
+        throw core::FileError(attempt + " holds no JSON object; expected a quantization_config");
+    // A whole config.json is as welcome as the object in it.
+    return json.contains("quantization_config") ? json["quantization_config"].dump() : text;
+}
+
+/// How the receiver's keys were written, for resolving the scheme.
+struct WantedFormat {
+    const Node* receiver = nullptr;
+    const Node* payload = nullptr;
+    const Node* algo = nullptr;
+    std::optional<std::string> config;  ///< JSON text
+    std::string config_where;
+    bool without_config = false;  ///< `quantization_config: none`, which overrides the model's own
+};
+
+WantedFormat read_receiver(const Node* node, Case& result) {
+    const MapReader reader(
+        node, "receiver",
+        {"engine", "engines", "tp", "ep", "commit", "quantization_config", "algo"});
+    result.engine = reader.name("engine", "", "engine", receiver::engine_names(), kPlannedEngines);
+    if (result.engine.empty()) missing(result, "receiver.engine", "'receiver: {engine: vllm-fp8}'");
+    result.engines = reader.count("engines", 1, 1);
+    result.tp = reader.count("tp", 1, 1);
+    result.ep = reader.count("ep", 1, 1);
+    if (result.ep > 1) {
+        contradiction(reader.get("ep")->where, "receiver.ep: expert parallelism (" +
+                                                   std::to_string(result.ep) +
+                                                   ") is not available yet; use 1");
+    }
+    result.commit = reader.name("commit", "staged", "way to commit", {"staged", "in_place"});
+    result.algo = reader.string("algo", "");
+    WantedFormat wanted;
+    wanted.receiver = node;
+    wanted.algo = reader.get("algo");
+    if (const Node* config = reader.get("quantization_config")) {
+        wanted.config_where = config->where;
+        if (config->is_none()) {
+            wanted.without_config = !config->from_set || config->kind != Node::Kind::map;
+        } else if (config->kind == Node::Kind::list) {
+            refuse(*config, "receiver.quantization_config", "a map or the path of a JSON file");
+        } else {
+            wanted.config = read_quantization_config(*config, reader, result);
+        }
+    }
+    return wanted;
+}
+
+Names schemes_of(const receiver::EngineContract& contract) {
+    Names names;
+    for (const quant::Scheme scheme : contract.schemes)
+        names.emplace_back(quant::scheme_name(scheme));
+    return names;
+}
+
+bool has_scheme(const receiver::EngineContract& contract, quant::Scheme scheme) {
+    return std::find(contract.schemes.begin(), contract.schemes.end(), scheme) !=
+           contract.schemes.end();
+}
+
+[[noreturn]] void refuse_scheme(const std::string& where, const receiver::EngineContract& contract,
+                                quant::Scheme scheme) {
+    Names others;
+    for (const receiver::EngineContract& other : receiver::engine_catalog()) {
+        if (has_scheme(other, scheme)) others.push_back(other.name);
+    }
+    const std::string name(quant::scheme_name(scheme));
+    std::string message = "engine '" + contract.name + "' has no scheme '" + name + "'; it has " +
+                          joined(schemes_of(contract));
+    message += others.empty() ? ". No engine of the catalogue has " + name + " yet"
+                              : ". Engines with " + name + ": " + joined(others);
+    contradiction(where, message);
+}
+
+void require_recipe_of_scheme(const std::string& where, const quant::Recipe& recipe,
+                              quant::Scheme scheme) {
+    if (recipe.scheme == scheme) return;
+    Names fitting;
+    for (const quant::Recipe& row : quant::recipe_catalog()) {
+        if (row.scheme == scheme) fitting.push_back(row.name);
+    }
+    std::string message = "payload.recipe: '" + recipe.name + "' is a recipe of " +
+                          std::string(quant::scheme_name(recipe.scheme)) + ", the scheme is " +
+                          std::string(quant::scheme_name(scheme)) + "; ";
+    message += fitting.empty() ? "this scheme takes no recipe: leave payload.recipe out"
+                               : "its recipes: " + joined(fitting);
+    contradiction(where, message);
+}
+
+std::string default_recipe(quant::Scheme scheme, const receiver::EngineContract& contract) {
+    switch (scheme) {
+        case quant::Scheme::bf16:
+            return "";
+        case quant::Scheme::fp8_blockwise:
+            return "prime-rl-blockwise";
+        case quant::Scheme::fp8_channelwise:
+            return contract.channel_scale_rank == 1 ? "modelopt-pc-pt" : "prime-rl-channelwise";
+        case quant::Scheme::fp8_tensorwise:
+            return "tensorwise";
+        case quant::Scheme::mxfp8:
+            return "mxfp8";
+    }
+    return "";
+}
+
+/// The scheme of an engine's algorithm: the first of the engine's schemes whose default config
+/// names it.
+std::optional<quant::Scheme> scheme_of_algo(const receiver::EngineContract& contract,
+                                            const std::string& algo) {
+    for (const quant::Scheme scheme : contract.schemes) {
+        try {
+            const std::string json =
+                receiver::default_quantization_config(contract.name, scheme, algo);
+            const std::optional<std::string> text =
+                json.empty() ? std::nullopt : std::optional(json);
+            if (receiver::parse_quantization_config(contract.name, text).algo == algo)
+                return scheme;
+        } catch (const core::Error&) {
+            continue;  // This scheme is not the algorithm's; the next one may be.
+        }
+    }
+    return std::nullopt;
+}
+
+/// Settles scheme, recipe, algo and quantization_config, which may each be given or follow from the
+/// others.
+void resolve_format(const WantedFormat& wanted, const MapReader& payload,
+                    const model::ModelConfig& model, Case& result) {
+    const receiver::EngineContract& contract = receiver::find_engine(result.engine);
+    const std::string engine_where = place(wanted.receiver, result);
+    Names allowed = quant::scheme_names();
+    allowed.emplace_back("auto");
+    const std::string written = payload.name("scheme", "auto", "scheme", allowed);
+    std::optional<quant::Scheme> scheme = quant::scheme_from_name(written);
+    const std::string recipe_where = place(payload.get("recipe"), result);
+
+    if (!result.algo.empty()) {
+        require_name(*wanted.algo, "receiver.algo", "algo of " + result.engine, result.algo,
+                     contract.algos, {});
+    }
+    std::optional<std::string> config = wanted.config;
+    std::string config_where = wanted.config_where;
+    if (!config && !wanted.without_config && model.quantization_config) {
+        config = model.quantization_config;
+        config_where = model.name;
+    }
+    std::optional<receiver::QuantizationConfig> given;
+    if (config) {
+        try {
+            given = receiver::parse_quantization_config(result.engine, config);
+        } catch (const core::ScenarioError& error) {
+            contradiction(config_where, std::string("quantization_config: ") + error.what());
+        }
+        if (scheme && *scheme != given->scheme) {
+            contradiction(config_where, "quantization_config: engine '" + result.engine +
+                                            "' reads it as " +
+                                            std::string(quant::scheme_name(given->scheme)) +
+                                            ", payload.scheme is " + written +
+                                            "; leave one of the two out or make them agree");
+        }
+        if (!result.algo.empty() && result.algo != given->algo) {
+            contradiction(config_where, "quantization_config: its algorithm is '" + given->algo +
+                                            "', receiver.algo is '" + result.algo +
+                                            "'; leave one of the two out or make them agree");
+        }
+        scheme = given->scheme;
+    }
+    const quant::Recipe* recipe = nullptr;
+    if (!result.recipe.empty()) recipe = &quant::find_recipe(result.recipe);
+    if (!scheme && !result.algo.empty()) scheme = scheme_of_algo(contract, result.algo);
+    if (!scheme && recipe != nullptr) scheme = recipe->scheme;
+    if (!scheme) scheme = contract.schemes.front();
+    if (recipe != nullptr) require_recipe_of_scheme(recipe_where, *recipe, *scheme);
+    if (!has_scheme(contract, *scheme)) {
+        refuse_scheme(place(payload.get("scheme"), result), contract, *scheme);
+    }
+    if (!given) {
+        try {
+            const std::string json =
+                receiver::default_quantization_config(result.engine, *scheme, result.algo);
+            if (!json.empty()) config = json;
+            given = receiver::parse_quantization_config(result.engine, config);
+        } catch (const core::Error& error) {
+            contradiction(engine_where, error.what());
+        }
+        if (given->scheme != *scheme || (!result.algo.empty() && given->algo != result.algo)) {
+            contradiction(place(wanted.algo, result),
+                          "receiver.algo: '" + result.algo + "' of engine '" + result.engine +
+                              "' is no " + std::string(quant::scheme_name(*scheme)) +
+                              "; leave algo or payload.scheme out");
+        }
+    }
+    result.scheme = std::string(quant::scheme_name(*scheme));
+    result.algo = given->algo;
+    result.quantization_config = config;
+    if (result.recipe.empty()) {
+        result.recipe = default_recipe(*scheme, contract);
+        if (!result.recipe.empty()) {
+            const Names names = quant::recipe_names();
+            if (std::find(names.begin(), names.end(), result.recipe) == names.end()) {
+                contradiction(place(wanted.payload, result),
+                              "the default recipe '" + result.recipe + "' of " + result.scheme +
+                                  " is not available yet; name another one");
+            }
+        }
+    }
+}
+
+void read_transport(const Node* node, Case& result) {
+    const MapReader reader(node, "transport",
+                           {"name", "bucket_bytes", "depth", "framing", "link_bytes_per_s"});
+    const std::string name =
+        reader.name("name", "", "transport", {"mpi", "mpi_window", "loopback", "nccl", "cuda_ipc"});
+    result.transport_given = !name.empty();
+    if (result.transport_given) result.transport = name;
+    result.bucket_bytes = reader.size_bytes("bucket_bytes", std::uint64_t{64} << 20);
+    result.depth = reader.count("depth", 2, 1, 1024);
+    const Node* framing = reader.get("framing");
+    result.framing = reader.string("framing", "native");
+    if (result.framing != "native") {
+        contradiction(framing->where, "transport.framing: '" + result.framing +
+                                          "' is not available yet; available: native");
+    }
+    result.link_bytes_per_s = reader.size_bytes("link_bytes_per_s", 0);
+}
+
+void read_checks(const MapReader& reader, Case& result) {
+    const Node* node = reader.get("checks");
+    if (node == nullptr) {
+        for (const checks::CheckRow& row : checks::check_catalog()) {
+            if (row.by_default && row.available) result.checks.push_back(row.name);
+        }
+        return;
+    }
+    const Names known = checks::check_names();
+    if (node->is_empty()) {
+        contradiction(
+            node->where,
+            "checks: the list is empty; a run that checks nothing proves nothing. Leave the "
+            "key out for all checks, or name some of " +
+                joined(known));
+    }
+    std::set<std::string> seen;
+    for (const Node& item : reader.list("checks")) {
+        if (item.kind != Node::Kind::scalar)
+            refuse(item, "checks", "names out of " + joined(known));
+        require_name(item, "checks", "check", item.text, known, {"layer_output"});
+        for (const checks::CheckRow& row : checks::check_catalog()) {
+            if (row.name == item.text && !row.available) {
+                contradiction(item.where, "checks: check '" + row.name +
+                                              "' is not available yet; leave it out");
+            }
+        }
+        if (!seen.insert(item.text).second) refuse(item, "checks", "each check once");
+        result.checks.push_back(item.text);
+    }
+}
+
+void read_fault(const Node& node, const std::string& path, Case& result) {
+    Names names;
+    for (const FaultRow& row : fault_catalog()) names.push_back(row.name);
+    const Node* name = node.find("name");
+    if (name == nullptr || name->kind != Node::Kind::scalar) {
+        refuse(node, path, "a map with the key 'name'; 'refitbench list faults' prints the names");
+    }
+    require_name(*name, path + ".name", "fault", name->text, names, {});
+    const auto row =
+        std::find_if(fault_catalog().begin(), fault_catalog().end(),
+                     [&](const FaultRow& candidate) { return candidate.name == name->text; });
+    Names keys = row->fields;
+    keys.insert(keys.begin(), "name");
+    const MapReader reader(&node, path, keys);
+    FaultSpec fault;
+    fault.name = row->name;
+    const bool takes_stage = std::find(keys.begin(), keys.end(), "stage") != keys.end();
+    const bool takes_tensor = std::find(keys.begin(), keys.end(), "tensor") != keys.end();
+    fault.tensor = reader.string("tensor", "");
+    if (takes_tensor && fault.tensor.empty()) {
+        refuse(node, path, "the key 'tensor', a name or a glob such as '*.mlp.up_proj.*'");
+    }
+    // source_write is a trainer's: its ranks come first in the world.
+    const int ranks = fault.name == "source_write" ? result.trainer_ranks : result.world_size();
+    fault.rank = reader.count("rank", -1, 0, ranks - 1);
+    if (fault.rank < 0 && fault.name == "source_write") fault.rank = 0;
+    fault.receiver = reader.count("receiver", 0, 0, result.engines * result.tp - 1);
+    fault.stage = reader.name("stage", "", "stage", kStages);
+    if (takes_stage && (fault.rank < 0 || fault.stage.empty())) {
+        refuse(node, path, "the keys 'rank' and 'stage', one of " + joined(kStages));
+    }
+    fault.bucket = reader.integer("bucket", 0, 0, kMost);
+    fault.iteration = reader.integer("iteration", 0, 0, kMost);
+    const std::int64_t refits = std::int64_t{result.iterations} * result.refits;
+    if (fault.iteration >= refits) {
+        const Node* at = reader.get("iteration");
+        contradiction(place(at == nullptr ? &node : at, result),
+                      path + ".iteration: " + std::to_string(fault.iteration) +
+                          " never comes; the case has " + std::to_string(refits) +
+                          " measured refits, counted from 0");
+    }
+    result.faults.push_back(std::move(fault));
+}
+
+void read_expectation(const Node* node, Case& result) {
+    const MapReader reader(node, "expect", {"outcome", "check", "tensor"});
+    result.expect.outcome = reader.name("outcome", "pass", "outcome", {"pass", "finding", "error"});
+    const Node* check = reader.get("check");
+    result.expect.check = reader.name("check", "", "check", checks::check_names());
+    result.expect.tensor = reader.string("tensor", "");
+    if (result.expect.outcome != "finding" &&
+        !(result.expect.check.empty() && result.expect.tensor.empty())) {
+        contradiction(node->where, "expect: check and tensor describe a finding, the outcome is '" +
+                                       result.expect.outcome +
+                                       "'; write outcome: finding or leave them out");
+    }
+    if (!result.expect.check.empty() && std::find(result.checks.begin(), result.checks.end(),
+                                                  result.expect.check) == result.checks.end()) {
+        refuse(*check, "expect.check",
+               "one of the checks that this case runs: " + joined(result.checks));
+    }
+}
+
+Names backend_names() {
+    Names names = {"auto"};
+    for (const kernels::BackendRow& row : kernels::backend_rows()) names.push_back(row.name);
+    return names;
+}
+
+}  // namespace
+
+Case read_case(const Node& root, const std::filesystem::path& file) {
+    const MapReader reader(
+        &root, "",
+        {"purpose",   "model",    "weights",   "trainer", "receiver", "payload",    "transport",
+         "backend",   "wire",     "nonfinite", "checks",  "refits",   "iterations", "warmup",
+         "timeout_s", "pipeline", "faults",    "sweep",   "cases",    "expect",     "remark"});
+    Case result;
+    result.file = file;
+    result.scenario = file.stem().string();
+    result.purpose = reader.string("purpose", "");
+    if (result.purpose.empty()) missing(result, "purpose", "'purpose: one sentence, a question'");
+    read_model(reader.get("model"), result);
+    read_weights(reader.get("weights"), result);
+    read_trainer(reader.get("trainer"), result);
+    WantedFormat wanted = read_receiver(reader.get("receiver"), result);
+    wanted.payload = reader.get("payload");
+    const MapReader payload(wanted.payload, "payload", {"scheme", "recipe", "scale_shape"});
+    result.recipe = payload.name("recipe", "", "recipe", quant::recipe_names(), kPlannedRecipes);
+    result.scale_shape =
+        payload.name("scale_shape", "contract", "scale shape", {"contract", "1d", "2d"});
+    resolve_format(wanted, payload, load_model(*reader.get("model"), result), result);
+    read_transport(reader.get("transport"), result);
+
+    result.backend = reader.name("backend", "auto", "backend", backend_names());
+    result.wire = reader.name("wire", "checkpoint", "wire format", {"checkpoint"}, {"kernel"});
+    result.nonfinite =
+        reader.name("nonfinite", "reject", "policy", {"reject", "recipe", "propagate", "sanitize"});
+    result.refits = reader.count("refits", 1, 1);
+    result.iterations = reader.count("iterations", 5, 1, 1000000);
+    result.warmup = reader.count("warmup", 1, 0, 1000000);
+    result.timeout_s = reader.decimal("timeout_s", 60.0);
+    if (!(result.timeout_s > 0.0))
+        refuse(*reader.get("timeout_s"), "timeout_s", "more than 0 seconds");
+    result.pipeline = reader.on_off("pipeline", true);
+    result.remark = reader.string("remark", "");
+    read_checks(reader, result);
+    const std::vector<Node>& faults = reader.list("faults");
+    for (std::size_t i = 0; i < faults.size(); ++i) {
+        read_fault(faults[i], "faults[" + std::to_string(i) + "]", result);
+    }
+    read_expectation(reader.get("expect"), result);
+    return result;
+}
+
+}  // namespace refit::harness

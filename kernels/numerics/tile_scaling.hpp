@@ -1,0 +1,78 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// Everything that decides the bits of a scaled FP8 matrix, as data. The functions that act on it
+// are in kernels/numerics/scale.hpp. Formulas and the special-value table: kernels/README.md.
+#pragma once
+
+#include <cstdint>
+
+namespace refit::numerics {
+
+/// How the tile's number comes from its amax. `fl32` is one rounding to F32.
+/// Scale forms give s, the multiplier that dequantizes; factor forms give f, the multiplier that
+/// quantizes, and then s = fl32(1 / f).
+enum class ScaleFormula : std::uint8_t {
+    amax_over_448,              ///< s = fl32(amax / 448), IEEE division
+    amax_times_reciprocal_448,  ///< s = fl32(amax * fl32(1/448)), as PyTorch divides by a number on
+                                ///< CUDA
+    reciprocal_amax_times_448,  ///< f = fl32(fl32(1 / amax) * 448), as Python's 448 / tensor
+    c448_over_amax,             ///< f = fl32(448 / amax), as torch.div
+};
+
+/// Where the lower bound `floor_value` acts. NaN passes it.
+enum class FloorOn : std::uint8_t { nothing, amax, scale };
+
+/// What happens to an amax that has no useful scale.
+enum class SpecialAmax : std::uint8_t {
+    propagate,      ///< zero, Inf and NaN go through the formula
+    factor_is_one,  ///< amax 0 or Inf: f = 1 (factor forms only); NaN goes through
+    amax_is_448,    ///< amax 0 or NaN: amax = 448, before the bounds
+};
+
+/// Rounding of the number to a power of two, after the floor.
+enum class PowerOfTwo : std::uint8_t {
+    none,
+    /// s up to the next power of two by its bits; exponent field clamped to [1, 254], Inf and NaN
+    /// too.
+    scale_up,
+    /// e = clamp(ceil(log2(s)), -127, 127) + 127, 0 for NaN; f = 1 if e is 0, else 2^(127 - e).
+    exponent_byte,
+};
+
+/// What is rounded to F32 before the cast.
+enum class Quotient : std::uint8_t {
+    divide_by_scale,         ///< x / s
+    multiply_by_factor,      ///< x * f, with f of a factor form or of PowerOfTwo::exponent_byte
+    multiply_by_reciprocal,  ///< x * fl32(1 / s)
+};
+
+/// What enters the amax of a tile that reaches over the edge of the matrix.
+enum class Edge : std::uint8_t {
+    true_extent,       ///< its own elements only; the same as padding with zeros
+    pad_last_element,  ///< its own elements and W[rows - 1, cols - 1]
+};
+
+/// Tile extents, formula and special cases of a recipe. A default object is a plain 128 x 128
+/// scaling.
+struct TileScaling {
+    std::int64_t tile_rows = 128;  ///< 0: all rows of the matrix
+    std::int64_t tile_cols = 128;  ///< 0: all columns of the matrix
+    ScaleFormula formula = ScaleFormula::amax_over_448;
+    FloorOn floor_on = FloorOn::nothing;
+    float floor_value = 0.0F;
+    float amax_ceiling = 0.0F;  ///< upper bound of amax, applied after the floor; 0: none
+    SpecialAmax special_amax = SpecialAmax::propagate;
+    float zero_scale = 0.0F;  ///< replaces a scale of exactly 0 (scale forms); 0: keep
+    PowerOfTwo power_of_two = PowerOfTwo::none;
+    Quotient quotient = Quotient::divide_by_scale;
+    bool round_quotient_to_bf16 = false;  ///< before add_zero, clamp and cast: a second rounding
+    bool add_zero = false;                ///< quotient + 0: turns -0 into +0
+    /// Clamp to +-448 before the cast. The cast here saturates, so this decides no bit; it says
+    /// what the source does, which matters under a cast that gives NaN above 464.
+    bool clamp = true;
+    Edge edge = Edge::true_extent;
+
+    bool operator==(const TileScaling&) const = default;
+};
+
+}  // namespace refit::numerics

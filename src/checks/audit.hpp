@@ -1,0 +1,145 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// The audit: what was loaded against the source, outside the wall.
+//
+// Rank-local and pure: each receiver audits the part it holds; the sums and findings are merged
+// over ranks afterwards.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/finding.hpp"
+#include "model/tensor_spec.hpp"
+#include "receiver/weight_loader.hpp"
+#include "weights/weight_source.hpp"
+#include "wire/checksum.hpp"
+
+namespace refit::checks {
+
+/// What the checks need to know of the arithmetic, stated apart from the recipe's code.
+struct SchemeFacts {
+    std::int64_t tile_rows = 0;  ///< 128 block, 1 channel, 0 = whole tensor
+    std::int64_t tile_cols = 0;  ///< 128 block, 0 = whole row / tensor
+    bool power_of_two_scales = false;
+    bool pad_last_element = false;  ///< ragged tiles also count W[rows-1, cols-1] into their amax
+    double scale_floor = 0.0;  ///< smallest scale the recipe gives to a tile that is not all zero
+    /// The bound of a legal element: |d - x| <= max(|x| / 17, s / 1024) * (1 + slack), s from the
+    /// source's own amax.
+    double slack = 1.0 / 65536.0;
+    /// Tiles that reach beyond the matrix were padded with its last element, which enters their
+    /// amax.
+    bool ragged_tiles_padded_with_last_element = false;
+};
+
+/// Counters and sums of one tensor's part on one rank; additive over disjoint parts.
+struct TensorAudit {
+    std::string tensor;  ///< Hugging Face name of the weight
+    bool quantized = false;
+    std::int64_t elements = 0;
+    double sum_x2 = 0.0;      ///< of quantized tensors; raw ones leave it at 0
+    double sum_error2 = 0.0;  ///< (x - d)^2 of what was loaded
+    double sum_expected_error2 =
+        0.0;  ///< the same for an independent double-precision quantization of the same data
+    double max_error_over_bound = 0.0;  ///< +inf where what was loaded is NaN
+    std::int64_t saturated =
+        0;  ///< codes +-448 where |x| / s > 448 by more than rounding, s as loaded
+    std::int64_t flushed = 0;  ///< code 0 where x is not 0
+    std::int64_t exact = 0;
+    std::int64_t mismatched =
+        0;  ///< raw tensors: elements whose bits differ; codes: elements beyond the bound
+};
+
+/// Digest of one loaded part, for byte identity: equal keys on different ranks must have equal
+/// digests.
+struct PartDigest {
+    std::string
+        key;  ///< "<wire name>|<row>,<col>,<rows>,<cols>": global region of the wanted parameter
+    wire::Digest digest;
+};
+
+struct AuditResult {
+    std::vector<TensorAudit> tensors;  ///< in model order, those this rank holds a part of
+    std::vector<PartDigest> digests;
+    core::Findings findings;  ///< round_trip, completeness (poison left), nonfinite
+};
+
+/// Walks every span of the loader's visible copy.
+///   completeness : no poison left (0xFF bytes of codes and BF16 where the source is not that NaN
+///   itself, -FLT_MAX scales) nonfinite    : NaN or Inf in source, scale or code; scale <= 0
+///   round_trip   : every raw element bit-equal to the source; every quantized one within the legal
+///   error; NaN-safe
+/// Only the checks named in `enabled` give findings: one a tensor and cause, the first index and
+/// the count stand in the message. An element with several faults counts for the first enabled
+/// check in the order above, and an element whose scale is reported is not reported again. Elements
+/// are decoded as the engine's kernel would (fused geometry). Elements whose source is not finite
+/// enter neither sums nor counters. `on_progress` is called at least once per few MiB. Throws
+/// ShapeError where the instance contradicts itself or names a tensor that is not in `tensors`;
+/// passes on what the source throws.
+[[nodiscard]] AuditResult audit_loaded(const receiver::WeightLoader& loader,
+                                       const std::vector<model::TensorSpec>& tensors,
+                                       const weights::WeightSource& source,
+                                       const SchemeFacts& facts,
+                                       const std::set<std::string>& enabled, int rank,
+                                       const std::function<void()>& on_progress);
+
+/// The same for a copy that no loader holds.
+[[nodiscard]] AuditResult audit_parameters(const receiver::ContractInstance& instance, int tp_rank,
+                                           const receiver::LoadedParameters& loaded,
+                                           const std::vector<model::TensorSpec>& tensors,
+                                           const weights::WeightSource& source,
+                                           const SchemeFacts& facts,
+                                           const std::set<std::string>& enabled, int rank,
+                                           const std::function<void()>& on_progress);
+
+/// What one rank of an engine found.
+struct RankAudit {
+    int rank = 0;
+    AuditResult result;
+};
+/// Merges over the ranks of one engine. A rank whose parts of a tensor (keys of its digests) are
+/// all held by lower ranks adds nothing to that tensor's sums. `findings` are those of the ranks,
+/// equal ones once with the lowest rank, then those of sqnr: |measured - expected| > 0.05 dB per
+/// tensor, too good fails too; tensors whose expected error is zero must have none.
+struct MergedAudit {
+    std::vector<TensorAudit> tensors;
+    core::Findings findings;
+    double pooled_sqnr_db = 0.0;  ///< over all quantized elements; NaN when there are none
+    double max_error_over_bound = 0.0;
+    std::int64_t saturated = 0;
+    std::int64_t flushed = 0;
+};
+[[nodiscard]] MergedAudit merge_audits(const std::vector<RankAudit>& ranks,
+                                       const std::set<std::string>& enabled);
+
+/// 10 * log10(sum_x2 / sum_error2); +inf for no error.
+[[nodiscard]] double sqnr_db(double sum_x2, double sum_error2);
+
+/// byte_identity: equal keys, equal digests, over all ranks of all engines. One finding a key;
+/// names both ranks.
+[[nodiscard]] core::Findings check_byte_identity(const std::vector<RankAudit>& ranks);
+
+/// version: every receiver shows `expected`, none torn. ranks, versions and torn in step.
+[[nodiscard]] core::Findings check_versions(std::uint64_t expected, const std::vector<int>& ranks,
+                                            const std::vector<std::uint64_t>& versions,
+                                            const std::vector<bool>& torn);
+
+/// source_unchanged: digests of each trainer's resident shards before and after; one finding a
+/// tensor.
+struct SourceDigest {
+    std::string tensor;
+    int rank = 0;
+    wire::Digest before;
+    wire::Digest after;
+};
+[[nodiscard]] core::Findings check_source_unchanged(const std::vector<SourceDigest>& digests);
+
+/// For sending results between ranks; doubles survive exactly, NaN and infinities included.
+[[nodiscard]] std::string to_json(const AuditResult& result);
+/// Throws Error when the text is not what to_json writes.
+[[nodiscard]] AuditResult audit_from_json(const std::string& text);
+
+}  // namespace refit::checks

@@ -1,0 +1,42 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// The inner loops of the audit: what is done with every element.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "checks/audit.hpp"
+
+namespace refit::checks {
+
+/// Neighbouring elements of one row that share the engine's scale and the source's own.
+struct Segment {
+    const std::uint16_t* source = nullptr;  ///< [count] BF16
+    const std::uint8_t* codes = nullptr;    ///< [count] E4M3FN, as loaded
+    std::int64_t count = 0;
+    double loaded_scale = 0.0;  ///< what the engine multiplies with
+    double own_scale = 0.0;  ///< from the source's amax; 0 where the tile holds nothing but zeros
+    bool source_finite = true;  ///< false: the tile holds a NaN or an Inf, look at each element
+};
+
+/// Largest |x| of `count` BF16 values as bits; 0x7f80 and above where one of them is not finite.
+[[nodiscard]] std::uint16_t largest_magnitude(const std::uint16_t* values, std::int64_t count);
+
+/// True for NaN and Inf.
+[[nodiscard]] inline bool nonfinite_bf16(std::uint16_t bits) {
+    return (bits & 0x7f80U) == 0x7f80U;
+}
+
+/// |decoded - source| over the bound of a legal element, max(|source| / 17, own_scale / 1024).
+/// +inf where the decoded value is NaN, or is not zero in a tile that holds nothing but zeros.
+[[nodiscard]] double error_over_bound(double source, double decoded, double own_scale);
+
+/// Adds the segment to the counters and sums of `audit` (`mismatched` included), and writes the
+/// positions of elements beyond the bound to `beyond` and of non-finite source elements to
+/// `nonfinite` (both are cleared first). Non-finite source elements enter neither sums nor
+/// counters.
+void walk_segment(const Segment& segment, double slack, TensorAudit& audit,
+                  std::vector<std::int64_t>& beyond, std::vector<std::int64_t>& nonfinite);
+
+}  // namespace refit::checks

@@ -1,0 +1,239 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <tuple>
+
+#include "checks/audit.hpp"
+#include "core/error.hpp"
+
+namespace refit::checks {
+
+namespace {
+
+/// How far the measured SQNR of a tensor may lie from the expected one, in dB.
+constexpr double kSqnrTolerance = 0.05;
+
+std::vector<const RankAudit*> by_rank(const std::vector<RankAudit>& ranks) {
+    std::vector<const RankAudit*> sorted;
+    for (const RankAudit& rank : ranks) sorted.push_back(&rank);
+    std::stable_sort(sorted.begin(), sorted.end(),
+                     [](const RankAudit* a, const RankAudit* b) { return a->rank < b->rank; });
+    return sorted;
+}
+
+/// Wire name of a digest's key.
+std::string name_of_key(const std::string& key) {
+    return key.substr(0, key.rfind('|'));
+}
+
+void add(TensorAudit& sum, const TensorAudit& part) {
+    sum.quantized = sum.quantized || part.quantized;
+    sum.elements += part.elements;
+    sum.sum_x2 += part.sum_x2;
+    sum.sum_error2 += part.sum_error2;
+    sum.sum_expected_error2 += part.sum_expected_error2;
+    sum.max_error_over_bound = std::max(sum.max_error_over_bound, part.max_error_over_bound);
+    sum.saturated += part.saturated;
+    sum.flushed += part.flushed;
+    sum.exact += part.exact;
+    sum.mismatched += part.mismatched;
+}
+
+/// Sums over ranks, each part once, tensors in the order in which the ranks first name them.
+std::vector<TensorAudit> merged_tensors(const std::vector<const RankAudit*>& ranks) {
+    std::vector<TensorAudit> merged;
+    std::map<std::string, std::size_t> position;
+    std::map<std::string, std::set<std::string>> seen;  // keys of parts by tensor
+    for (const RankAudit* rank : ranks) {
+        std::map<std::string, std::vector<std::string>> keys;
+        for (const PartDigest& digest : rank->result.digests) {
+            keys[name_of_key(digest.key)].push_back(digest.key);
+        }
+        for (const TensorAudit& tensor : rank->result.tensors) {
+            const auto [found, is_new] = position.try_emplace(tensor.tensor, merged.size());
+            if (is_new) {
+                TensorAudit empty;
+                empty.tensor = tensor.tensor;
+                merged.push_back(std::move(empty));
+            }
+            bool adds_a_part = is_new;
+            for (const std::string& key : keys[tensor.tensor]) {
+                adds_a_part = seen[tensor.tensor].insert(key).second || adds_a_part;
+            }
+            if (adds_a_part) add(merged[found->second], tensor);
+        }
+    }
+    return merged;
+}
+
+core::Finding sqnr_finding(const TensorAudit& tensor, std::string measured, std::string limit) {
+    core::Finding finding;
+    finding.check = "sqnr";
+    finding.tensor = tensor.tensor;
+    finding.measured = std::move(measured);
+    finding.limit = std::move(limit);
+    finding.remedy =
+        "compare the recipe's scales with amax / 448 of the tiles, and look for damaged elements "
+        "in "
+        "round_trip";
+    finding.message = fmt::format(
+        "{}: the error of what was loaded is not what the scheme gives on this data: found {}, "
+        "expected {}; {}.",
+        tensor.tensor, finding.measured, finding.limit, finding.remedy);
+    return finding;
+}
+
+void append_sqnr_finding(const TensorAudit& tensor, core::Findings& findings) {
+    if (!tensor.quantized) return;
+    if (tensor.sum_expected_error2 == 0.0) {
+        if (tensor.sum_error2 == 0.0) return;
+        findings.push_back(sqnr_finding(tensor,
+                                        fmt::format("a squared error of {:.6g}", tensor.sum_error2),
+                                        "no error at all"));
+        return;
+    }
+    const double measured = sqnr_db(tensor.sum_x2, tensor.sum_error2);
+    const double expected = sqnr_db(tensor.sum_x2, tensor.sum_expected_error2);
+    // Written so that a NaN is a finding.
+    if (std::abs(measured - expected) <= kSqnrTolerance) return;
+    findings.push_back(
+        sqnr_finding(tensor, fmt::format("{:.4f} dB", measured),
+                     fmt::format("{:.4f} dB within {} dB", expected, kSqnrTolerance)));
+}
+
+}  // namespace
+
+double sqnr_db(double sum_x2, double sum_error2) {
+    if (sum_error2 == 0.0) return std::numeric_limits<double>::infinity();
+    return 10.0 * std::log10(sum_x2 / sum_error2);
+}
+
+MergedAudit merge_audits(const std::vector<RankAudit>& ranks,
+                         const std::set<std::string>& enabled) {
+    const std::vector<const RankAudit*> sorted = by_rank(ranks);
+    MergedAudit merged;
+    merged.tensors = merged_tensors(sorted);
+    std::set<std::tuple<std::string, std::string, std::vector<std::int64_t>, std::string>> known;
+    for (const RankAudit* rank : sorted) {
+        for (const core::Finding& finding : rank->result.findings) {
+            if (known.emplace(finding.check, finding.tensor, finding.index, finding.measured)
+                    .second) {
+                merged.findings.push_back(finding);
+            }
+        }
+    }
+    double sum_x2 = 0.0;
+    double sum_error2 = 0.0;
+    bool any_quantized = false;
+    for (const TensorAudit& tensor : merged.tensors) {
+        if (!tensor.quantized) continue;
+        any_quantized = any_quantized || tensor.elements > 0;
+        sum_x2 += tensor.sum_x2;
+        sum_error2 += tensor.sum_error2;
+        merged.max_error_over_bound =
+            std::max(merged.max_error_over_bound, tensor.max_error_over_bound);
+        merged.saturated += tensor.saturated;
+        merged.flushed += tensor.flushed;
+        if (enabled.count("sqnr") != 0) append_sqnr_finding(tensor, merged.findings);
+    }
+    merged.pooled_sqnr_db =
+        any_quantized ? sqnr_db(sum_x2, sum_error2) : std::numeric_limits<double>::quiet_NaN();
+    return merged;
+}
+
+core::Findings check_byte_identity(const std::vector<RankAudit>& ranks) {
+    struct First {
+        int rank = 0;
+        wire::Digest digest;
+        bool reported = false;
+    };
+    std::map<std::string, First> first;
+    core::Findings findings;
+    for (const RankAudit* rank : by_rank(ranks)) {
+        for (const PartDigest& part : rank->result.digests) {
+            const auto [found, is_new] =
+                first.try_emplace(part.key, First{rank->rank, part.digest, false});
+            First& known = found->second;
+            if (is_new || known.digest == part.digest || known.reported) continue;
+            known.reported = true;
+            core::Finding finding;
+            finding.check = "byte_identity";
+            finding.tensor = name_of_key(part.key);
+            finding.measured = wire::to_string(part.digest);
+            finding.limit = wire::to_string(known.digest);
+            finding.rank = rank->rank;
+            finding.remedy =
+                "load both ranks from the same refit and compare the bytes of the part";
+            finding.message = fmt::format(
+                "{}: ranks {} and {} hold different bytes of the part row,col,rows,cols = {}: "
+                "digest "
+                "{} and {}; {}.",
+                finding.tensor, known.rank, rank->rank, part.key.substr(part.key.rfind('|') + 1),
+                finding.limit, finding.measured, finding.remedy);
+            findings.push_back(std::move(finding));
+        }
+    }
+    return findings;
+}
+
+core::Findings check_versions(std::uint64_t expected, const std::vector<int>& ranks,
+                              const std::vector<std::uint64_t>& versions,
+                              const std::vector<bool>& torn) {
+    if (ranks.size() != versions.size() || ranks.size() != torn.size()) {
+        throw core::ShapeError(fmt::format("version check: {} ranks, {} versions, {} torn marks",
+                                           ranks.size(), versions.size(), torn.size()));
+    }
+    core::Findings findings;
+    for (std::size_t i = 0; i < ranks.size(); ++i) {
+        if (versions[i] == expected && !torn[i]) continue;
+        core::Finding finding;
+        finding.check = "version";
+        finding.rank = ranks[i];
+        finding.measured = fmt::format("version {}{}", versions[i], torn[i] ? ", torn" : "");
+        finding.limit = fmt::format("version {}, whole", expected);
+        finding.remedy = torn[i] ? "refit this receiver again before it serves"
+                                 : "look at why its commit was refused or did not happen";
+        finding.message = fmt::format("receiver rank {} shows {} after the refit, expected {}; {}.",
+                                      ranks[i], finding.measured, finding.limit, finding.remedy);
+        findings.push_back(std::move(finding));
+    }
+    return findings;
+}
+
+core::Findings check_source_unchanged(const std::vector<SourceDigest>& digests) {
+    std::vector<std::string> order;
+    std::map<std::string, std::vector<const SourceDigest*>> changed;
+    for (const SourceDigest& digest : digests) {
+        if (digest.before == digest.after) continue;
+        if (changed.count(digest.tensor) == 0) order.push_back(digest.tensor);
+        changed[digest.tensor].push_back(&digest);
+    }
+    core::Findings findings;
+    for (const std::string& tensor : order) {
+        const std::vector<const SourceDigest*>& shards = changed[tensor];
+        std::string where;
+        for (const SourceDigest* shard : shards) {
+            where += fmt::format("{}{}", where.empty() ? "" : ", ", shard->rank);
+        }
+        core::Finding finding;
+        finding.check = "source_unchanged";
+        finding.tensor = tensor;
+        finding.rank = shards.front()->rank;
+        finding.measured = wire::to_string(shards.front()->after);
+        finding.limit = wire::to_string(shards.front()->before);
+        finding.remedy = "look for a stage that writes into the resident weights";
+        finding.message = fmt::format(
+            "{}: the trainer's resident weights changed during the refit on rank {}: digest {} "
+            "before, {} after; {}.",
+            tensor, where, finding.limit, finding.measured, finding.remedy);
+        findings.push_back(std::move(finding));
+    }
+    return findings;
+}
+
+}  // namespace refit::checks

@@ -1,0 +1,233 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// The recipes, each a row of data. A row is here only with a golden file of its own in
+// tests/golden/recipes, made by an independent implementation.
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "quant/recipe.hpp"
+
+namespace refit::quant {
+namespace {
+
+using numerics::Edge;
+using numerics::FloorOn;
+using numerics::PowerOfTwo;
+using numerics::Quotient;
+using numerics::ScaleFormula;
+using numerics::SpecialAmax;
+using numerics::TileScaling;
+
+/// 1e-12 as BF16 tensors hold it: 1.00186526e-12.
+constexpr float kBf16TinyFloor = 0x1.1ap-40F;
+/// The bounds that ModelOpt puts on an amax: the smallest normal and the largest finite BF16.
+constexpr float kSmallestNormal = 0x1p-126F;
+constexpr float kBf16Max = 0x1.fep+127F;
+
+constexpr const char* kBlockSuffix = "weight_scale_inv";
+constexpr const char* kPlainSuffix = "weight_scale";
+
+constexpr const char* kPrimeRl =
+    "PrimeIntellect-ai/prime-rl @ 559b4477, src/prime_rl/trainer/models/fp8.py, "
+    "quantize_to_fp8_blockwise";
+constexpr const char* kPrimeRlChannel =
+    "PrimeIntellect-ai/prime-rl pull request 2415 @ 6e9df4e2, "
+    "src/prime_rl/trainer/models/fp8.py, quantize_to_fp8_channelwise";
+constexpr const char* kNemoRl =
+    "NVIDIA-NeMo/RL @ 7ea279ab, nemo_rl/models/generation/vllm/quantization/fp8.py, "
+    "cast_tensor_to_fp8_blockwise";
+constexpr const char* kAreal =
+    "areal-project/AReaL pull request 1379 @ 287e16d9, torch fallback of the blockwise cast";
+constexpr const char* kVerl =
+    "verl-project/verl @ 1dda039b, verl/utils/kernel/fp8_kernel.py, torch fallback";
+constexpr const char* kSlimeOffline = "THUDM/slime @ 624b824a, tools/convert_hf_to_fp8.py";
+constexpr const char* kModelOpt =
+    "NVIDIA/Model-Optimizer @ a2fbac7b and pull request 1807 @ 8251f485, "
+    "modelopt/torch/quantization/qtensor/fp8_tensor.py and modelopt/torch/export";
+constexpr const char* kDeepGemm =
+    "deepseek-ai/DeepGEMM @ 54e22612, deep_gemm/utils/math.py, per_block_cast_to_fp8";
+constexpr const char* kCompressedTensors =
+    "vllm-project/compressed-tensors @ ac8e2ba82f4e, calculate_qparams and quantize";
+
+/// Rows of scales instead of blocks.
+TileScaling by_rows(TileScaling scaling) {
+    scaling.tile_rows = 1;
+    scaling.tile_cols = 0;
+    return scaling;
+}
+
+TileScaling whole_tensor(TileScaling scaling) {
+    scaling.tile_rows = 0;
+    scaling.tile_cols = 0;
+    return scaling;
+}
+
+TileScaling prime_rl() {
+    TileScaling s;
+    s.floor_on = FloorOn::scale;
+    s.floor_value = 1e-12F;
+    return s;
+}
+
+TileScaling slime_offline() {
+    TileScaling s;
+    s.floor_on = FloorOn::amax;
+    s.floor_value = kBf16TinyFloor;
+    return s;
+}
+
+TileScaling modelopt() {
+    TileScaling s;
+    s.special_amax = SpecialAmax::amax_is_448;
+    s.floor_on = FloorOn::amax;
+    s.floor_value = kSmallestNormal;
+    s.amax_ceiling = kBf16Max;
+    s.clamp = false;
+    return s;
+}
+
+TileScaling deepgemm() {
+    TileScaling s;
+    s.floor_on = FloorOn::amax;
+    s.floor_value = 1e-4F;
+    s.quotient = Quotient::multiply_by_reciprocal;
+    s.clamp = false;
+    return s;
+}
+
+TileScaling compressed_tensors() {
+    TileScaling s;
+    s.zero_scale = 0x1p-23F;
+    s.add_zero = true;
+    return s;
+}
+
+TileScaling nemo_rl_linear() {
+    TileScaling s;
+    s.formula = ScaleFormula::reciprocal_amax_times_448;
+    s.special_amax = SpecialAmax::factor_is_one;
+    s.quotient = Quotient::multiply_by_factor;
+    s.edge = Edge::pad_last_element;
+    return s;
+}
+
+TileScaling nemo_rl_pow2() {
+    TileScaling s;
+    s.power_of_two = PowerOfTwo::exponent_byte;
+    s.quotient = Quotient::multiply_by_factor;
+    s.edge = Edge::pad_last_element;
+    return s;
+}
+
+TileScaling verl_torch() {
+    TileScaling s;
+    s.formula = ScaleFormula::c448_over_amax;
+    s.special_amax = SpecialAmax::factor_is_one;
+    s.quotient = Quotient::multiply_by_factor;
+    return s;
+}
+
+TileScaling areal_torch() {
+    TileScaling s = verl_torch();
+    s.floor_on = FloorOn::amax;
+    s.floor_value = 1e-10F;
+    return s;
+}
+
+class Catalog {
+ public:
+    void add(Recipe recipe) { rows_.push_back(std::move(recipe)); }
+
+    /// A source that divides a tensor by a Python number: NAME as on CUDA, where PyTorch multiplies
+    /// by fl32(1/448), and NAME-cpu with the IEEE division.
+    void add_twins(Recipe recipe) {
+        Recipe on_cpu = recipe;
+        recipe.scaling.formula = ScaleFormula::amax_times_reciprocal_448;
+        recipe.summary += "; amax / 448 as amax * fl32(1/448), as PyTorch on CUDA";
+        on_cpu.name += "-cpu";
+        on_cpu.summary += "; amax / 448 as IEEE division, as PyTorch on a CPU";
+        add(std::move(recipe));
+        add(std::move(on_cpu));
+    }
+
+    [[nodiscard]] std::vector<Recipe> take() && { return std::move(rows_); }
+
+ private:
+    std::vector<Recipe> rows_;
+};
+
+std::vector<Recipe> make_catalog() {
+    Catalog catalog;
+    catalog.add_twins({"prime-rl-blockwise", Scheme::fp8_blockwise, prime_rl(), kBlockSuffix, 2,
+                       "s = max(amax / 448, 1e-12), Q(clamp(x / s)), zero padding", kPrimeRl});
+    catalog.add_twins({"prime-rl-channelwise", Scheme::fp8_channelwise, by_rows(prime_rl()),
+                       kPlainSuffix, 2, "by rows: s = max(amax / 448, 1e-12), Q(clamp(x / s))",
+                       kPrimeRlChannel});
+    catalog.add({"nemo-rl-linear", Scheme::fp8_blockwise, nemo_rl_linear(), kBlockSuffix, 2,
+                 "f = fl32(fl32(1/amax) * 448), 1 where amax is 0 or Inf, Q(clamp(x * f)), "
+                 "s = fl32(1/f); edge tiles padded with the last element",
+                 kNemoRl});
+    catalog.add({"nemo-rl-pow2", Scheme::fp8_blockwise, nemo_rl_pow2(), kBlockSuffix, 2,
+                 "e = clamp(ceil(log2(amax/448)), -127, 127) + 127, f = 1 if e = 0 else 2^(127-e), "
+                 "Q(clamp(x * f)), s = 1/f; edge tiles padded with the last element",
+                 kNemoRl});
+    catalog.add({"areal-torch", Scheme::fp8_blockwise, areal_torch(), kBlockSuffix, 2,
+                 "f = fl32(448 / max(amax, 1e-10)), 1 where amax is 0 or Inf, Q(clamp(x * f)), "
+                 "s = fl32(1/f)",
+                 kAreal});
+    catalog.add({"verl-torch", Scheme::fp8_blockwise, verl_torch(), kBlockSuffix, 2,
+                 "f = fl32(448 / amax), 1 where amax is 0 or Inf, Q(clamp(x * f)), s = fl32(1/f)",
+                 kVerl});
+    catalog.add_twins({"slime-offline", Scheme::fp8_blockwise, slime_offline(), kBlockSuffix, 2,
+                       "s = max(amax, bf16(1e-12)) / 448, Q(clamp(x / s))", kSlimeOffline});
+    catalog.add_twins(
+        {"slime-offline-channel", Scheme::fp8_channelwise, by_rows(slime_offline()), kPlainSuffix,
+         2, "by rows: s = max(amax, bf16(1e-12)) / 448, Q(clamp(x / s))", kSlimeOffline});
+    catalog.add_twins(
+        {"modelopt-pb-w8a8", Scheme::fp8_blockwise, modelopt(), kBlockSuffix, 2,
+         "a = amax, 0 and NaN -> 448, within [2^-126, bf16 max]; s = a / 448, Q(x / s)",
+         kModelOpt});
+    catalog.add_twins({"modelopt-pb-wo", Scheme::fp8_blockwise, modelopt(), kPlainSuffix, 4,
+                       "the numbers of modelopt-pb-w8a8 with a 4-D scale", kModelOpt});
+    catalog.add_twins({"modelopt-pc-pt", Scheme::fp8_channelwise, by_rows(modelopt()), kPlainSuffix,
+                       1, "the numbers of modelopt-pb-w8a8 by rows, 1-D scale", kModelOpt});
+    catalog.add_twins({"deepgemm", Scheme::fp8_blockwise, deepgemm(), kBlockSuffix, 2,
+                       "s = max(amax, 1e-4) / 448, Q(x * fl32(1/s))", kDeepGemm});
+    Recipe ue8m0{"deepgemm-ue8m0",
+                 Scheme::fp8_blockwise,
+                 deepgemm(),
+                 kBlockSuffix,
+                 2,
+                 "s = max(amax, 1e-4) / 448 rounded up to a power of two by its bits, "
+                 "Q(x * fl32(1/s))",
+                 kDeepGemm};
+    ue8m0.scaling.power_of_two = PowerOfTwo::scale_up;
+    catalog.add(std::move(ue8m0));
+    catalog.add_twins({"compressed-tensors-channel", Scheme::fp8_channelwise,
+                       by_rows(compressed_tensors()), kPlainSuffix, 2,
+                       "by rows: s = amax / 448, 0 -> 2^-23, Q(clamp(x / s + 0))",
+                       kCompressedTensors});
+    catalog.add_twins(
+        {"tensorwise", Scheme::fp8_tensorwise, whole_tensor(compressed_tensors()), kPlainSuffix, 1,
+         "whole tensor: s = amax / 448, 0 -> 2^-23, Q(clamp(x / s + 0))", kCompressedTensors});
+    Recipe slime_tensor{"slime-tensorwise",
+                        Scheme::fp8_tensorwise,
+                        whole_tensor(slime_offline()),
+                        kPlainSuffix,
+                        1,
+                        "whole tensor: s = max(amax, bf16(1e-12)) / 448, Q(clamp(bf16(x / s)))",
+                        kSlimeOffline};
+    slime_tensor.scaling.round_quotient_to_bf16 = true;
+    catalog.add_twins(std::move(slime_tensor));
+    return std::move(catalog).take();
+}
+
+}  // namespace
+
+const std::vector<Recipe>& recipe_catalog() {
+    static const std::vector<Recipe> catalog = make_catalog();
+    return catalog;
+}
+
+}  // namespace refit::quant

@@ -1,0 +1,95 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// Pieces into LoadedParameters: check, slice, fuse, copy, commit.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/aligned_buffer.hpp"
+#include "core/finding.hpp"
+#include "receiver/engine_contract.hpp"
+#include "wire/manifest.hpp"
+#include "wire/piece.hpp"
+
+namespace refit::receiver {
+
+enum class CommitMode { staged, in_place };
+
+/// What the engine's kernels would see on this rank: one copy of every destination.
+class LoadedParameters {
+ public:
+    explicit LoadedParameters(const ContractInstance& instance);
+    [[nodiscard]] std::span<std::byte> bytes(std::size_t destination);
+    [[nodiscard]] std::span<const std::byte> bytes(std::size_t destination) const;
+    /// 0xFF bytes everywhere, -FLT_MAX in scales; padding rows too (the loader zero-fills them).
+    void poison(const ContractInstance& instance);
+    [[nodiscard]] std::uint64_t size_bytes() const;
+
+ private:
+    core::AlignedBuffer memory_;
+    std::vector<std::pair<std::size_t, std::size_t>> ranges_;  ///< offset, bytes
+};
+
+/// Seconds spent by purpose while a piece was handled.
+struct LoadTimes {
+    double check_s = 0.0;
+    double load_s = 0.0;
+};
+
+/// Damage to plant into the loading, for the fault scenarios.
+struct LoadFaults {
+    std::string skip_tensor;     ///< name that is not loaded
+    std::string flip_tensor;     ///< one bit of the first loaded byte changes after its digest was checked
+    bool forget_commit = false;  ///< the commit leaves the version as it was
+};
+
+/// State of one receiver rank over many refits.
+class WeightLoader {
+ public:
+    /// Allocates the destinations once (two copies when staged).
+    WeightLoader(const ContractInstance& instance, const wire::RefitManifest& manifest, int tp_rank, CommitMode mode,
+                 LoadFaults faults);
+
+    /// Before the clock starts: poisons the copy that the refit will write. In place: marks the version torn.
+    void begin(std::uint64_t version);
+    /// One piece: header, digests of the cells that this rank keeps, finiteness and sign of scales, copies into the
+    /// destinations (fused, converted where the contract allows BF16 or F16 scales for F32 parameters).
+    /// `on_progress` is called at least once per MiB. Findings are collected, not thrown; after an error finding nothing
+    /// more is copied.
+    void load_piece(std::uint32_t bucket, std::uint32_t trainer, std::span<const std::byte> piece,
+                    const std::function<void()>& on_progress, LoadTimes& times);
+    /// After the last bucket: completeness by coverage (every span of every destination written once), padding zero-filled.
+    void finish_stream();
+    [[nodiscard]] const core::Findings& findings() const { return findings_; }
+    /// Makes the new version visible; refused (returns false) after an error finding or while `allowed` is false.
+    bool commit(bool allowed);
+
+    [[nodiscard]] std::uint64_t version() const { return version_; }
+    [[nodiscard]] bool torn() const { return torn_; }
+    /// The visible copy.
+    [[nodiscard]] const LoadedParameters& loaded() const;
+    [[nodiscard]] const ContractInstance& instance() const { return instance_; }
+    [[nodiscard]] int tp_rank() const { return tp_rank_; }
+    /// Bytes read and written by copying, for the floor.
+    [[nodiscard]] std::uint64_t loaded_bytes() const;
+
+ private:
+    const ContractInstance& instance_;
+    const wire::RefitManifest& manifest_;
+    int tp_rank_ = 0;
+    CommitMode mode_;
+    LoadFaults faults_;
+    struct State;
+    std::shared_ptr<State> state_;
+    core::Findings findings_;
+    std::uint64_t version_ = 0;
+    bool torn_ = false;
+};
+
+}  // namespace refit::receiver

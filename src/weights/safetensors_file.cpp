@@ -1,0 +1,479 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+#include "weights/safetensors_file.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include "core/error.hpp"
+
+namespace refit::weights {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr std::size_t kLengthBytes = 8;
+// The limit of the reference implementation, which refuses longer headers as an attack on memory.
+constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;
+constexpr std::uintmax_t kMaxIndexBytes = 100'000'000;
+constexpr const char* kReplace =
+    "; the file is damaged or is not safetensors: write or fetch it anew";
+
+[[noreturn]] void refuse(const std::filesystem::path& path, const std::string& reason) {
+    throw core::FileError(path.string() + ": " + reason + kReplace);
+}
+
+[[noreturn]] void refuse(const std::filesystem::path& path, const std::string& tensor,
+                         const std::string& reason) {
+    refuse(path, "tensor '" + tensor + "': " + reason);
+}
+
+std::string brief(const Json& value) {
+    std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+    constexpr std::size_t kLongest = 120;
+    if (text.size() > kLongest) text = text.substr(0, kLongest) + "...";
+    return text;
+}
+
+/// Thrown by the parser callback, which knows no file name; carries the repeated key.
+struct RepeatedKey {
+    std::string key;
+};
+
+/// Parses JSON and refuses a key that stands twice in one object: the library keeps the last of
+/// them silently, other readers the first, so two readers would see two different files.
+Json parse_without_repeated_keys(std::string_view text) {
+    std::vector<std::set<std::string>> open_objects;
+    const auto callback = [&open_objects](int, Json::parse_event_t event, Json& value) {
+        if (event == Json::parse_event_t::object_start) {
+            open_objects.emplace_back();
+        } else if (event == Json::parse_event_t::object_end) {
+            open_objects.pop_back();
+        } else if (event == Json::parse_event_t::key) {
+            auto key = value.get<std::string>();
+            if (!open_objects.back().insert(key).second) throw RepeatedKey{std::move(key)};
+        }
+        return true;
+    };
+    return Json::parse(text.begin(), text.end(), callback);
+}
+
+/// A non-negative 64-bit integer; nullopt for anything else. The library stores every non-negative
+/// integer as unsigned and one above 64 bits as a float.
+std::optional<std::uint64_t> as_unsigned(const Json& value) {
+    if (!value.is_number_unsigned()) return std::nullopt;
+    return value.get<std::uint64_t>();
+}
+
+/// A header nests an object, its tensors and their lists. One of 10^8 brackets would take gigabytes
+/// as a tree, so that it is refused before it is parsed.
+bool nests_deeper_than(std::string_view text, int limit) {
+    int depth = 0;
+    bool in_string = false;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const char c = text[i];
+        if (in_string) {
+            if (c == '\\') {
+                ++i;
+            } else if (c == '"') {
+                in_string = false;
+            }
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '{' || c == '[') {
+            if (++depth > limit) return true;
+        } else if (c == '}' || c == ']') {
+            --depth;
+        }
+    }
+    return false;
+}
+
+std::map<std::string, std::string> read_metadata(const std::filesystem::path& path,
+                                                 const Json& value) {
+    if (!value.is_object()) {
+        refuse(path, "__metadata__ is " + brief(value) + ", expected an object of strings");
+    }
+    std::map<std::string, std::string> metadata;
+    for (const auto& [key, text] : value.items()) {
+        if (!text.is_string()) {
+            refuse(path,
+                   "__metadata__ entry '" + key + "' is " + brief(text) + ", expected a string");
+        }
+        metadata.emplace(key, text.get<std::string>());
+    }
+    return metadata;
+}
+
+/// One entry of the header; `data_bytes` is what follows the header in the file.
+StoredTensor read_entry(const std::filesystem::path& path, const std::string& name,
+                        const Json& entry, std::uint64_t data_start, std::uint64_t data_bytes) {
+    if (!entry.is_object()) {
+        refuse(path, name, "its entry is " + brief(entry) + ", expected an object");
+    }
+    for (const char* key : {"dtype", "shape", "data_offsets"}) {
+        if (!entry.contains(key)) refuse(path, name, std::string("has no ") + key);
+    }
+    StoredTensor tensor;
+    tensor.name = name;
+
+    const Json& dtype = entry["dtype"];
+    const auto known = dtype.is_string()
+                           ? core::from_safetensors_name(dtype.get_ref<const std::string&>())
+                           : std::nullopt;
+    if (!known) refuse(path, name, "unknown dtype " + brief(dtype));
+    tensor.dtype = *known;
+
+    const Json& shape = entry["shape"];
+    if (!shape.is_array()) refuse(path, name, "shape is " + brief(shape) + ", expected a list");
+    auto wanted = static_cast<std::uint64_t>(core::size_bytes(tensor.dtype));
+    bool overflow = false;
+    for (const Json& dimension : shape) {
+        const auto extent = as_unsigned(dimension);
+        if (!extent || *extent > std::uint64_t{std::numeric_limits<std::int64_t>::max()}) {
+            refuse(path, name,
+                   "shape " + brief(shape) + " has the dimension " + brief(dimension) +
+                       ", expected a whole number, 0 or more");
+        }
+        tensor.shape.push_back(static_cast<std::int64_t>(*extent));
+        // The reference implementation multiplies with overflow check in order of the dimensions,
+        // zeros included.
+        overflow = overflow || __builtin_mul_overflow(wanted, *extent, &wanted);
+    }
+    if (overflow) {
+        refuse(path, name, "shape " + brief(shape) + " times its dtype exceeds 64 bits of bytes");
+    }
+
+    const Json& offsets = entry["data_offsets"];
+    if (!offsets.is_array() || offsets.size() != 2 || !as_unsigned(offsets[0]) ||
+        !as_unsigned(offsets[1])) {
+        refuse(path, name, "data_offsets is " + brief(offsets) + ", expected [begin, end]");
+    }
+    const std::uint64_t begin = *as_unsigned(offsets[0]);
+    const std::uint64_t end = *as_unsigned(offsets[1]);
+    if (end < begin) refuse(path, name, "data_offsets " + brief(offsets) + " are reversed");
+    if (end > data_bytes) {
+        refuse(path, name,
+               "data_offsets " + brief(offsets) + " lie beyond the end of the file, which holds " +
+                   std::to_string(data_bytes) + " bytes of data");
+    }
+    if (end - begin != wanted) {
+        refuse(path, name,
+               "data_offsets " + brief(offsets) + " span " + std::to_string(end - begin) +
+                   " bytes, shape " + core::to_string(tensor.shape) + " of " +
+                   std::string(core::safetensors_name(tensor.dtype)) + " wants " +
+                   std::to_string(wanted));
+    }
+    tensor.offset = data_start + begin;
+    tensor.bytes = end - begin;
+    return tensor;
+}
+
+/// Ranges in order of their offsets must start at 0, touch, and end at the end of the file.
+void check_coverage(const std::filesystem::path& path, const std::vector<StoredTensor>& sorted,
+                    std::uint64_t data_start, std::uint64_t data_bytes) {
+    std::uint64_t reached = data_start;
+    const StoredTensor* previous = nullptr;
+    for (const StoredTensor& tensor : sorted) {
+        if (tensor.offset < reached) {
+            refuse(path, tensor.name,
+                   "its bytes overlap those of '" + (previous ? previous->name : "") + "' by " +
+                       std::to_string(reached - tensor.offset));
+        }
+        if (tensor.offset > reached) {
+            refuse(
+                path, tensor.name,
+                "a hole of " + std::to_string(tensor.offset - reached) + " bytes lies before it");
+        }
+        reached = tensor.offset + tensor.bytes;
+        previous = &tensor;
+    }
+    if (reached != data_start + data_bytes) {
+        refuse(path, std::to_string(data_start + data_bytes - reached) +
+                         " bytes follow the last tensor and belong to none");
+    }
+}
+
+std::string errno_text() {
+    return std::system_category().message(errno);
+}
+
+/// Closes a descriptor; the mapping outlives it.
+struct Descriptor {
+    int fd = -1;
+    explicit Descriptor(int descriptor) : fd(descriptor) {}
+    ~Descriptor() {
+        if (fd >= 0) (void)::close(fd);
+    }
+    Descriptor(const Descriptor&) = delete;
+    Descriptor& operator=(const Descriptor&) = delete;
+};
+
+}  // namespace
+
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path) {
+    // Non-blocking, so that a named pipe in the place of a file is refused below instead of waited
+    // for.
+    const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    if (file.fd < 0) {
+        throw core::FileError(path.string() + ": cannot be opened: " + errno_text());
+    }
+    struct stat status = {};
+    if (::fstat(file.fd, &status) != 0) {
+        throw core::FileError(path.string() + ": cannot be examined: " + errno_text());
+    }
+    if (!S_ISREG(status.st_mode)) {
+        throw core::FileError(path.string() + ": is not a regular file; give a safetensors file");
+    }
+    const auto size = static_cast<std::uint64_t>(status.st_size);
+    if (size < kLengthBytes) {
+        refuse(path,
+               "has " + std::to_string(size) + " bytes, less than the 8 of the header length");
+    }
+    void* mapping = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.fd, 0);
+    if (mapping == MAP_FAILED) {
+        throw core::FileError(path.string() + ": cannot be mapped into memory: " + errno_text());
+    }
+    data_ = static_cast<const std::byte*>(mapping);
+    size_ = size;
+    // The destructor does not run when the constructor throws.
+    try {
+        std::uint64_t header_bytes = 0;
+        for (std::size_t i = 0; i < kLengthBytes; ++i) {
+            header_bytes |= std::to_integer<std::uint64_t>(data_[i]) << (8 * i);  // little-endian
+        }
+        if (header_bytes > kMaxHeaderBytes) {
+            refuse(path, "states a header of " + std::to_string(header_bytes) +
+                             " bytes, the format allows " + std::to_string(kMaxHeaderBytes));
+        }
+        if (header_bytes > size - kLengthBytes) {
+            refuse(path, "states a header of " + std::to_string(header_bytes) +
+                             " bytes, which reaches beyond the end of the file (" +
+                             std::to_string(size) + " bytes)");
+        }
+        const std::string_view text(reinterpret_cast<const char*>(data_) + kLengthBytes,
+                                    header_bytes);
+        if (text.empty() || text.front() != '{') {
+            refuse(path, "its header does not start with '{'");
+        }
+        constexpr int kHeaderDepth = 4;
+        if (nests_deeper_than(text, kHeaderDepth)) {
+            refuse(path, "its header nests deeper than a header does");
+        }
+        Json header;
+        try {
+            header = parse_without_repeated_keys(text);
+        } catch (const RepeatedKey& repeated) {
+            refuse(path, repeated.key, "its header has this name twice");
+        } catch (const Json::exception& e) {
+            refuse(path, std::string("its header is not JSON: ") + e.what());
+        }
+        const std::uint64_t data_start = kLengthBytes + header_bytes;
+        const std::uint64_t data_bytes = size - data_start;
+        for (const auto& [name, entry] : header.items()) {
+            if (name == "__metadata__") {
+                metadata_ = read_metadata(path, entry);
+            } else {
+                tensors_.push_back(read_entry(path, name, entry, data_start, data_bytes));
+            }
+        }
+        // An empty tensor lies before the one that starts where it stands.
+        std::stable_sort(tensors_.begin(), tensors_.end(),
+                         [](const StoredTensor& a, const StoredTensor& b) {
+                             return std::pair(a.offset, a.bytes) < std::pair(b.offset, b.bytes);
+                         });
+        check_coverage(path, tensors_, data_start, data_bytes);
+        for (std::size_t i = 0; i < tensors_.size(); ++i) by_name_.emplace(tensors_[i].name, i);
+    } catch (...) {
+        (void)::munmap(mapping, size);
+        throw;
+    }
+}
+
+SafetensorsFile::~SafetensorsFile() {
+    if (data_ != nullptr) (void)::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+const StoredTensor* SafetensorsFile::find(const std::string& name) const {
+    const auto it = by_name_.find(name);
+    return it == by_name_.end() ? nullptr : &tensors_[it->second];
+}
+
+std::span<const std::byte> SafetensorsFile::bytes(const StoredTensor& tensor) const {
+    return {data_ + tensor.offset, tensor.bytes};
+}
+
+namespace {
+
+/// A file name of the index: no path, so that an index cannot reach out of its directory.
+void check_shard_name(const std::filesystem::path& index, const std::string& tensor,
+                      const std::string& file) {
+    const std::filesystem::path path(file);
+    bool leaves = file.empty() || path.is_absolute() || file.find('\0') != std::string::npos;
+    for (const std::filesystem::path& part : path) leaves = leaves || part == "..";
+    if (leaves) {
+        throw core::FileError(
+            index.string() + ": tensor '" + tensor + "' is placed in '" + file +
+            "', which is outside of the checkpoint's directory; name a file in it");
+    }
+}
+
+Json read_index(const std::filesystem::path& path) {
+    std::error_code error;
+    const std::uintmax_t bytes = std::filesystem::file_size(path, error);
+    if (error) throw core::FileError(path.string() + ": cannot be read: " + error.message());
+    if (bytes > kMaxIndexBytes) {
+        throw core::FileError(path.string() + ": has " + std::to_string(bytes) +
+                              " bytes, an index has at most " + std::to_string(kMaxIndexBytes));
+    }
+    std::ifstream in(path, std::ios::binary);
+    const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+    if (!in || text.size() != bytes) {
+        throw core::FileError(path.string() + ": cannot be read; check its permissions");
+    }
+    try {
+        Json index = parse_without_repeated_keys(text);
+        if (!index.is_object() || !index.contains("weight_map") ||
+            !index["weight_map"].is_object()) {
+            throw core::FileError(path.string() +
+                                  ": has no weight_map object; it must map tensor to file name");
+        }
+        return index;
+    } catch (const RepeatedKey& repeated) {
+        throw core::FileError(path.string() + ": has the key '" + repeated.key +
+                              "' twice; each tensor belongs to one file");
+    } catch (const Json::exception& e) {
+        throw core::FileError(path.string() + ": is not JSON: " + e.what());
+    }
+}
+
+/// weight_map of the index as file -> tensors that it places there.
+std::map<std::string, std::vector<std::string>> shards_of(const std::filesystem::path& index_path) {
+    const Json index = read_index(index_path);
+    std::map<std::string, std::vector<std::string>> shards;
+    for (const auto& [tensor, file] : index["weight_map"].items()) {
+        if (!file.is_string()) {
+            throw core::FileError(index_path.string() + ": tensor '" + tensor + "' is placed in " +
+                                  brief(file) + ", expected a file name");
+        }
+        auto name = file.get<std::string>();
+        check_shard_name(index_path, tensor, name);
+        shards[std::move(name)].push_back(tensor);
+    }
+    if (shards.empty()) {
+        throw core::FileError(index_path.string() +
+                              ": its weight_map is empty; it must name every tensor");
+    }
+    return shards;
+}
+
+std::filesystem::path single_file_of(const std::filesystem::path& directory) {
+    const std::filesystem::path usual = directory / "model.safetensors";
+    if (std::filesystem::exists(usual)) return usual;
+    std::vector<std::filesystem::path> found;
+    std::error_code error;
+    for (std::filesystem::directory_iterator it(directory, error), end; !error && it != end;
+         it.increment(error)) {
+        if (it->path().extension() == ".safetensors") found.push_back(it->path());
+    }
+    if (error) throw core::FileError(directory.string() + ": cannot be listed: " + error.message());
+    if (found.size() == 1) return found.front();
+    std::sort(found.begin(), found.end());
+    std::string names;
+    for (const auto& path : found) names += (names.empty() ? "" : ", ") + path.filename().string();
+    throw core::FileError(
+        directory.string() + ": has " +
+        (found.empty() ? "no *.safetensors" : std::to_string(found.size()) + " (" + names + ")") +
+        " and neither model.safetensors.index.json nor model.safetensors; a checkpoint has an "
+        "index with its "
+        "shards, or one file");
+}
+
+}  // namespace
+
+CheckpointDirectory::CheckpointDirectory(const std::filesystem::path& directory)
+    : path_(directory) {
+    std::error_code error;
+    if (!std::filesystem::is_directory(directory, error)) {
+        throw core::FileError(
+            directory.string() +
+            ": is not a directory; give the directory of a Hugging Face checkpoint");
+    }
+    const std::filesystem::path index_path = directory / "model.safetensors.index.json";
+    if (!std::filesystem::exists(index_path)) {
+        files_.push_back(std::make_unique<SafetensorsFile>(single_file_of(directory)));
+        for (const StoredTensor& tensor : files_.back()->tensors()) {
+            by_name_.emplace(tensor.name, Location{files_.back().get(), &tensor});
+        }
+        return;
+    }
+
+    std::map<std::string, std::string> placed;  // tensor -> file by the index
+    const auto shards = shards_of(index_path);
+    for (const auto& [file, tensors] : shards) {
+        for (const std::string& tensor : tensors) placed.emplace(tensor, file);
+        const std::filesystem::path shard = directory / file;
+        if (!std::filesystem::exists(shard)) {
+            throw core::FileError(shard.string() + ": is missing; " +
+                                  index_path.filename().string() + " places " +
+                                  std::to_string(tensors.size()) + " tensors in it, '" +
+                                  tensors.front() + "' among them: fetch the shard");
+        }
+        files_.push_back(std::make_unique<SafetensorsFile>(shard));
+        const SafetensorsFile& opened = *files_.back();
+        for (const std::string& tensor : tensors) {
+            if (opened.find(tensor) == nullptr) {
+                throw core::FileError(shard.string() + ": tensor '" + tensor + "' is not in it, " +
+                                      index_path.filename().string() +
+                                      " places it there; fetch index and shards from one revision");
+            }
+        }
+    }
+    for (const auto& opened : files_) {
+        for (const StoredTensor& tensor : opened->tensors()) {
+            const auto [it, inserted] =
+                by_name_.emplace(tensor.name, Location{opened.get(), &tensor});
+            if (!inserted) {
+                throw core::FileError(opened->path().string() + ": tensor '" + tensor.name +
+                                      "' is also in " + it->second.file->path().string() +
+                                      "; a tensor belongs to one file");
+            }
+            if (!placed.contains(tensor.name)) {
+                throw core::FileError(
+                    opened->path().string() + ": tensor '" + tensor.name + "' is in it, but " +
+                    index_path.filename().string() +
+                    " does not list it; fetch index and shards from one revision");
+            }
+        }
+    }
+}
+
+std::vector<std::string> CheckpointDirectory::names() const {
+    std::vector<std::string> names;
+    names.reserve(by_name_.size());
+    for (const auto& [name, location] : by_name_) names.push_back(name);
+    return names;
+}
+
+CheckpointDirectory::Location CheckpointDirectory::find(const std::string& name) const {
+    const auto it = by_name_.find(name);
+    return it == by_name_.end() ? Location{} : it->second;
+}
+
+}  // namespace refit::weights

@@ -1,0 +1,81 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// Reading a Hugging Face checkpoint directory: one safetensors file, or shards with an index.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/dtype.hpp"
+#include "core/shape.hpp"
+#include "weights/weight_source.hpp"
+
+namespace refit::weights {
+
+struct StoredTensor {
+    std::string name;
+    core::DType dtype = core::DType::bf16;
+    core::Shape shape;
+    std::size_t offset = 0;  ///< from the first byte of the file
+    std::size_t bytes = 0;
+};
+
+/// One memory-mapped safetensors file. Its header is held to the format's rules: length <= 100,000,000 and within
+/// the file, JSON object, known dtypes, shape * size = range, ranges that start at 0, touch without hole or overlap
+/// and end at the end of the file, no name twice. Throws FileError naming file, tensor and reason.
+class SafetensorsFile {
+ public:
+    explicit SafetensorsFile(const std::filesystem::path& path);
+    ~SafetensorsFile();
+    SafetensorsFile(const SafetensorsFile&) = delete;
+    SafetensorsFile& operator=(const SafetensorsFile&) = delete;
+
+    [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+    [[nodiscard]] const std::vector<StoredTensor>& tensors() const { return tensors_; }
+    [[nodiscard]] const StoredTensor* find(const std::string& name) const;
+    [[nodiscard]] std::span<const std::byte> bytes(const StoredTensor& tensor) const;
+    [[nodiscard]] const std::map<std::string, std::string>& metadata() const { return metadata_; }
+
+ private:
+    std::filesystem::path path_;
+    const std::byte* data_ = nullptr;
+    std::size_t size_ = 0;
+    std::vector<StoredTensor> tensors_;
+    std::map<std::string, std::size_t> by_name_;
+    std::map<std::string, std::string> metadata_;
+};
+
+/// A directory with `model.safetensors.index.json` and its shards, or `model.safetensors`, or exactly one
+/// `*.safetensors`. Refuses index entries that leave the directory, missing shards, tensors the index places in
+/// another file than holds them, and a name in two files.
+class CheckpointDirectory {
+ public:
+    explicit CheckpointDirectory(const std::filesystem::path& directory);
+    [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+    [[nodiscard]] std::vector<std::string> names() const;
+    struct Location {
+        const SafetensorsFile* file = nullptr;
+        const StoredTensor* tensor = nullptr;
+    };
+    /// {nullptr, nullptr} where the name is not in the checkpoint.
+    [[nodiscard]] Location find(const std::string& name) const;
+    [[nodiscard]] std::size_t file_count() const { return files_.size(); }
+
+ private:
+    std::filesystem::path path_;
+    std::vector<std::unique_ptr<SafetensorsFile>> files_;
+    std::map<std::string, Location> by_name_;
+};
+
+/// BF16, F16 and F32 tensors of a checkpoint as BF16 (F16 and F32 rounded to nearest even).
+/// Refuses at construction: a tensor of `tensors` that is missing, has another shape, or another dtype; names what
+/// came and what the model's config wants. A head that is stored although the config ties it is left alone.
+[[nodiscard]] std::unique_ptr<WeightSource> make_safetensors_weights(const std::filesystem::path& directory,
+                                                                     const std::vector<model::TensorSpec>& tensors);
+
+}  // namespace refit::weights

@@ -1,0 +1,109 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+#include "weights/safetensors_writer.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "core/error.hpp"
+
+namespace refit::weights {
+namespace {
+
+/// A file that vanishes unless it is kept.
+class TemporaryFile {
+ public:
+    explicit TemporaryFile(const std::filesystem::path& target)
+        : target_(target), path_(target.string() + ".partial." + std::to_string(getpid())) {
+        fd_ = open(path_.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
+        if (fd_ < 0) fail("create");
+    }
+    ~TemporaryFile() {
+        if (fd_ >= 0) close(fd_);
+        if (!kept_) unlink(path_.c_str());
+    }
+    TemporaryFile(const TemporaryFile&) = delete;
+    TemporaryFile& operator=(const TemporaryFile&) = delete;
+
+    void write(const void* data, std::size_t bytes) {
+        const auto* cursor = static_cast<const char*>(data);
+        while (bytes > 0) {
+            // One call takes at most 2 GiB.
+            const ssize_t done = ::write(fd_, cursor, std::min<std::size_t>(bytes, std::size_t{1} << 30));
+            if (done < 0 && errno == EINTR) continue;
+            if (done <= 0) fail("write");
+            cursor += done;
+            bytes -= static_cast<std::size_t>(done);
+        }
+    }
+
+    void keep() {
+        if (fsync(fd_) != 0) fail("sync");
+        if (close(fd_) != 0) fail("close");
+        fd_ = -1;
+        if (rename(path_.c_str(), target_.c_str()) != 0) fail("rename");
+        kept_ = true;
+    }
+
+ private:
+    [[noreturn]] void fail(const char* what) const {
+        const std::string reason = std::strerror(errno);
+        throw core::FileError("cannot " + std::string(what) + " " + target_.string() + ": " + reason +
+                              "; nothing was left behind");
+    }
+
+    std::filesystem::path target_;
+    std::filesystem::path path_;
+    int fd_ = -1;
+    bool kept_ = false;
+};
+
+}  // namespace
+
+void write_safetensors(const std::filesystem::path& path, std::vector<TensorToWrite> tensors,
+                       const std::map<std::string, std::string>& metadata) {
+    std::stable_sort(tensors.begin(), tensors.end(), [](const TensorToWrite& a, const TensorToWrite& b) {
+        const std::int64_t size_a = core::size_bytes(a.dtype);
+        const std::int64_t size_b = core::size_bytes(b.dtype);
+        return size_a != size_b ? size_a > size_b : a.name < b.name;
+    });
+    nlohmann::ordered_json header = nlohmann::ordered_json::object();
+    if (!metadata.empty()) header["__metadata__"] = metadata;
+    std::uint64_t offset = 0;
+    for (const TensorToWrite& tensor : tensors) {
+        const auto bytes =
+            static_cast<std::uint64_t>(core::element_count(tensor.shape) * core::size_bytes(tensor.dtype));
+        header[tensor.name] = {{"dtype", core::safetensors_name(tensor.dtype)},
+                               {"shape", tensor.shape},
+                               {"data_offsets", {offset, offset + bytes}}};
+        offset += bytes;
+    }
+    std::string text = header.dump();
+    text.append((8 - text.size() % 8) % 8, ' ');
+
+    TemporaryFile file(path);
+    const std::uint64_t length = text.size();
+    std::uint8_t little_endian[8];
+    for (int i = 0; i < 8; ++i) little_endian[i] = static_cast<std::uint8_t>(length >> (8 * i));
+    file.write(little_endian, sizeof little_endian);
+    file.write(text.data(), text.size());
+    for (const TensorToWrite& tensor : tensors) {
+        const std::span<const std::byte> bytes = tensor.bytes();
+        const auto expected = static_cast<std::size_t>(core::element_count(tensor.shape) * core::size_bytes(tensor.dtype));
+        if (bytes.size() != expected) {
+            throw core::FileError("cannot write " + path.string() + ": tensor " + tensor.name + " has " +
+                                  std::to_string(bytes.size()) + " bytes, its shape " + core::to_string(tensor.shape) + " needs " +
+                                  std::to_string(expected));
+        }
+        file.write(bytes.data(), bytes.size());
+    }
+    file.keep();
+}
+
+}  // namespace refit::weights

@@ -1,0 +1,135 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+#include "wire/manifest.hpp"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "core/error.hpp"
+
+namespace refit::wire {
+namespace {
+
+using nlohmann::json;
+
+[[noreturn]] void malformed(const std::string& what) {
+    throw core::Error(core::ExitCode::environment,
+                      "the refit manifest is malformed: " + what + "; trainers and receivers must run the same build");
+}
+
+void check_entry(const RefitManifest& manifest, const PieceEntry& entry, std::uint64_t piece_bytes) {
+    if (entry.parameter >= manifest.parameters.size()) malformed("an entry names a parameter that is not listed");
+    const ParameterMeta& meta = manifest.parameters[entry.parameter];
+    if (entry.rows.begin < 0 || entry.rows.empty() || entry.rows.end > meta.rows()) {
+        malformed("an entry of " + meta.name + " leaves its parameter");
+    }
+    if (entry.bytes != static_cast<std::uint64_t>(entry.rows.count() * meta.row_bytes())) {
+        malformed("an entry of " + meta.name + " has a size that its rows do not give");
+    }
+    if (entry.offset > piece_bytes || entry.bytes > piece_bytes - entry.offset) {
+        malformed("an entry of " + meta.name + " leaves its piece");
+    }
+}
+
+}  // namespace
+
+std::uint64_t RefitManifest::payload_bytes() const {
+    std::uint64_t sum = 0;
+    for (const BucketPlan& bucket : buckets) {
+        for (const PiecePlan& piece : bucket.pieces) sum += piece.payload_bytes;
+    }
+    return sum;
+}
+
+std::int64_t RefitManifest::find(const std::string& name) const {
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+        if (parameters[i].name == name) return static_cast<std::int64_t>(i);
+    }
+    return -1;
+}
+
+std::vector<Cell> cells_within(const ParameterMeta& parameter, const core::RowRange& rows) {
+    std::vector<Cell> cells;
+    const auto& row_cuts = parameter.row_cuts;
+    const auto& col_cuts = parameter.col_cuts;
+    const std::size_t col_cells = col_cuts.size() - 1;
+    for (std::size_t i = 0; i + 1 < row_cuts.size(); ++i) {
+        const std::int64_t begin = std::max(row_cuts[i], rows.begin);
+        const std::int64_t end = std::min(row_cuts[i + 1], rows.end);
+        if (begin >= end) continue;
+        for (std::size_t j = 0; j < col_cells; ++j) {
+            if (col_cuts[j] >= col_cuts[j + 1]) continue;
+            cells.push_back({static_cast<std::uint32_t>(i * col_cells + j),
+                             {begin, col_cuts[j], end - begin, col_cuts[j + 1] - col_cuts[j]}});
+        }
+    }
+    return cells;
+}
+
+std::string to_json(const RefitManifest& manifest) {
+    json root;
+    root["parameters"] = json::array();
+    for (const ParameterMeta& p : manifest.parameters) {
+        root["parameters"].push_back({p.name, static_cast<int>(p.kind), core::safetensors_name(p.dtype), p.shape,
+                                      p.recipe, p.scale_of, p.row_cuts, p.col_cuts});
+    }
+    root["buckets"] = json::array();
+    for (const BucketPlan& bucket : manifest.buckets) {
+        json pieces = json::array();
+        for (const PiecePlan& piece : bucket.pieces) {
+            json entries = json::array();
+            for (const PieceEntry& e : piece.entries) {
+                entries.push_back({e.parameter, e.rows.begin, e.rows.end, e.offset, e.bytes});
+            }
+            pieces.push_back({piece.bytes, piece.payload_bytes, std::move(entries)});
+        }
+        root["buckets"].push_back(std::move(pieces));
+    }
+    return root.dump();
+}
+
+RefitManifest manifest_from_json(const std::string& text) {
+    RefitManifest manifest;
+    try {
+        const json root = json::parse(text);
+        for (const json& row : root.at("parameters")) {
+            ParameterMeta p;
+            p.name = row.at(0).get<std::string>();
+            p.kind = static_cast<ParameterKind>(row.at(1).get<int>());
+            const auto dtype = core::from_safetensors_name(row.at(2).get<std::string>());
+            if (!dtype) malformed("dtype of " + p.name);
+            p.dtype = *dtype;
+            p.shape = row.at(3).get<core::Shape>();
+            p.recipe = row.at(4).get<std::string>();
+            p.scale_of = row.at(5).get<std::string>();
+            p.row_cuts = row.at(6).get<std::vector<std::int64_t>>();
+            p.col_cuts = row.at(7).get<std::vector<std::int64_t>>();
+            if (p.row_cuts.size() < 2 || p.col_cuts.size() < 2) malformed("cuts of " + p.name);
+            manifest.parameters.push_back(std::move(p));
+        }
+        for (const json& bucket_row : root.at("buckets")) {
+            BucketPlan bucket;
+            for (const json& piece_row : bucket_row) {
+                PiecePlan piece;
+                piece.bytes = piece_row.at(0).get<std::uint64_t>();
+                piece.payload_bytes = piece_row.at(1).get<std::uint64_t>();
+                for (const json& e : piece_row.at(2)) {
+                    PieceEntry entry;
+                    entry.parameter = e.at(0).get<std::uint32_t>();
+                    entry.rows = {e.at(1).get<std::int64_t>(), e.at(2).get<std::int64_t>()};
+                    entry.offset = e.at(3).get<std::uint64_t>();
+                    entry.bytes = e.at(4).get<std::uint64_t>();
+                    check_entry(manifest, entry, piece.bytes);
+                    piece.entries.push_back(entry);
+                }
+                bucket.pieces.push_back(std::move(piece));
+            }
+            manifest.buckets.push_back(std::move(bucket));
+        }
+    } catch (const json::exception& error) {
+        malformed(error.what());
+    }
+    return manifest;
+}
+
+}  // namespace refit::wire

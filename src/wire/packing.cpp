@@ -1,0 +1,125 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+#include "wire/packing.hpp"
+
+#include <algorithm>
+
+#include "wire/piece.hpp"
+
+namespace refit::wire {
+namespace {
+
+std::uint64_t align_up(std::uint64_t value) {
+    return (value + kParameterAlignment - 1) / kParameterAlignment * kParameterAlignment;
+}
+
+/// Parameters that travel together: [first, last).
+struct Unit {
+    std::size_t first = 0;
+    std::size_t last = 0;
+    std::uint64_t bytes = 0;
+    bool splittable = false;
+};
+
+std::uint64_t payload_of(const PlannedParameter& parameter) {
+    std::int64_t rows = 0;
+    for (const core::RowRange& range : parameter.rows_of_trainer) rows += range.count();
+    return static_cast<std::uint64_t>(rows * parameter.meta.row_bytes());
+}
+
+std::vector<Unit> units_of(const std::vector<PlannedParameter>& parameters) {
+    std::vector<Unit> units;
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+        const bool joins = i > 0 && !parameters[i].unit.empty() && parameters[i].unit == parameters[i - 1].unit;
+        if (!joins) units.push_back({i, i, 0, parameters[i].unit.empty()});
+        units.back().last = i + 1;
+        units.back().bytes += payload_of(parameters[i]);
+    }
+    return units;
+}
+
+/// The part `index` of `count` equal parts of a row range.
+core::RowRange part_of(const core::RowRange& rows, std::int64_t index, std::int64_t count) {
+    const std::int64_t total = std::max<std::int64_t>(rows.count(), 0);
+    return {rows.begin + total * index / count, rows.begin + total * (index + 1) / count};
+}
+
+class Packer {
+ public:
+    Packer(const std::vector<PlannedParameter>& parameters, std::uint64_t bucket_bytes, int trainers)
+        : parameters_(parameters), bucket_bytes_(bucket_bytes), trainers_(static_cast<std::size_t>(trainers)) {
+        for (const PlannedParameter& p : parameters) manifest_.parameters.push_back(p.meta);
+    }
+
+    RefitManifest run() {
+        for (const Unit& unit : units_of(parameters_)) {
+            if (unit.splittable && unit.bytes > bucket_bytes_) {
+                split(unit);
+            } else {
+                if (filled_ > 0 && filled_ + unit.bytes > bucket_bytes_) open_ = false;
+                for (std::size_t i = unit.first; i < unit.last; ++i) add(i, 0, 1);
+                filled_ += unit.bytes;
+            }
+        }
+        for (BucketPlan& bucket : manifest_.buckets) {
+            for (PiecePlan& piece : bucket.pieces) lay_out(piece);
+        }
+        return std::move(manifest_);
+    }
+
+ private:
+    void split(const Unit& unit) {
+        const auto parts = static_cast<std::int64_t>((unit.bytes + bucket_bytes_ - 1) / bucket_bytes_);
+        for (std::int64_t part = 0; part < parts; ++part) {
+            open_ = false;
+            add(unit.first, part, parts);
+        }
+        // The last part fills its bucket nearly; what follows opens the next one.
+        filled_ = bucket_bytes_;
+    }
+
+    void add(std::size_t index, std::int64_t part, std::int64_t parts) {
+        if (!open_) {
+            manifest_.buckets.emplace_back().pieces.resize(trainers_);
+            open_ = true;
+            filled_ = 0;
+        }
+        const PlannedParameter& parameter = parameters_[index];
+        for (std::size_t t = 0; t < trainers_; ++t) {
+            const core::RowRange rows = part_of(parameter.rows_of_trainer[t], part, parts);
+            if (rows.empty()) continue;
+            PieceEntry entry;
+            entry.parameter = static_cast<std::uint32_t>(index);
+            entry.rows = rows;
+            entry.bytes = static_cast<std::uint64_t>(rows.count() * parameter.meta.row_bytes());
+            if (entry.bytes == 0) continue;
+            manifest_.buckets.back().pieces[t].entries.push_back(entry);
+        }
+    }
+
+    void lay_out(PiecePlan& piece) const {
+        if (piece.entries.empty()) return;
+        std::uint64_t offset = entries_offset(digest_count(manifest_, piece.entries));
+        for (PieceEntry& entry : piece.entries) {
+            entry.offset = align_up(offset);
+            offset = entry.offset + entry.bytes;
+            piece.payload_bytes += entry.bytes;
+        }
+        piece.bytes = align_up(offset);
+    }
+
+    const std::vector<PlannedParameter>& parameters_;
+    std::uint64_t bucket_bytes_;
+    std::size_t trainers_;
+    RefitManifest manifest_;
+    bool open_ = false;
+    std::uint64_t filled_ = 0;
+};
+
+}  // namespace
+
+RefitManifest pack(const std::vector<PlannedParameter>& parameters, std::uint64_t bucket_bytes, int trainers) {
+    return Packer(parameters, std::max<std::uint64_t>(bucket_bytes, 1), trainers).run();
+}
+
+}  // namespace refit::wire

@@ -1,0 +1,212 @@
+# SPDX-FileCopyrightText: 2026 The refitbench authors
+# SPDX-License-Identifier: Apache-2.0
+"""The report through its command line, and the command line itself."""
+
+import base64
+import csv
+import html.parser
+import re
+
+import h5py
+import numpy as np
+import pytest
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def rows(path):
+    with open(path, newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+class References(html.parser.HTMLParser):
+    """Collects everything on a page that a browser would fetch or follow."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        for name, value in attrs:
+            if name in ("src", "href", "srcset", "data", "action", "poster"):
+                self.found.append((tag, name, value))
+        if tag in ("script", "link", "iframe", "object", "embed"):
+            self.found.append((tag, "", ""))
+
+
+def references(page):
+    parser = References()
+    parser.feed(page)
+    return parser.found + re.findall(r"@import|url\(", page)
+
+
+@pytest.fixture()
+def page(report):
+    folder, done = report
+    assert done.returncode == 0, done.stderr
+    return (folder / "index.html").read_text(encoding="utf-8")
+
+
+def test_last_line_is_the_absolute_path_of_the_page(report):
+    folder, done = report
+    lines = done.stdout.splitlines()
+    assert lines[-1] == f"report: {folder / 'index.html'}"
+    assert all(line.startswith("#") for line in lines[:-1])
+
+
+def test_page_needs_no_other_file(page):
+    found = references(page)
+    assert found
+    for tag, name, value in found:
+        assert (tag, name) == ("img", "src")
+        assert value.startswith("data:image/png;base64,")
+        assert base64.b64decode(value.split(",", 1)[1]).startswith(PNG)
+
+
+def test_a_reference_to_another_file_would_be_noticed():
+    assert references('<a href="http://example.org">x</a>')
+    assert references('<style>@import "x.css";</style>')
+
+
+def test_pictures_on_the_page_are_those_beside_it(report, page):
+    folder, _ = report
+    inside = {base64.b64decode(value.split(",", 1)[1]) for _, _, value in references(page)}
+    beside = {path.read_bytes() for path in folder.glob("*.png")}
+    assert inside == beside
+    names = {path.stem for path in folder.glob("*.png")}
+    assert names == {
+        "stage_times", "iterations", "accuracy_001", "accuracy_002",
+        "bucket_timeline_000", "bucket_timeline_001", "bucket_timeline_002",
+    }
+    assert all((folder / f"{name}.csv").is_file() for name in names)
+
+
+def test_page_shows_verdict_findings_remark_and_skipped_case(page):
+    assert "<h1>Is an FP8 refit faster than a BF16 one, &amp; by how much, where a &lt; b?</h1>" in page
+    assert "FAIL (exit code 1)" in page
+    assert page.index("FAIL") < page.index("Findings") < page.index("<h2>Cases")
+    assert "an element of the source is NaN &lt;here&gt;" in page
+    assert "<here>" not in page
+    assert "the weights were once 4-bit" in page
+    assert "no CUDA device" in page
+    assert "Example CPU" in page
+    assert "seed=ü" in page
+
+
+def test_case_numbers_equal_those_of_the_record(report, sample):
+    folder, _ = report
+    table = rows(folder / "cases.csv")
+    assert len(table) == 4
+    with h5py.File(sample, "r") as file:
+        medians = {}
+        for row in table[:3]:
+            case = file[f"cases/{int(row['case']):03d}"]
+            wall = np.nanmax(case["samples/wall"][:], axis=1)
+            medians[row["scheme"]] = np.median(wall)
+            assert float(row["wall_median_s"]) == np.median(wall)
+            assert float(row["wall_min_s"]) == wall.min()
+            assert float(row["wall_max_s"]) == wall.max()
+            assert int(row["bytes_wire"]) == case.attrs["bytes_wire"]
+            assert float(row["byte_ratio"]) == case.attrs["byte_ratio"]
+            assert float(row["floor_wall_s"]) == case["floor"].attrs["wall_s"]
+            assert float(row["algbw_bytes_per_s"]) == pytest.approx(
+                case.attrs["algbw_bytes_per_s"], rel=1e-15
+            )
+    ratio = medians["fp8_blockwise"] / medians["bf16"]
+    assert float(table[1]["wall_over_bf16"]) == ratio
+    assert ratio == pytest.approx(0.7)
+    assert table[0]["wall_over_bf16"] == "" and table[0]["sqnr_db"] == ""
+    assert table[3]["outcome"] == "skipped" and table[3]["wall_median_s"] == ""
+
+
+def test_figure_numbers_equal_those_of_the_record(report, sample):
+    folder, _ = report
+    with h5py.File(sample, "r") as file:
+        for row in rows(folder / "stage_times.csv"):
+            stage = file[f"cases/{int(row['case']):03d}/stages/{row['stage']}"].attrs
+            assert float(row["median_s"]) == pytest.approx(stage["median_s"], rel=1e-15)
+            assert int(row["slowest_rank"]) == stage["slowest_rank"]
+        for row in rows(folder / "iterations.csv"):
+            wall = file[f"cases/{int(row['case']):03d}/samples/wall"][int(row["iteration"])]
+            assert float(row["wall_s"]) == np.nanmax(wall)
+        buckets = file["cases/001/buckets"][:]
+        shown = rows(folder / "bucket_timeline_001.csv")
+        present = sum((~np.isnan(buckets[n])).sum() for n in buckets.dtype.names if "_start" in n)
+        assert len(shown) == present
+        for row in shown:
+            match = (buckets["index"] == int(row["bucket"])) & (buckets["rank"] == int(row["rank"]))
+            assert float(row["start_s"]) == buckets[match][f"{row['stage']}_start"][0]
+            assert float(row["end_s"]) == buckets[match][f"{row['stage']}_end"][0]
+        tensors = file["cases/001/tensors"][:]
+        shown = rows(folder / "accuracy_001.csv")
+        assert [float(row["sqnr_db"]) for row in shown] == tensors["sqnr_db"].tolist()
+        assert [row["layer"] for row in shown] == ["0"] * 7 + ["1"] * 7
+
+
+def test_findings_are_beside_the_page(report):
+    table = rows(report[0] / "findings.csv")
+    assert [row["check"] for row in table] == ["nonfinite", "sqnr"]
+
+
+def test_a_lost_run_is_reported_with_rank_and_stage(write_sample, reports, tmp_path):
+    done = reports("report", write_sample("lost"), "-o", tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "rank 2 ended by signal 9" in page and "stage broadcast (rank 2)" in page
+
+
+def test_a_run_without_cases_is_reported(write_sample, reports, tmp_path):
+    assert reports("report", write_sample("empty"), "-o", tmp_path).returncode == 0
+
+
+def test_several_records_share_a_page_and_no_file(sample, write_sample, reports, tmp_path):
+    other = tmp_path / "other.h5"
+    other.write_bytes(write_sample().read_bytes())
+    done = reports("report", sample, other, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in (tmp_path / "out").glob("*.csv")}
+    assert "run.bf16_against_fp8.cases.csv" in names
+    assert "other.bf16_against_fp8.cases.csv" in names
+
+
+def test_records_of_one_name_share_no_file(sample, reports, tmp_path):
+    copy = tmp_path / "elsewhere" / sample.name
+    copy.parent.mkdir()
+    copy.write_bytes(sample.read_bytes())
+    done = reports("report", sample, copy, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out").glob("*cases.csv"))) == 2
+
+
+def test_the_same_record_gives_the_same_bytes(sample, report, reports, tmp_path):
+    reports("report", sample, "-o", tmp_path)
+    for path in report[0].iterdir():
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_folder_that_cannot_be_made_is_exit_code_3(sample, reports, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = reports("report", sample, "-o", tmp_path / "file" / "out")
+    assert done.returncode == 3
+    assert "cannot write the report" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["compare", "gate", "history"])
+def test_later_commands_say_so(command, reports):
+    done = reports(command, "A.h5", "--json", "-")
+    assert done.returncode == 2
+    assert "not available yet" in done.stderr and done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["reprot"], ["report"], ["report", "A.h5"], ["report", "A", "-o", "B", "--x"]]
+)
+def test_wrong_use_is_exit_code_2(arguments, reports):
+    assert reports(*arguments).returncode == 2
+
+
+def test_help_has_an_example_and_version_a_number(reports):
+    for arguments in (["--help"], ["report", "--help"]):
+        done = reports(*arguments)
+        assert done.returncode == 0 and "example: python -m refit_reports report" in done.stdout
+    assert re.fullmatch(r"refit_reports \d+\.\d+\.\d+\n", reports("--version").stdout)

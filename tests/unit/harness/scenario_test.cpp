@@ -1,0 +1,682 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// Expected values are those that the interface states for the keys; none comes from the parser.
+#include "harness/scenario.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <set>
+
+#include "checks/check_catalog.hpp"
+#include "core/error.hpp"
+#include "harness/scenario_folders.hpp"
+#include "quant/recipe.hpp"
+#include "receiver/engine_contract.hpp"
+
+namespace refit::harness {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+const std::string kFile = "folder/question.yaml";
+const std::string kLeast =
+    "purpose: does it load?\n"
+    "model: tiny-llama\n"
+    "receiver: {engine: vllm-fp8}\n";
+
+Scenario parse(const std::string& text, const Overrides& overrides = {},
+               const CaseFilter& filter = {}) {
+    return parse_scenario(kFile, text, overrides, filter);
+}
+
+Case only_case(const std::string& text, const Overrides& overrides = {}) {
+    Scenario scenario = parse(text, overrides);
+    EXPECT_EQ(scenario.cases.size(), 1U);
+    return scenario.cases.empty() ? Case{} : scenario.cases.front();
+}
+
+std::vector<std::string> case_names(const Scenario& scenario) {
+    std::vector<std::string> names;
+    for (const Case& one : scenario.cases) names.push_back(one.name);
+    return names;
+}
+
+/// The message of the ScenarioError that the text must give; exit code 2.
+std::string error_of(const std::string& text, const Overrides& overrides = {},
+                     const CaseFilter& filter = {}) {
+    try {
+        (void)parse(text, overrides, filter);
+    } catch (const core::ScenarioError& error) {
+        EXPECT_EQ(error.code(), core::ExitCode::usage);
+        return error.what();
+    } catch (const std::exception& error) {
+        return std::string("NOT a ScenarioError: ") + error.what();
+    }
+    return "NO error";
+}
+
+std::string with(const std::string& lines) {
+    return kLeast + lines;
+}
+
+class TemporaryFolder {
+ public:
+    TemporaryFolder() {
+        std::string pattern =
+            (std::filesystem::temp_directory_path() / "refit-scenario-XXXXXX").string();
+        path_ = mkdtemp(pattern.data());
+    }
+    ~TemporaryFolder() {
+        std::error_code ignored;
+        std::filesystem::remove_all(path_, ignored);
+    }
+    TemporaryFolder(const TemporaryFolder&) = delete;
+    TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+
+    std::filesystem::path write(const std::string& name, const std::string& text) const {
+        const std::filesystem::path file = path_ / name;
+        std::filesystem::create_directories(file.parent_path());
+        std::ofstream(file) << text;
+        return file;
+    }
+    [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+
+ private:
+    std::filesystem::path path_;
+};
+
+TEST(Scenario, NeedsPurposeModelAndEngineAlone) {
+    const Case one = only_case(kLeast);
+    EXPECT_EQ(one.scenario, "question");
+    EXPECT_EQ(one.name, "");
+    EXPECT_EQ(one.purpose, "does it load?");
+    EXPECT_EQ(one.model_name, "tiny-llama");
+    EXPECT_FALSE(one.model_config);
+    EXPECT_FALSE(one.layers);
+    EXPECT_EQ(one.weights_source, "synthetic");
+    EXPECT_EQ(one.seed, 0U);
+    EXPECT_EQ(one.step, 0);
+    EXPECT_EQ(one.resident, Resident::automatic);
+    EXPECT_EQ(one.trainer_ranks, 1);
+    EXPECT_EQ(one.layout, "fsdp");
+    EXPECT_EQ(one.engines, 1);
+    EXPECT_EQ(one.tp, 1);
+    EXPECT_EQ(one.ep, 1);
+    EXPECT_EQ(one.commit, "staged");
+    EXPECT_EQ(one.scale_shape, "contract");
+    EXPECT_EQ(one.transport, "mpi");
+    EXPECT_FALSE(one.transport_given);
+    EXPECT_EQ(one.bucket_bytes, 67108864U);  // 64 * 2^20
+    EXPECT_EQ(one.depth, 2);
+    EXPECT_EQ(one.framing, "native");
+    EXPECT_EQ(one.link_bytes_per_s, 0U);
+    EXPECT_EQ(one.backend, "auto");
+    EXPECT_EQ(one.wire, "checkpoint");
+    EXPECT_EQ(one.nonfinite, "reject");
+    EXPECT_EQ(one.refits, 1);
+    EXPECT_EQ(one.iterations, 5);
+    EXPECT_EQ(one.warmup, 1);
+    EXPECT_EQ(one.timeout_s, 60.0);
+    EXPECT_TRUE(one.pipeline);
+    EXPECT_EQ(one.expect.outcome, "pass");
+    EXPECT_EQ(one.world_size(), 2);
+    EXPECT_THAT(one.checks,
+                testing::UnorderedElementsAre("shape_contract", "names", "dtype", "completeness",
+                                              "nonfinite", "digest", "round_trip", "sqnr",
+                                              "byte_identity", "source_unchanged", "version"));
+}
+
+TEST(Scenario, NamesTheRequiredKeyThatIsMissing) {
+    EXPECT_THAT(error_of("model: tiny-llama\nreceiver: {engine: vllm-fp8}\n"),
+                HasSubstr("'purpose' is missing"));
+    EXPECT_THAT(error_of("purpose: a?\nreceiver: {engine: vllm-fp8}\n"),
+                HasSubstr("'model' is missing"));
+    EXPECT_THAT(error_of("purpose: a?\nmodel: tiny-llama\n"),
+                HasSubstr("'receiver.engine' is missing"));
+    EXPECT_THAT(error_of("purpose: a?\nmodel: tiny-llama\nreceiver: {tp: 2}\n"),
+                HasSubstr("'receiver.engine' is missing"));
+    EXPECT_THAT(error_of(""), HasSubstr("holds no map of keys"));
+    EXPECT_THAT(error_of("- a\n"), HasSubstr("holds no map of keys"));
+}
+
+TEST(Scenario, UnknownKeysNameLineAndNearestKey) {
+    EXPECT_THAT(error_of(with("iteratons: 3\n")),
+                AllOf(HasSubstr("folder/question.yaml:4:"), HasSubstr("'iteratons'"),
+                      HasSubstr("iterations")));
+    EXPECT_THAT(error_of(with("transport:\n  name: mpi\n  dept: 3\n")),
+                AllOf(HasSubstr("question.yaml:6:"), HasSubstr("depth")));
+    EXPECT_THAT(error_of(with("sweep: {receiver.tpp: [1, 2]}\n")),
+                AllOf(HasSubstr(":4:"), HasSubstr("tpp")));
+    EXPECT_THAT(error_of(with("faults: [{name: flip_byte, tensor: a}]\n")),
+                HasSubstr("unknown key 'tensor'"));
+}
+
+TEST(Scenario, RepeatedKeysNameBothLines) {
+    EXPECT_THAT(error_of(with("refits: 1\nwarmup: 0\nrefits: 2\n")),
+                AllOf(HasSubstr("question.yaml:6:"), HasSubstr("'refits' is repeated"),
+                      HasSubstr("question.yaml:4")));
+    EXPECT_THAT(error_of(with("transport: {depth: 1, depth: 2}\n")),
+                HasSubstr("'depth' is repeated"));
+    EXPECT_THAT(error_of(with("sweep: {receiver.tp: [1, 2], receiver: {tp: [1, 4]}}\n")),
+                HasSubstr("set the same key"));
+}
+
+TEST(Scenario, BrokenYamlNamesTheLineCountedFromOne) {
+    EXPECT_THAT(error_of(with("checks: [digest\nrefits: 2\n")),
+                HasSubstr("question.yaml:5: not valid YAML"));
+    EXPECT_THAT(error_of(kLeast + "---\n" + kLeast), HasSubstr("2 YAML documents"));
+    EXPECT_THAT(error_of(with("remark: &a [*a]\n")),
+                AllOf(HasSubstr("question.yaml"), testing::Not(HasSubstr("NO"))));
+}
+
+class RefusedNumber : public testing::TestWithParam<const char*> {};
+TEST_P(RefusedNumber, IsAnErrorThatShowsWhatWasFound) {
+    EXPECT_THAT(error_of(with(std::string(GetParam()) + "\n")),
+                AllOf(HasSubstr("question.yaml:4:"), HasSubstr("found")));
+}
+INSTANTIATE_TEST_SUITE_P(
+    Scenario, RefusedNumber,
+    testing::Values("iterations: 010", "iterations: 0x10", "iterations: 1e3", "iterations: +5",
+                    "iterations: 5.0", "iterations: 0", "iterations: -1", "warmup: -1",
+                    "iterations: many", "iterations: [1]", "iterations: 99999999999999999999",
+                    "transport: {bucket_bytes: 64MB}", "transport: {bucket_bytes: 0}",
+                    "transport: {bucket_bytes: 1.5GiB}", "transport: {bucket_bytes: 010KiB}",
+                    "transport: {bucket_bytes: 18446744073709551615KiB}", "transport: {depth: 0}",
+                    "timeout_s: 0", "timeout_s: -3", "timeout_s: .inf", "timeout_s: nan",
+                    "timeout_s: 010", "weights: {seed: -1}", "weights: {step: -1}", "pipeline: 1",
+                    "transport: {link_bytes_per_s: 0}", "weights: {outliers: {share: 1.5}}",
+                    "trainer: {ranks: 0}", "trainer: {ranks: 2, shares: [1]}",
+                    "trainer: {shares: [0]}"));
+
+TEST(Scenario, SizesTakeBinarySuffixes) {
+    EXPECT_EQ(only_case(with("transport: {bucket_bytes: 3KiB}\n")).bucket_bytes, 3072U);
+    EXPECT_EQ(only_case(with("transport: {bucket_bytes: 16MiB}\n")).bucket_bytes, 16777216U);
+    EXPECT_EQ(only_case(with("transport: {bucket_bytes: 2GiB}\n")).bucket_bytes, 2147483648U);
+    EXPECT_EQ(only_case(with("transport: {bucket_bytes: 12345}\n")).bucket_bytes, 12345U);
+    EXPECT_EQ(only_case(with("transport: {link_bytes_per_s: 500000000}\n")).link_bytes_per_s,
+              500000000U);
+    EXPECT_EQ(only_case(with("weights: {seed: 18446744073709551615}\n")).seed,
+              18446744073709551615U);
+    EXPECT_EQ(only_case(with("timeout_s: 0.25\n")).timeout_s, 0.25);
+    EXPECT_EQ(only_case(with("timeout_s: 1e2\n")).timeout_s, 100.0);
+}
+
+TEST(Scenario, OnOffAndNoneMeanTrueFalseAndNull) {
+    for (const char* off : {"off", "false"}) {
+        EXPECT_FALSE(only_case(with("pipeline: " + std::string(off) + "\n")).pipeline) << off;
+    }
+    for (const char* on : {"on", "true", "none", "null"}) {
+        EXPECT_TRUE(only_case(with("pipeline: " + std::string(on) + "\n")).pipeline) << on;
+    }
+    for (const char* none : {"none", "null", "~", ""}) {
+        EXPECT_EQ(only_case(with("transport: {link_bytes_per_s: " + std::string(none) + "}\n"))
+                      .link_bytes_per_s,
+                  0U);
+    }
+    EXPECT_EQ(only_case(with("weights: {resident: on}\n")).resident, Resident::yes);
+    EXPECT_EQ(only_case(with("weights: {resident: auto}\n")).resident, Resident::automatic);
+}
+
+TEST(Scenario, ModelIsANameOrAMapWithNameOrConfig) {
+    const Case one = only_case(
+        "purpose: a?\nmodel: {name: tiny-qwen3, layers: 1}\nreceiver: {engine: vllm-fp8}\n");
+    EXPECT_EQ(one.model_name, "tiny-qwen3");
+    EXPECT_EQ(one.layers, 1);
+    const std::string rest = "\npurpose: a?\nreceiver: {engine: vllm-fp8}\n";
+    EXPECT_THAT(error_of("model: {layers: 2}" + rest), HasSubstr("found neither name and config"));
+    EXPECT_THAT(error_of("model: {name: tiny-llama, config: a.json}" + rest),
+                HasSubstr("found both"));
+    EXPECT_THAT(error_of("model: {name: tiny-llama, layers: 99}" + rest),
+                AllOf(HasSubstr("question.yaml:1"), HasSubstr("99")));
+    EXPECT_THAT(error_of("model: tiny-lama" + rest),
+                AllOf(HasSubstr("'tiny-lama'"), HasSubstr("tiny-llama")));
+    EXPECT_THAT(error_of("model: deepseek-v3" + rest), HasSubstr("not available yet"));
+}
+
+TEST(Scenario, ConfigPathsAreRelativeToTheFileAndThoseOfSetToTheWorkingDirectory) {
+    const TemporaryFolder folder;
+    const std::string llama =
+        R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 512,
+            "intermediate_size": 1024, "num_hidden_layers": 2, "num_attention_heads": 8,
+            "num_key_value_heads": 8, "vocab_size": 1024, "tie_word_embeddings": false})";
+    folder.write("models/config.json", llama);
+    const auto other =
+        folder.write("models/other.json", R"({"architectures": ["MambaForCausalLM"]})");
+    const std::string text =
+        "purpose: a?\nmodel: {config: models/config.json}\nreceiver: {engine: vllm-fp8}\n"
+        "weights: {source: safetensors, path: here}\n";
+    const auto file = folder.write("a.yaml", text);
+    const Scenario scenario = parse_scenario(file, text, {}, {});
+    EXPECT_EQ(scenario.cases.at(0).model_config, folder.path() / "models/config.json");
+    EXPECT_EQ(scenario.cases.at(0).weights_path, folder.path() / "here");
+    EXPECT_EQ(parse_scenario(file, text, {{"weights.path", "there"}}, {}).cases.at(0).weights_path,
+              "there");
+    EXPECT_THROW((void)parse_scenario(file, text, {{"model.config", "not-here.json"}}, {}),
+                 core::FileError);
+    try {
+        (void)parse_scenario(file, text, {{"model.config", other.string()}}, {});
+        ADD_FAILURE() << "an unknown architecture was taken";
+    } catch (const core::ScenarioError& error) {
+        EXPECT_THAT(error.what(),
+                    AllOf(HasSubstr("MambaForCausalLM"), HasSubstr("not available yet")));
+    }
+}
+
+TEST(Scenario, PlantsAreACellARowOrACount) {
+    const Case one =
+        only_case(with("weights:\n  plant:\n"
+                       "    - {tensor: '*.up_proj.weight', kind: nan, where: {row: 3, col: 7}}\n"
+                       "    - {tensor: a, kind: huge, where: {row: 2}}\n"
+                       "    - {tensor: b, kind: subnormal, where: {count: 5}}\n"));
+    ASSERT_EQ(one.plants.size(), 3U);
+    EXPECT_EQ(one.plants[0].kind, weights::PlantKind::nan);
+    EXPECT_EQ(one.plants[0].row, 3);
+    EXPECT_EQ(one.plants[0].col, 7);
+    EXPECT_EQ(one.plants[1].kind, weights::PlantKind::huge);
+    EXPECT_EQ(one.plants[1].col, -1);
+    EXPECT_EQ(one.plants[2].kind, weights::PlantKind::subnormal);
+    EXPECT_EQ(one.plants[2].count, 5);
+    EXPECT_THAT(error_of(with("weights: {plant: [{tensor: a, kind: nan, where: {col: 3}}]}\n")),
+                HasSubstr("where"));
+    EXPECT_THAT(
+        error_of(with("weights: {plant: [{tensor: a, kind: nan, where: {row: 1, count: 3}}]}\n")),
+        HasSubstr("where"));
+    EXPECT_THAT(error_of(with("weights: {plant: [{tensor: a, kind: nam, where: {row: 1}}]}\n")),
+                HasSubstr("nan"));
+    EXPECT_THAT(error_of(with("weights: {plant: [{kind: nan, where: {row: 1}}]}\n")),
+                HasSubstr("tensor"));
+}
+
+TEST(Scenario, KeysOfTheOtherWeightsSourceAreIgnored) {
+    const std::string text = with("weights: {source: synthetic, seed: 7, path: unused}\n");
+    EXPECT_EQ(only_case(text).seed, 7U);
+    const Case read = only_case(with("weights: {seed: 7}\n"),
+                                {{"weights.source", "safetensors"}, {"weights.path", "DIR"}});
+    EXPECT_EQ(read.weights_source, "safetensors");
+    EXPECT_EQ(read.weights_path, "DIR");
+    EXPECT_THAT(error_of(kLeast, {{"weights.source", "safetensors"}}),
+                HasSubstr("weights.path is missing"));
+}
+
+TEST(Scenario, SweepIsCartesianInTheOrderOfTheFile) {
+    const Scenario scenario =
+        parse(with("sweep: {transport.depth: [1, 2], transport.bucket_bytes: [1MiB, 2MiB]}\n"));
+    EXPECT_THAT(case_names(scenario),
+                ElementsAre("transport.depth=1, transport.bucket_bytes=1MiB",
+                            "transport.depth=1, transport.bucket_bytes=2MiB",
+                            "transport.depth=2, transport.bucket_bytes=1MiB",
+                            "transport.depth=2, transport.bucket_bytes=2MiB"));
+    EXPECT_EQ(scenario.cases[2].depth, 2);
+    EXPECT_EQ(scenario.cases[2].bucket_bytes, 1048576U);
+    EXPECT_THAT(error_of(with("sweep: {refits: 3}\n")), HasSubstr("a list of values"));
+    EXPECT_THAT(error_of(with("sweep: {refits: []}\n")), HasSubstr("a list of values"));
+    EXPECT_THAT(error_of(with("sweep: {refits: [1, 1]}\n")), HasSubstr("each value once"));
+}
+
+TEST(Scenario, CasesComeOneByOneAndTimesTheSweep) {
+    const std::string cases =
+        "cases: [{payload.scheme: bf16, receiver: {engine: vllm-bf16}}, {receiver.tp: 2}]\n";
+    const Scenario plain = parse(with(cases));
+    EXPECT_THAT(case_names(plain),
+                ElementsAre("payload.scheme=bf16, receiver.engine=vllm-bf16", "receiver.tp=2"));
+    EXPECT_EQ(plain.cases[0].engine, "vllm-bf16");
+    EXPECT_EQ(plain.cases[0].tp, 1);
+    EXPECT_EQ(plain.cases[1].engine, "vllm-fp8");
+    EXPECT_EQ(plain.cases[1].tp, 2);
+    const Scenario times = parse(with(cases + "sweep: {refits: [1, 3]}\n"));
+    EXPECT_THAT(case_names(times),
+                ElementsAre("payload.scheme=bf16, receiver.engine=vllm-bf16, refits=1",
+                            "payload.scheme=bf16, receiver.engine=vllm-bf16, refits=3",
+                            "receiver.tp=2, refits=1", "receiver.tp=2, refits=3"));
+    EXPECT_THAT(error_of(with("cases: [{refits: 2}, {refits: 2}]\n")), HasSubstr("is there twice"));
+    EXPECT_THAT(error_of(with("cases: [{refits: 2}]\nsweep: {refits: [1, 2]}\n")),
+                HasSubstr("is swept"));
+    EXPECT_THAT(error_of(with("cases: [{purpose: b?}]\n")),
+                HasSubstr("'purpose' is the scenario's"));
+    EXPECT_THAT(error_of(with("cases: {refits: 2}\n")), HasSubstr("a list of maps"));
+}
+
+TEST(Scenario, ACaseCanReplaceTheModel) {
+    const Scenario scenario =
+        parse(with("cases: [{model: {name: tiny-qwen3, layers: 1}}, {model: tiny-qwen3}, "
+                   "{model.layers: 1}]\n"));
+    ASSERT_EQ(scenario.cases.size(), 3U);
+    EXPECT_EQ(scenario.cases[0].model_name, "tiny-qwen3");
+    EXPECT_EQ(scenario.cases[0].layers, 1);
+    EXPECT_EQ(scenario.cases[1].model_name, "tiny-qwen3");
+    EXPECT_EQ(scenario.cases[2].model_name, "tiny-llama");
+    EXPECT_EQ(scenario.cases[2].layers, 1);
+}
+
+TEST(Scenario, ExpectationsAndRemarksOfACaseAreNotInItsName) {
+    const Scenario scenario = parse(with(
+        "cases: [{receiver.tp: 2, expect: {outcome: error}, remark: slow}, {receiver.tp: 1}]\n"));
+    EXPECT_THAT(case_names(scenario), ElementsAre("receiver.tp=2", "receiver.tp=1"));
+    EXPECT_EQ(scenario.cases[0].expect.outcome, "error");
+    EXPECT_EQ(scenario.cases[0].remark, "slow");
+    EXPECT_EQ(scenario.cases[1].expect.outcome, "pass");
+}
+
+TEST(ScenarioSet, ReplacesAKeyAndKeepsTheNameOfAPlainModel) {
+    const Case one =
+        only_case(kLeast, {{"model.layers", "1"}, {"receiver.tp", "2"}, {"trainer.ranks", "2"}});
+    EXPECT_EQ(one.model_name, "tiny-llama");
+    EXPECT_EQ(one.layers, 1);
+    EXPECT_EQ(one.world_size(), 4);
+    EXPECT_EQ(one.engine, "vllm-fp8");
+    EXPECT_EQ(only_case(kLeast, {{"transport", "{name: mpi_window, depth: 3}"}}).depth, 3);
+    EXPECT_EQ(only_case(kLeast, {{"purpose", "b?"}}).purpose, "b?");
+    EXPECT_EQ(only_case(kLeast, {{"model", "tiny-qwen3"}}).model_name, "tiny-qwen3");
+}
+
+TEST(ScenarioSet, WinsOverSweepAndCases) {
+    const std::string swept = with("sweep: {transport.name: [mpi, mpi_window], refits: [1, 2]}\n");
+    const Scenario one = parse(swept, {{"transport.name", "loopback"}});
+    EXPECT_THAT(case_names(one), ElementsAre("refits=1", "refits=2"));
+    EXPECT_EQ(one.cases[0].transport, "loopback");
+    EXPECT_THAT(case_names(parse(swept, {{"transport", "{depth: 4}"}})),
+                ElementsAre("refits=1", "refits=2"));
+    const Scenario cased =
+        parse(with("cases: [{refits: 1, warmup: 0}, {refits: 2, warmup: 0}]\n"), {{"refits", "7"}});
+    EXPECT_THAT(case_names(cased), ElementsAre("warmup=0"));
+    EXPECT_EQ(cased.cases[0].refits, 7);
+    const Scenario model =
+        parse(with("sweep: {model: [tiny-llama, tiny-qwen3]}\n"), {{"model.layers", "1"}});
+    ASSERT_EQ(model.cases.size(), 2U);
+    EXPECT_EQ(model.cases[1].model_name, "tiny-qwen3");
+    EXPECT_EQ(model.cases[1].layers, 1);
+}
+
+TEST(ScenarioSet, EmptyMapEmptiesAKey) {
+    const std::string swept = with("sweep: {refits: [1, 2]}\nfaults: [{name: flip_byte}]\n");
+    EXPECT_THAT(case_names(parse(swept, {{"sweep", "{}"}})), ElementsAre(""));
+    EXPECT_THAT(parse(swept, {{"faults", "{}"}}).cases.at(0).faults, IsEmpty());
+    EXPECT_EQ(only_case(with("trainer: {ranks: 3}\n"), {{"trainer", "{}"}}).trainer_ranks, 1);
+    EXPECT_EQ(only_case(with("trainer: {ranks: 3}\n"), {{"trainer.ranks", "{}"}}).trainer_ranks, 1);
+    EXPECT_THAT(case_names(parse(with("cases: [{refits: 2}]\n"), {{"cases", "{}"}})),
+                ElementsAre(""));
+    EXPECT_THAT(case_names(parse(kLeast, {{"sweep.refits", "[2, 3]"}})),
+                ElementsAre("refits=2", "refits=3"));
+    EXPECT_THAT(case_names(parse(swept, {{"sweep.refits", "[4, 5]"}})),
+                ElementsAre("refits=4", "refits=5"));
+}
+
+TEST(ScenarioSet, MistakesNameTheOption) {
+    EXPECT_THAT(error_of(kLeast, {{"receiver.tpp", "2"}}),
+                AllOf(HasSubstr("--set 'receiver.tpp=2'"), HasSubstr("tp")));
+    EXPECT_THAT(error_of(kLeast, {{"receiver.tp", "two"}}), HasSubstr("--set 'receiver.tp=two'"));
+    EXPECT_THAT(error_of(kLeast, {{"receiver.tp", "[2"}}), HasSubstr("not valid YAML"));
+    EXPECT_THAT(error_of(kLeast, {{"receiver..tp", "2"}}), HasSubstr("no path of keys"));
+    EXPECT_THAT(error_of(with("backend: auto\n"), {{"backend.name", "2"}}),
+                HasSubstr("has no keys"));
+    EXPECT_THAT(error_of(kLeast, {{"cases.refits", "2"}}), HasSubstr("cases is a list"));
+}
+
+TEST(ScenarioFilter, SelectsCasesAndOverridesIterations) {
+    const std::string swept = with("sweep: {transport.depth: [1, 2]}\niterations: 9\n");
+    EXPECT_THAT(case_names(parse(swept, {}, {{"question/*depth=2"}, {}, {}, {}})),
+                ElementsAre("transport.depth=2"));
+    EXPECT_THAT(parse(swept, {}, {{"other/*"}, {}, {}, {}}).cases, IsEmpty());
+    EXPECT_EQ(parse(kLeast, {}, {{"question"}, {}, {}, {}}).cases.size(), 1U);
+    const Case one = parse(swept, {{"iterations", "4"}}, {{}, 2, 0, 7.5}).cases.at(0);
+    EXPECT_EQ(one.iterations, 2);
+    EXPECT_EQ(one.warmup, 0);
+    EXPECT_EQ(one.timeout_s, 7.5);
+}
+
+TEST(ScenarioChecks, AnEmptyListIsAnErrorAndUnknownChecksNameTheNearest) {
+    EXPECT_THAT(error_of(with("checks: []\n")), HasSubstr("the list is empty"));
+    EXPECT_THAT(error_of(kLeast, {{"checks", "{}"}}), HasSubstr("the list is empty"));
+    EXPECT_THAT(error_of(with("checks: [round_tripp]\n")), HasSubstr("round_trip"));
+    EXPECT_THAT(error_of(with("checks: [digest, digest]\n")), HasSubstr("each check once"));
+    EXPECT_THAT(error_of(with("checks: [layer_output]\n")), HasSubstr("not available yet"));
+    EXPECT_THAT(only_case(with("checks: [version, digest]\n")).checks,
+                ElementsAre("version", "digest"));
+}
+
+class NotYet : public testing::TestWithParam<const char*> {};
+TEST_P(NotYet, IsRefusedAsNotAvailableYet) {
+    EXPECT_THAT(error_of(with(std::string(GetParam()) + "\n")),
+                AllOf(HasSubstr("question.yaml:"), HasSubstr("not available yet")));
+}
+INSTANTIATE_TEST_SUITE_P(Scenario, NotYet,
+                         testing::Values("trainer: {layout: tp}", "trainer: {layout: ep}",
+                                         "wire: kernel", "transport: {framing: packed}",
+                                         "weights: {resident: false}", "weights: {resident: off}",
+                                         "cases: [{receiver.ep: 2}]",
+                                         "cases: [{receiver.engine: trtllm-fp8}]",
+                                         "cases: [{model: kimi-k2}]"));
+
+TEST(Scenario, TransportsThatOnlyTheTransportCanRefuseAreTaken) {
+    for (const char* name : {"mpi", "mpi_window", "loopback", "nccl", "cuda_ipc"}) {
+        const Case one = only_case(with("transport: {name: " + std::string(name) + "}\n"));
+        EXPECT_EQ(one.transport, name);
+        EXPECT_TRUE(one.transport_given);
+    }
+    EXPECT_THAT(error_of(with("transport: {name: mpi_windw}\n")), HasSubstr("mpi_window"));
+    for (const char* name : {"auto", "portable", "avx2", "avx512", "cuda"}) {
+        EXPECT_EQ(only_case(with("backend: " + std::string(name) + "\n")).backend, name);
+    }
+    EXPECT_THAT(error_of(with("backend: avx1024\n")), HasSubstr("avx512"));
+    for (const char* name : {"reject", "recipe", "propagate", "sanitize"}) {
+        EXPECT_EQ(only_case(with("nonfinite: " + std::string(name) + "\n")).nonfinite, name);
+    }
+}
+
+TEST(ScenarioFormat, DefaultRecipesFollowSchemeAndContract) {
+    EXPECT_EQ(only_case(with("payload: {scheme: fp8_blockwise}\n")).recipe, "prime-rl-blockwise");
+    const std::string scheme = "payload: {scheme: fp8_channelwise}\n";
+    EXPECT_EQ(only_case(with(scheme), {{"receiver.engine", "vllm-compressed-tensors"}}).recipe,
+              "prime-rl-channelwise");
+    const Case one_d = only_case(with(scheme), {{"receiver.engine", "vllm-modelopt"}});
+    EXPECT_EQ(one_d.recipe, "modelopt-pc-pt");
+    EXPECT_EQ(one_d.algo, "FP8_PER_CHANNEL_PER_TOKEN");
+    const Case plain = only_case(kLeast, {{"receiver.engine", "vllm-bf16"}});
+    EXPECT_EQ(plain.scheme, "bf16");
+    EXPECT_EQ(plain.recipe, "");
+}
+
+TEST(ScenarioFormat, AutoFollowsConfigAlgoRecipeOrEngine) {
+    const Case by_config = only_case(
+        "purpose: a?\nmodel: tiny-llama\nreceiver:\n  engine: vllm-fp8\n  quantization_config:\n"
+        "    {quant_method: fp8, activation_scheme: dynamic, weight_block_size: [128, 128]}\n");
+    EXPECT_EQ(by_config.scheme, "fp8_blockwise");
+    ASSERT_TRUE(by_config.quantization_config);
+    EXPECT_THAT(*by_config.quantization_config, HasSubstr("[128,128]"));
+    const Case by_algo = only_case(
+        kLeast, {{"receiver", "{engine: vllm-modelopt, algo: FP8_PER_CHANNEL_PER_TOKEN}"}});
+    EXPECT_EQ(by_algo.scheme, "fp8_channelwise");
+    EXPECT_EQ(only_case(with("payload: {recipe: nemo-rl-linear}\n")).scheme, "fp8_blockwise");
+    EXPECT_NE(only_case(kLeast).scheme, "auto");
+}
+
+TEST(ScenarioFormat, ContradictionsListWhatWouldFit) {
+    const std::string blockwise =
+        "payload: {scheme: fp8_blockwise, recipe: prime-rl-channelwise}\n";
+    EXPECT_THAT(error_of(with(blockwise)),
+                AllOf(HasSubstr("recipe of fp8_channelwise"), HasSubstr("prime-rl-blockwise"),
+                      HasSubstr("nemo-rl-linear")));
+    EXPECT_THAT(error_of(with("payload: {scheme: bf16, recipe: tensorwise}\n"),
+                         {{"receiver.engine", "vllm-bf16"}}),
+                HasSubstr("takes no recipe"));
+    EXPECT_THAT(
+        error_of(with("payload: {scheme: fp8_channelwise}\n")),
+        AllOf(HasSubstr("has no scheme 'fp8_channelwise'"), HasSubstr("vllm-compressed-tensors")));
+    EXPECT_THAT(error_of(with("payload: {recipe: nemo-linear}\n")), HasSubstr("nemo-rl-linear"));
+    EXPECT_THAT(error_of(with("payload: {scheme: fp8_blokwise}\n")), HasSubstr("fp8_blockwise"));
+    EXPECT_THAT(error_of(kLeast, {{"receiver.engine", "vllm-fp9"}}), HasSubstr("vllm-fp8"));
+    EXPECT_THAT(error_of(kLeast, {{"receiver.algo", "FP8_PB_WO"}}), HasSubstr("receiver.algo"));
+    EXPECT_THAT(
+        error_of(with("payload: {scheme: fp8_blockwise}\n"),
+                 {{"receiver", "{engine: vllm-modelopt, algo: FP8_PER_CHANNEL_PER_TOKEN}"}}),
+        testing::AnyOf(HasSubstr("algo"), HasSubstr("FP8_PER_CHANNEL_PER_TOKEN")));
+}
+
+TEST(ScenarioFormat, AQuantizationConfigOfAnotherSchemeIsRefusedWhetherInlineOrInAFile) {
+    const std::string inline_config =
+        "{engine: vllm-compressed-tensors, quantization_config: {quant_method: fp8, "
+        "activation_scheme: dynamic}}";
+    EXPECT_THAT(error_of(kLeast, {{"receiver", inline_config}}), HasSubstr("--set 'receiver="));
+    const TemporaryFolder folder;
+    const std::string config =
+        R"({"quantization_config": {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}})";
+    folder.write("config.json", config);
+    folder.write("broken.json", "[1]");
+    const std::string text =
+        "purpose: a?\nmodel: tiny-llama\nreceiver: {engine: vllm-fp8, quantization_config: "
+        "config.json}\n"
+        "payload: {scheme: fp8_tensorwise}\n";
+    const auto file = folder.write("a.yaml", text);
+    try {
+        (void)parse_scenario(file, text, {}, {});
+        ADD_FAILURE() << "a contradiction was taken";
+    } catch (const core::ScenarioError& error) {
+        EXPECT_THAT(error.what(), AllOf(HasSubstr("a.yaml:3"), HasSubstr("fp8_blockwise"),
+                                        HasSubstr("fp8_tensorwise")));
+    }
+    const Scenario agreed = parse_scenario(file, text, {{"payload.scheme", "fp8_blockwise"}}, {});
+    EXPECT_EQ(agreed.cases.at(0).scheme, "fp8_blockwise");
+    EXPECT_THROW(
+        (void)parse_scenario(file, text, {{"receiver.quantization_config", "absent.json"}}, {}),
+        core::FileError);
+    EXPECT_THROW(
+        (void)parse_scenario(
+            file, text,
+            {{"receiver.quantization_config", (folder.path() / "broken.json").string()}}, {}),
+        core::FileError);
+}
+
+TEST(ScenarioFaults, TakeTheFieldsOfTheirRow) {
+    const Case one =
+        only_case(with("trainer: {ranks: 2}\nfaults: [{name: kill, rank: 2, stage: load, "
+                       "iteration: 4}, {name: flip_byte, bucket: 3}]\n"));
+    ASSERT_EQ(one.faults.size(), 2U);
+    EXPECT_EQ(one.faults[0].name, "kill");
+    EXPECT_EQ(one.faults[0].rank, 2);
+    EXPECT_EQ(one.faults[0].stage, "load");
+    EXPECT_EQ(one.faults[0].iteration, 4);
+    EXPECT_EQ(one.faults[1].bucket, 3);
+    EXPECT_THAT(error_of(with("faults: [{name: flip_bite}]\n")), HasSubstr("flip_byte"));
+    EXPECT_THAT(error_of(with("faults: [{bucket: 1}]\n")), HasSubstr("'name'"));
+    EXPECT_THAT(error_of(with("faults: [{name: kill, rank: 1}]\n")), HasSubstr("stage"));
+    EXPECT_THAT(error_of(with("faults: [{name: kill, rank: 2, stage: load}]\n")),
+                HasSubstr("at most 1"));
+    EXPECT_THAT(error_of(with("faults: [{name: kill, rank: 1, stage: lode}]\n")),
+                HasSubstr("load"));
+    EXPECT_THAT(error_of(with("faults: [{name: skip_load}]\n")), HasSubstr("tensor"));
+    EXPECT_THAT(error_of(with("faults: [{name: flip_byte, receiver: 1}]\n")),
+                HasSubstr("receiver"));
+    EXPECT_THAT(error_of(with("faults: [{name: flip_byte, iteration: 5}]\n")),
+                HasSubstr("never comes"));
+}
+
+TEST(ScenarioExpect, DescribesAFindingOfACheckThatRuns) {
+    const Case one =
+        only_case(with("expect: {outcome: finding, check: digest, tensor: '*.weight'}\n"));
+    EXPECT_EQ(one.expect.outcome, "finding");
+    EXPECT_EQ(one.expect.check, "digest");
+    EXPECT_EQ(one.expect.tensor, "*.weight");
+    EXPECT_THAT(error_of(with("expect: {check: digest}\n")), HasSubstr("outcome: finding"));
+    EXPECT_THAT(error_of(with("expect: {outcome: failure}\n")), HasSubstr("finding"));
+    EXPECT_THAT(error_of(with("checks: [version]\nexpect: {outcome: finding, check: digest}\n")),
+                HasSubstr("runs"));
+}
+
+TEST(ScenarioFiles, AFolderStandsForItsScenariosWithoutReferences) {
+    const TemporaryFolder folder;
+    const auto b = folder.write("b/two.yaml", "");
+    const auto a = folder.write("a/one.yaml", "");
+    folder.write("references/machine.yaml", "");
+    folder.write("a/README.md", "");
+    EXPECT_THAT(scenario_files({folder.path()}), ElementsAre(a, b));
+    EXPECT_THAT(scenario_files({b, a}), ElementsAre(b, a));
+    std::filesystem::create_directory(folder.path() / "empty");
+    EXPECT_THROW((void)scenario_files({folder.path() / "empty"}), core::FileError);
+    try {
+        (void)scenario_files({folder.path() / "quickstat.yaml"});
+        ADD_FAILURE() << "a file that does not exist was taken";
+    } catch (const core::FileError& error) {
+        EXPECT_THAT(error.what(), AllOf(HasSubstr("quickstat.yaml"), HasSubstr("quickstart.yaml")));
+    }
+}
+
+TEST(FaultCatalog, NamesAreUniqueAndTheirChecksExist) {
+    std::set<std::string> seen;
+    const std::vector<std::string> checks = checks::check_names();
+    for (const FaultRow& row : fault_catalog()) {
+        EXPECT_TRUE(seen.insert(row.name).second) << row.name;
+        EXPECT_FALSE(row.what.empty()) << row.name;
+        if (row.caught_by != "error") {
+            EXPECT_THAT(checks, testing::Contains(row.caught_by)) << row.name;
+        }
+    }
+    EXPECT_EQ(seen.size(), 15U);
+}
+
+TEST(ShippedScenarios, ParseAndAskOneQuestionEach) {
+    const std::filesystem::path folder = std::filesystem::path(REFIT_SOURCE_DIR) / "scenarios";
+    const TemporaryFolder checkpoint;
+    // Figures of the published config.json of SmolLM2-135M.
+    const auto config = checkpoint.write("config.json", R"({"architectures": ["LlamaForCausalLM"],
+        "model_type": "llama", "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+        "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152, "tie_word_embeddings": true})");
+    std::set<std::string> planted;
+    std::set<std::string> purposes;
+    const auto files = scenarios_below(folder);
+    EXPECT_GE(files.size(), 20U);
+    for (const auto& file : files) {
+        SCOPED_TRACE(file.string());
+        std::ifstream in(file);
+        const std::string text{std::istreambuf_iterator<char>(in),
+                               std::istreambuf_iterator<char>()};
+        EXPECT_EQ(text.rfind("# SPDX-FileCopyrightText", 0), 0U);
+        Overrides overrides;
+        if (file.parent_path().filename() == "accuracy") {
+            overrides = {{"model.config", config.string()},
+                         {"weights.path", checkpoint.path().string()}};
+        }
+        const Scenario scenario = parse_scenario(file, text, overrides, {});
+        EXPECT_FALSE(scenario.cases.empty());
+        EXPECT_EQ(scenario.purpose.back(), '?');
+        EXPECT_TRUE(purposes.insert(scenario.purpose).second);
+        for (const Case& one : scenario.cases) {
+            for (const FaultSpec& fault : one.faults) planted.insert(fault.name);
+            if (file.parent_path().filename() != "faults") continue;
+            ASSERT_EQ(one.faults.size(), 1U);
+            EXPECT_EQ(one.world_size(), 4);
+            EXPECT_EQ(one.faults[0].name, scenario.stem);
+            for (const FaultRow& row : fault_catalog()) {
+                if (row.name != scenario.stem) continue;
+                EXPECT_EQ(one.expect.outcome, row.caught_by == "error" ? "error" : "finding");
+                EXPECT_EQ(one.expect.check, row.caught_by == "error" ? "" : row.caught_by);
+            }
+        }
+    }
+    EXPECT_EQ(planted.size(), fault_catalog().size()) << "every fault has a scenario";
+}
+
+TEST(ShippedScenarios, TheQuickStartHasThreeCasesOnFourRanks) {
+    const std::filesystem::path file =
+        std::filesystem::path(REFIT_SOURCE_DIR) / "scenarios/smoke/quickstart.yaml";
+    std::ifstream in(file);
+    const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+    const Scenario scenario = parse_scenario(file, text, {}, {});
+    ASSERT_EQ(scenario.cases.size(), 3U);
+    for (const Case& one : scenario.cases) EXPECT_EQ(one.world_size(), 4);
+    EXPECT_EQ(scenario.cases[0].scheme, "bf16");
+    EXPECT_EQ(scenario.cases[1].recipe, "prime-rl-blockwise");
+    EXPECT_EQ(scenario.cases[2].recipe, "modelopt-pc-pt");
+    EXPECT_EQ(scenario.cases[2].algo, "FP8_PER_CHANNEL_PER_TOKEN");
+    EXPECT_EQ(scenario.text, text);
+}
+
+}  // namespace
+}  // namespace refit::harness
