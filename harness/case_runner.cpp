@@ -26,6 +26,7 @@
 #include "harness/refit_cycle.hpp"
 #include "kernels/backend.hpp"
 #include "receiver/contract_check.hpp"
+#include "weights/safetensors_file.hpp"
 
 namespace refit::harness {
 namespace {
@@ -83,6 +84,7 @@ class CaseRunner {
         together(world_, [&] { set_up(); });
         if (!find_backend()) return std::move(record_);
         handshake();
+        check_source();
         if (core::has_error(record_.findings)) return finish_without_refit();
         if (!open_transport()) return std::move(record_);
         together(world_, [&] { allocate(); });
@@ -114,6 +116,9 @@ class CaseRunner {
         if (!case_.remark.empty()) record_.notes["remark"] = case_.remark;
         record_.scheme = case_.scheme;
         record_.recipe = case_.recipe;
+        std::string names;
+        for (const std::string& name : case_.checks) names += (names.empty() ? "" : ",") + name;
+        record_.notes["checks"] = names;
     }
 
     void set_up() {
@@ -180,6 +185,20 @@ class CaseRunner {
         record_.bytes_wire = static_cast<std::int64_t>(manifest_.payload_bytes());
     }
 
+    /// A checkpoint that does not fit its model is a finding, before anything is allocated.
+    void check_source() {
+        if (case_.weights_source != "safetensors") return;
+        std::string found;
+        together(world_, [&] {
+            if (world_.rank() != 0) return;
+            core::Findings findings = weights::check_checkpoint(case_.weights_path, setup_.tensors);
+            for (core::Finding& finding : findings) finding.rank = 0;
+            found = findings_to_json(findings);
+        });
+        found = broadcast_text(world_, found);
+        add_findings(findings_from_json(found));
+    }
+
     record::CaseRecord finish_without_refit() {
         collect_memory();
         conclude(false);
@@ -214,6 +233,7 @@ class CaseRunner {
                 }
                 transport_ = transport::make_transport(options, endpoint);
                 if (!setup_.transport_faults.empty()) {
+                    aim_transport_faults();
                     transport_ = transport::make_faulty_transport(std::move(transport_), endpoint, setup_.transport_faults);
                 }
             } catch (const core::NotViable& error) {
@@ -230,6 +250,37 @@ class CaseRunner {
         return true;
     }
 
+    /// A flipped byte strikes a cell that the receiver concerned keeps: elsewhere nobody would load it.
+    void aim_transport_faults() {
+        for (transport::TransportFault& fault : setup_.transport_faults) {
+            if (fault.bucket >= manifest_.buckets.size()) continue;
+            const auto tp_rank = static_cast<std::size_t>(fault.receiver % case_.tp);
+            const std::vector<wire::PiecePlan>& pieces = manifest_.buckets[fault.bucket].pieces;
+            bool aimed = false;
+            for (std::size_t t = 0; t < pieces.size() && !aimed; ++t) {
+                for (const wire::PieceEntry& entry : pieces[t].entries) {
+                    if (!aim(fault, entry, setup_.instance.spans[tp_rank])) continue;
+                    fault.trainer = static_cast<int>(t);
+                    aimed = true;
+                    break;
+                }
+            }
+        }
+    }
+
+    bool aim(transport::TransportFault& fault, const wire::PieceEntry& entry, const std::vector<receiver::LoadSpan>& spans) const {
+        const wire::ParameterMeta& meta = manifest_.parameters[entry.parameter];
+        for (const receiver::LoadSpan& span : spans) {
+            if (setup_.instance.wanted[span.wanted].name != meta.name) continue;
+            const std::int64_t row = std::max(entry.rows.begin, span.source.row);
+            if (row >= std::min(entry.rows.end, span.source.row + span.source.rows)) continue;
+            fault.byte = entry.offset + static_cast<std::uint64_t>((row - entry.rows.begin) * meta.row_bytes() +
+                                                                   span.source.col * core::size_bytes(meta.dtype));
+            return true;
+        }
+        return false;
+    }
+
     void allocate() {
         run_.status.enter(Stage::source);
         source_ = open_weights(case_, setup_.tensors);
@@ -242,7 +293,9 @@ class CaseRunner {
         } else {
             const auto mode = case_.commit == "staged" ? receiver::CommitMode::staged : receiver::CommitMode::in_place;
             // A planted fault strikes one receiver, so that replicas differ.
-            const bool struck = receiver_index_ == 0 || case_.faults.empty() || case_.faults.front().receiver == receiver_index_;
+            const bool struck = std::any_of(case_.faults.begin(), case_.faults.end(), [&](const FaultSpec& fault) {
+                return fault.receiver == receiver_index_;
+            });
             loader_ = std::make_unique<receiver::WeightLoader>(setup_.instance, manifest_, receiver_index_ % case_.tp, mode,
                                                                struck ? setup_.load_faults : receiver::LoadFaults{});
         }
@@ -306,8 +359,15 @@ class CaseRunner {
             all.push_back(refit_result_from_json(one));
         }
         bool fine = true;
+        // Where a trainer gave up, or a rank could not do its part, what the receivers miss is no finding of its own.
+        const auto trainers = static_cast<std::size_t>(case_.trainer_ranks);
+        bool given_up = false;
+        for (std::size_t r = 0; r < all.size(); ++r) {
+            given_up = given_up || !all[r].error.empty() || (r < trainers && core::has_error(all[r].findings));
+        }
         for (std::size_t r = 0; r < all.size(); ++r) {
             fine = fine && all[r].committed;
+            if (given_up) std::erase_if(all[r].findings, [](const core::Finding& f) { return f.check == "completeness"; });
             add_findings(all[r].findings);
             if (!all[r].error.empty() && error_.empty()) {
                 error_ = "rank " + std::to_string(r) + ": " + all[r].error;
@@ -577,7 +637,7 @@ class CaseRunner {
 
     void wait_turn() {
         run_.status.beat();
-        if (run_.status.claimed_by_other()) throw RunGivenUp{};
+        if (run_.status.given_up_by_other()) throw RunGivenUp{};
     }
 
     RunContext& run_;

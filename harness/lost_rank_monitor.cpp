@@ -98,7 +98,7 @@ void LostRankMonitor::judge() {
     if (now - last_turn_ns_ > 1'000'000'000) grace_until_ns_ = now + timeout;
     last_turn_ns_ = now;
 
-    if (page.claim.load() != -1 && page.record_written.load() != 0 && status_.claimed_by_other()) {
+    if (status_.given_up_by_other()) {
         Loss none;
         end(none);
     }
@@ -152,12 +152,12 @@ void LostRankMonitor::judge() {
 
 void LostRankMonitor::end(const Loss& loss) {
     StatusPage& page = status_.page();
-    if (status_.claim() && page.record_written.exchange(1) == 0) {
+    if (status_.claim_loss()) {
         write_record_(loss);
-        page.record_written.store(2);
+        page.record_written.store(1);
     } else {
         // Another process writes; leaving before it is done would make mpirun kill it.
-        for (int turn = 0; turn < 300 && page.record_written.load() != 2; ++turn) usleep(10'000);
+        for (int turn = 0; turn < 300 && page.record_written.load() == 0; ++turn) usleep(10'000);
         // The writer leaves first, so that the launcher's own message follows its words.
         usleep(50'000);
     }

@@ -146,14 +146,19 @@ void RankStatus::progressed() {
 
 void RankStatus::leave() { slot_->exiting.store(1); }
 
-bool RankStatus::claim() {
+bool RankStatus::claim_loss() {
     int nobody = -1;
-    return page_->claim.compare_exchange_strong(nobody, rank_) || nobody == rank_;
+    return page_->claim.compare_exchange_strong(nobody, rank_);
 }
 
-bool RankStatus::claimed_by_other() const {
+bool RankStatus::claim_end() {
+    int nobody = -1;
+    return page_->claim.compare_exchange_strong(nobody, rank_ + kOrderlyClaim);
+}
+
+bool RankStatus::given_up_by_other() const {
     const int owner = page_->claim.load(std::memory_order_relaxed);
-    return owner != -1 && owner != rank_;
+    return owner != -1 && owner < kOrderlyClaim && owner != rank_;
 }
 
 }  // namespace refit::harness

@@ -32,9 +32,12 @@ struct RankSlot {
 };
 
 inline constexpr int kMaxLocalRanks = 256;
+inline constexpr int kOrderlyClaim = 1 << 24;  ///< more than there are ranks
 
 struct StatusPage {
-    std::atomic<int> claim{-1};            ///< world rank that may write the record; taken once
+    /// Who may write the record; taken once. -1 nobody; a world rank: because the run is given up; a world rank +
+    /// kOrderlyClaim: because the run is over.
+    std::atomic<int> claim{-1};
     std::atomic<int> record_written{0};
     std::atomic<std::int64_t> link_free_at_ns{0};  ///< clock of the emulated link
     std::atomic<int> slots_used{0};
@@ -63,9 +66,12 @@ class RankStatus {
     /// Called at every enter(): where planted faults (kill, stop, throw) strike.
     void set_on_enter(std::function<void(Stage, std::int64_t)> on_enter) { on_enter_ = std::move(on_enter); }
 
-    /// True when this rank may write the record; false when another one has claimed it.
-    [[nodiscard]] bool claim();
-    [[nodiscard]] bool claimed_by_other() const;
+    /// True when this rank may write the record of a run that is given up; false when it was claimed before.
+    [[nodiscard]] bool claim_loss();
+    /// True when this rank may write the record of a run that is over.
+    [[nodiscard]] bool claim_end();
+    /// Another rank has given the run up.
+    [[nodiscard]] bool given_up_by_other() const;
     [[nodiscard]] StatusPage& page() { return *page_; }
     [[nodiscard]] int rank() const { return rank_; }
 

@@ -69,7 +69,11 @@ void send_all(RefitContext& context, StageClock& clock, RefitResult& result) {
             const bool quantizes = times.quantize_s > 0.0;
             if (quantizes) clock.add(Stage::quantize, times.quantize_s);
             clock.add(Stage::pack, times.pack_s);
-            clock.bucket_span(quantizes ? Stage::quantize : Stage::pack, begin, end);
+            // Quantizing and packing alternate stripe by stripe; the spans share the time in the proportion of their sums.
+            const double busy = times.quantize_s + times.pack_s;
+            const double border = busy > 0.0 ? begin + (end - begin) * times.quantize_s / busy : begin;
+            if (quantizes) clock.bucket_span(Stage::quantize, begin, border);
+            clock.bucket_span(Stage::pack, border, end);
 
             guarded([&] { status.enter(Stage::broadcast, bucket); });
             begin = clock.now_s();
@@ -154,7 +158,10 @@ void receive_all(RefitContext& context, StageClock& clock, RefitResult& result) 
             end = clock.now_s();
             clock.add(Stage::check, times.check_s);
             clock.add(Stage::load, times.load_s);
-            clock.bucket_span(Stage::load, begin, end);
+            const double busy = times.check_s + times.load_s;
+            const double border = busy > 0.0 ? begin + (end - begin) * times.check_s / busy : begin;
+            clock.bucket_span(Stage::check, begin, border);
+            clock.bucket_span(Stage::load, border, end);
             context.transport.release(b, trainer);
         }
         if (!context.pipeline) {
@@ -197,7 +204,7 @@ RefitResult run_refit(RefitContext& context, std::uint64_t version) {
     const bool all_fine = context.world.all_true(fine);
     clock.resume();
     // Once somebody has claimed the record of a lost run, nothing becomes visible any more.
-    const bool allowed = all_fine && !context.status.claimed_by_other();
+    const bool allowed = all_fine && !context.status.given_up_by_other();
     if (context.loader != nullptr) {
         result.committed = context.loader->commit(allowed);
     } else {

@@ -361,8 +361,9 @@ void make_output_folder(const RunOptions& options) {
 int finish(Draft& draft, const RunOptions& options, RankStatus& status) {
     status.enter(Stage::record);
     // From here on this rank alone writes; a loss that is noticed later is not this run's any more.
-    if (!status.claim()) LostRankMonitor::wait_for_end();
+    if (!status.claim_end()) LostRankMonitor::wait_for_end();
     const std::filesystem::path path = write_all(draft.record, draft.path, options);
+    status.page().record_written.store(1);
     say(options, footer_text(draft.record, path.string()));
     return draft.record.exit_code;
 }
@@ -391,7 +392,7 @@ int run_under_mpi(const RunOptions& options, const std::vector<std::string>& arg
         LostRankMonitor monitor(status, [&](const Loss& loss) { write_loss(draft, loss); });
         world.set_on_wait([&] {
             status.beat();
-            if (status.claimed_by_other()) throw RunGivenUp{};
+            if (status.given_up_by_other()) throw RunGivenUp{};
         });
         try {
             if (world.rank() == 0) (void)transport::remove_stale_segments();

@@ -15,13 +15,12 @@
 
 #include "checks/check_catalog.hpp"
 #include "core/error.hpp"
-#include "core/nearest_name.hpp"
+#include "harness/scenario_format.hpp"
 #include "kernels/backend.hpp"
 #include "model/hf_config.hpp"
 #include "model/model_catalog.hpp"
 #include "quant/recipe.hpp"
 #include "receiver/engine_contract.hpp"
-#include "receiver/quantization_config.hpp"
 
 namespace refit::harness {
 namespace {
@@ -75,21 +74,6 @@ const Names kPlannedRecipes = {"prime-rl-blockwise",
                                "mxfp8-ceil"};
 const Names kStages = {"gather", "quantize", "pack", "broadcast", "check", "load", "commit"};
 
-std::string joined(const Names& names) {
-    std::string text;
-    for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-    return text;
-}
-
-/// Where a key was written, or the file where it was not.
-std::string place(const Node* node, const Case& result) {
-    return node == nullptr ? result.file.string() : node->where;
-}
-
-[[noreturn]] void contradiction(const std::string& where, const std::string& message) {
-    throw core::ScenarioError(where + ": " + message);
-}
-
 [[noreturn]] void missing(const Case& result, const std::string& key, const std::string& example) {
     throw core::ScenarioError(result.file.string() + ": the required key '" + key +
                               "' is missing; add " + example);
@@ -107,9 +91,9 @@ void read_model(const Node* node, Case& result) {
     const std::filesystem::path config = reader.file_path("config", result.file.parent_path());
     if (!config.empty()) result.model_config = config;
     if (result.model_name.empty() == config.empty()) {
-        contradiction(node->where, std::string("model: found ") +
-                                       (config.empty() ? "neither" : "both") +
-                                       " name and config; expected one of them");
+        refuse_at(node->where, std::string("model: found ") +
+                                   (config.empty() ? "neither" : "both") +
+                                   " name and config; expected one of them");
     }
     const Node* layers = reader.get("layers");
     if (layers != nullptr && !layers->is_none())
@@ -139,16 +123,16 @@ model::ModelConfig load_model(const Node& node, const Case& result) {
             }
             const std::string found = rows[0].get<std::string>();
             if (std::find(known.begin(), known.end(), found) != known.end()) throw;
-            contradiction(node.where, "model.config: the architecture '" + found + "' of " +
-                                          result.model_config->string() +
-                                          " is not available yet; available: " + joined(known));
+            refuse_at(node.where, "model.config: the architecture '" + found + "' of " +
+                                      result.model_config->string() +
+                                      " is not available yet; available: " + joined_names(known));
         }
     }
     if (!result.layers) return config;
     try {
         return model::slice_layers(std::move(config), *result.layers);
     } catch (const core::ScenarioError& error) {
-        contradiction(node.where, error.what());
+        refuse_at(node.where, error.what());
     }
 }
 
@@ -160,7 +144,7 @@ weights::Plant read_plant(const Node& node, const std::string& path) {
         refuse(node, path, "a map with 'tensor', a name or a glob such as '*.mlp.*'");
     const Names kinds = {"nan", "inf", "zero", "subnormal", "huge"};
     const std::string kind = reader.name("kind", "", "kind of plant", kinds);
-    if (kind.empty()) refuse(node, path, "a map with 'kind', one of " + joined(kinds));
+    if (kind.empty()) refuse(node, path, "a map with 'kind', one of " + joined_names(kinds));
     plant.kind = static_cast<weights::PlantKind>(std::find(kinds.begin(), kinds.end(), kind) -
                                                  kinds.begin());
     const MapReader where(reader.get("where"), path + ".where", {"row", "col", "count"});
@@ -185,15 +169,15 @@ void read_weights(const Node* node, Case& result) {
     result.seed = reader.unsigned_integer("seed", 0);
     result.step = reader.integer("step", 0, 0, kMost);
     if (result.weights_source == "safetensors" && result.weights_path.empty()) {
-        contradiction(
-            place(node, result),
+        refuse_at(
+            place(node, result.file),
             "weights.path is missing; weights.source is safetensors, which needs the folder of the "
             "checkpoint: --set weights.path=DIR");
     }
     const Node* resident = reader.get("resident");
     if (resident != nullptr && !resident->is_none() && flow_text(*resident) != "auto") {
         if (!reader.on_off("resident", true)) {
-            contradiction(
+            refuse_at(
                 resident->where,
                 "weights.resident: false (regions made when they are wanted) is not available yet; "
                 "use auto or true");
@@ -253,16 +237,6 @@ std::string read_quantization_config(const Node& node, const MapReader& reader,
     return json.contains("quantization_config") ? json["quantization_config"].dump() : text;
 }
 
-/// How the receiver's keys were written, for resolving the scheme.
-struct WantedFormat {
-    const Node* receiver = nullptr;
-    const Node* payload = nullptr;
-    const Node* algo = nullptr;
-    std::optional<std::string> config;  ///< JSON text
-    std::string config_where;
-    bool without_config = false;  ///< `quantization_config: none`, which overrides the model's own
-};
-
 WantedFormat read_receiver(const Node* node, Case& result) {
     const MapReader reader(
         node, "receiver",
@@ -273,9 +247,9 @@ WantedFormat read_receiver(const Node* node, Case& result) {
     result.tp = reader.count("tp", 1, 1);
     result.ep = reader.count("ep", 1, 1);
     if (result.ep > 1) {
-        contradiction(reader.get("ep")->where, "receiver.ep: expert parallelism (" +
-                                                   std::to_string(result.ep) +
-                                                   ") is not available yet; use 1");
+        refuse_at(reader.get("ep")->where, "receiver.ep: expert parallelism (" +
+                                               std::to_string(result.ep) +
+                                               ") is not available yet; use 1");
     }
     result.commit = reader.name("commit", "staged", "way to commit", {"staged", "in_place"});
     result.algo = reader.string("algo", "");
@@ -295,166 +269,6 @@ WantedFormat read_receiver(const Node* node, Case& result) {
     return wanted;
 }
 
-Names schemes_of(const receiver::EngineContract& contract) {
-    Names names;
-    for (const quant::Scheme scheme : contract.schemes)
-        names.emplace_back(quant::scheme_name(scheme));
-    return names;
-}
-
-bool has_scheme(const receiver::EngineContract& contract, quant::Scheme scheme) {
-    return std::find(contract.schemes.begin(), contract.schemes.end(), scheme) !=
-           contract.schemes.end();
-}
-
-[[noreturn]] void refuse_scheme(const std::string& where, const receiver::EngineContract& contract,
-                                quant::Scheme scheme) {
-    Names others;
-    for (const receiver::EngineContract& other : receiver::engine_catalog()) {
-        if (has_scheme(other, scheme)) others.push_back(other.name);
-    }
-    const std::string name(quant::scheme_name(scheme));
-    std::string message = "engine '" + contract.name + "' has no scheme '" + name + "'; it has " +
-                          joined(schemes_of(contract));
-    message += others.empty() ? ". No engine of the catalogue has " + name + " yet"
-                              : ". Engines with " + name + ": " + joined(others);
-    contradiction(where, message);
-}
-
-void require_recipe_of_scheme(const std::string& where, const quant::Recipe& recipe,
-                              quant::Scheme scheme) {
-    if (recipe.scheme == scheme) return;
-    Names fitting;
-    for (const quant::Recipe& row : quant::recipe_catalog()) {
-        if (row.scheme == scheme) fitting.push_back(row.name);
-    }
-    std::string message = "payload.recipe: '" + recipe.name + "' is a recipe of " +
-                          std::string(quant::scheme_name(recipe.scheme)) + ", the scheme is " +
-                          std::string(quant::scheme_name(scheme)) + "; ";
-    message += fitting.empty() ? "this scheme takes no recipe: leave payload.recipe out"
-                               : "its recipes: " + joined(fitting);
-    contradiction(where, message);
-}
-
-std::string default_recipe(quant::Scheme scheme, const receiver::EngineContract& contract) {
-    switch (scheme) {
-        case quant::Scheme::bf16:
-            return "";
-        case quant::Scheme::fp8_blockwise:
-            return "prime-rl-blockwise";
-        case quant::Scheme::fp8_channelwise:
-            return contract.channel_scale_rank == 1 ? "modelopt-pc-pt" : "prime-rl-channelwise";
-        case quant::Scheme::fp8_tensorwise:
-            return "tensorwise";
-        case quant::Scheme::mxfp8:
-            return "mxfp8";
-    }
-    return "";
-}
-
-/// The scheme of an engine's algorithm: the first of the engine's schemes whose default config
-/// names it.
-std::optional<quant::Scheme> scheme_of_algo(const receiver::EngineContract& contract,
-                                            const std::string& algo) {
-    for (const quant::Scheme scheme : contract.schemes) {
-        try {
-            const std::string json =
-                receiver::default_quantization_config(contract.name, scheme, algo);
-            const std::optional<std::string> text =
-                json.empty() ? std::nullopt : std::optional(json);
-            if (receiver::parse_quantization_config(contract.name, text).algo == algo)
-                return scheme;
-        } catch (const core::Error&) {
-            continue;  // This scheme is not the algorithm's; the next one may be.
-        }
-    }
-    return std::nullopt;
-}
-
-/// Settles scheme, recipe, algo and quantization_config, which may each be given or follow from the
-/// others.
-void resolve_format(const WantedFormat& wanted, const MapReader& payload,
-                    const model::ModelConfig& model, Case& result) {
-    const receiver::EngineContract& contract = receiver::find_engine(result.engine);
-    const std::string engine_where = place(wanted.receiver, result);
-    Names allowed = quant::scheme_names();
-    allowed.emplace_back("auto");
-    const std::string written = payload.name("scheme", "auto", "scheme", allowed);
-    std::optional<quant::Scheme> scheme = quant::scheme_from_name(written);
-    const std::string recipe_where = place(payload.get("recipe"), result);
-
-    if (!result.algo.empty()) {
-        require_name(*wanted.algo, "receiver.algo", "algo of " + result.engine, result.algo,
-                     contract.algos, {});
-    }
-    std::optional<std::string> config = wanted.config;
-    std::string config_where = wanted.config_where;
-    if (!config && !wanted.without_config && model.quantization_config) {
-        config = model.quantization_config;
-        config_where = model.name;
-    }
-    std::optional<receiver::QuantizationConfig> given;
-    if (config) {
-        try {
-            given = receiver::parse_quantization_config(result.engine, config);
-        } catch (const core::ScenarioError& error) {
-            contradiction(config_where, std::string("quantization_config: ") + error.what());
-        }
-        if (scheme && *scheme != given->scheme) {
-            contradiction(config_where, "quantization_config: engine '" + result.engine +
-                                            "' reads it as " +
-                                            std::string(quant::scheme_name(given->scheme)) +
-                                            ", payload.scheme is " + written +
-                                            "; leave one of the two out or make them agree");
-        }
-        if (!result.algo.empty() && result.algo != given->algo) {
-            contradiction(config_where, "quantization_config: its algorithm is '" + given->algo +
-                                            "', receiver.algo is '" + result.algo +
-                                            "'; leave one of the two out or make them agree");
-        }
-        scheme = given->scheme;
-    }
-    const quant::Recipe* recipe = nullptr;
-    if (!result.recipe.empty()) recipe = &quant::find_recipe(result.recipe);
-    if (!scheme && !result.algo.empty()) scheme = scheme_of_algo(contract, result.algo);
-    if (!scheme && recipe != nullptr) scheme = recipe->scheme;
-    if (!scheme) scheme = contract.schemes.front();
-    if (recipe != nullptr) require_recipe_of_scheme(recipe_where, *recipe, *scheme);
-    if (!has_scheme(contract, *scheme)) {
-        refuse_scheme(place(payload.get("scheme"), result), contract, *scheme);
-    }
-    if (!given) {
-        try {
-            const std::string json =
-                receiver::default_quantization_config(result.engine, *scheme, result.algo);
-            if (!json.empty()) config = json;
-            given = receiver::parse_quantization_config(result.engine, config);
-        } catch (const core::Error& error) {
-            contradiction(engine_where, error.what());
-        }
-        if (given->scheme != *scheme || (!result.algo.empty() && given->algo != result.algo)) {
-            contradiction(place(wanted.algo, result),
-                          "receiver.algo: '" + result.algo + "' of engine '" + result.engine +
-                              "' is no " + std::string(quant::scheme_name(*scheme)) +
-                              "; leave algo or payload.scheme out");
-        }
-    }
-    result.scheme = std::string(quant::scheme_name(*scheme));
-    result.algo = given->algo;
-    result.quantization_config = config;
-    if (result.recipe.empty()) {
-        result.recipe = default_recipe(*scheme, contract);
-        if (!result.recipe.empty()) {
-            const Names names = quant::recipe_names();
-            if (std::find(names.begin(), names.end(), result.recipe) == names.end()) {
-                contradiction(place(wanted.payload, result),
-                              "the default recipe '" + result.recipe + "' of " + result.scheme +
-                                  " is not available yet; name another one");
-            }
-        }
-    }
-}
-
 void read_transport(const Node* node, Case& result) {
     const MapReader reader(node, "transport",
                            {"name", "bucket_bytes", "depth", "framing", "link_bytes_per_s"});
@@ -467,8 +281,8 @@ void read_transport(const Node* node, Case& result) {
     const Node* framing = reader.get("framing");
     result.framing = reader.string("framing", "native");
     if (result.framing != "native") {
-        contradiction(framing->where, "transport.framing: '" + result.framing +
-                                          "' is not available yet; available: native");
+        refuse_at(framing->where, "transport.framing: '" + result.framing +
+                                      "' is not available yet; available: native");
     }
     result.link_bytes_per_s = reader.size_bytes("link_bytes_per_s", 0);
 }
@@ -483,21 +297,20 @@ void read_checks(const MapReader& reader, Case& result) {
     }
     const Names known = checks::check_names();
     if (node->is_empty()) {
-        contradiction(
-            node->where,
-            "checks: the list is empty; a run that checks nothing proves nothing. Leave the "
-            "key out for all checks, or name some of " +
-                joined(known));
+        refuse_at(node->where,
+                  "checks: the list is empty; a run that checks nothing proves nothing. Leave the "
+                  "key out for all checks, or name some of " +
+                      joined_names(known));
     }
     std::set<std::string> seen;
     for (const Node& item : reader.list("checks")) {
         if (item.kind != Node::Kind::scalar)
-            refuse(item, "checks", "names out of " + joined(known));
+            refuse(item, "checks", "names out of " + joined_names(known));
         require_name(item, "checks", "check", item.text, known, {"layer_output"});
         for (const checks::CheckRow& row : checks::check_catalog()) {
             if (row.name == item.text && !row.available) {
-                contradiction(item.where, "checks: check '" + row.name +
-                                              "' is not available yet; leave it out");
+                refuse_at(item.where,
+                          "checks: check '" + row.name + "' is not available yet; leave it out");
             }
         }
         if (!seen.insert(item.text).second) refuse(item, "checks", "each check once");
@@ -527,24 +340,20 @@ void read_fault(const Node& node, const std::string& path, Case& result) {
     if (takes_tensor && fault.tensor.empty()) {
         refuse(node, path, "the key 'tensor', a name or a glob such as '*.mlp.up_proj.*'");
     }
-    // source_write is a trainer's: its ranks come first in the world.
-    const int ranks = fault.name == "source_write" ? result.trainer_ranks : result.world_size();
-    fault.rank = reader.count("rank", -1, 0, ranks - 1);
-    if (fault.rank < 0 && fault.name == "source_write") fault.rank = 0;
+    fault.rank = reader.count("rank", -1, 0, result.world_size() - 1);
     fault.receiver = reader.count("receiver", 0, 0, result.engines * result.tp - 1);
     fault.stage = reader.name("stage", "", "stage", kStages);
     if (takes_stage && (fault.rank < 0 || fault.stage.empty())) {
-        refuse(node, path, "the keys 'rank' and 'stage', one of " + joined(kStages));
+        refuse(node, path, "the keys 'rank' and 'stage', one of " + joined_names(kStages));
     }
     fault.bucket = reader.integer("bucket", 0, 0, kMost);
     fault.iteration = reader.integer("iteration", 0, 0, kMost);
-    const std::int64_t refits = std::int64_t{result.iterations} * result.refits;
-    if (fault.iteration >= refits) {
+    if (fault.iteration >= result.iterations) {
         const Node* at = reader.get("iteration");
-        contradiction(place(at == nullptr ? &node : at, result),
-                      path + ".iteration: " + std::to_string(fault.iteration) +
-                          " never comes; the case has " + std::to_string(refits) +
-                          " measured refits, counted from 0");
+        refuse_at(place(at == nullptr ? &node : at, result.file),
+                  path + ".iteration: " + std::to_string(fault.iteration) +
+                      " never comes; the case has " + std::to_string(result.iterations) +
+                      " measured iterations, counted from 0");
     }
     result.faults.push_back(std::move(fault));
 }
@@ -557,14 +366,14 @@ void read_expectation(const Node* node, Case& result) {
     result.expect.tensor = reader.string("tensor", "");
     if (result.expect.outcome != "finding" &&
         !(result.expect.check.empty() && result.expect.tensor.empty())) {
-        contradiction(node->where, "expect: check and tensor describe a finding, the outcome is '" +
-                                       result.expect.outcome +
-                                       "'; write outcome: finding or leave them out");
+        refuse_at(node->where, "expect: check and tensor describe a finding, the outcome is '" +
+                                   result.expect.outcome +
+                                   "'; write outcome: finding or leave them out");
     }
     if (!result.expect.check.empty() && std::find(result.checks.begin(), result.checks.end(),
                                                   result.expect.check) == result.checks.end()) {
         refuse(*check, "expect.check",
-               "one of the checks that this case runs: " + joined(result.checks));
+               "one of the checks that this case runs: " + joined_names(result.checks));
     }
 }
 

@@ -76,12 +76,6 @@ nlohmann::ordered_json to_json(const Node& node) {
     return nullptr;
 }
 
-std::string joined(const std::vector<std::string>& names) {
-    std::string text;
-    for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-    return text;
-}
-
 }  // namespace
 
 const Node* Node::find(std::string_view key) const {
@@ -179,6 +173,20 @@ void refuse(const Node& node, const std::string& path, const std::string& expect
                               "; expected " + expected);
 }
 
+void refuse_at(const std::string& where, const std::string& message) {
+    throw core::ScenarioError(where + ": " + message);
+}
+
+std::string place(const Node* node, const std::filesystem::path& file) {
+    return node == nullptr ? file.string() : node->where;
+}
+
+std::string joined_names(const std::vector<std::string>& names) {
+    std::string text;
+    for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+    return text;
+}
+
 std::optional<std::int64_t> parse_integer(std::string_view text) {
     const bool negative = !text.empty() && text.front() == '-';
     if (!is_plain_decimal(negative ? text.substr(1) : text)) return std::nullopt;
@@ -235,7 +243,7 @@ void require_name(const Node& node, const std::string& path, const std::string& 
     if (std::find(planned.begin(), planned.end(), found) != planned.end()) {
         throw core::ScenarioError(
             place + kind + " '" + found + "' is not available yet; available: " +
-            joined(allowed.size() <= 8 ? allowed : core::nearest_names(found, allowed)));
+            joined_names(allowed.size() <= 8 ? allowed : core::nearest_names(found, allowed)));
     }
     throw core::ScenarioError(place + core::unknown_name_message(kind, found, allowed));
 }
@@ -249,7 +257,7 @@ MapReader::MapReader(const Node* node, std::string path, const std::vector<std::
     }
     const std::string shown = path_.empty() ? "scenario" : path_;
     if (node_->kind != Node::Kind::map)
-        refuse(*node_, shown, "a map with the keys " + joined(known));
+        refuse(*node_, shown, "a map with the keys " + joined_names(known));
     for (std::size_t i = 0; i < node_->keys.size(); ++i) {
         if (std::find(known.begin(), known.end(), node_->keys[i]) != known.end()) continue;
         const std::string in = path_.empty() ? "" : " in '" + path_ + "'";
@@ -281,7 +289,7 @@ std::string MapReader::string(const std::string& key, const std::string& fallbac
 std::string MapReader::name(const std::string& key, const std::string& fallback,
                             const std::string& kind, const std::vector<std::string>& allowed,
                             const std::vector<std::string>& planned) const {
-    const Node* node = scalar(key, "one name: " + joined(allowed));
+    const Node* node = scalar(key, "one name: " + joined_names(allowed));
     if (node == nullptr) return fallback;
     require_name(*node, path(key), kind, node->text, allowed, planned);
     return node->text;

@@ -48,6 +48,15 @@ void set_path(Node& root, const std::string& path, const Node& value);
 /// Throws ScenarioError "WHERE: PATH: found FOUND; expected EXPECTED".
 [[noreturn]] void refuse(const Node& node, const std::string& path, const std::string& expected);
 
+/// Throws ScenarioError "WHERE: MESSAGE".
+[[noreturn]] void refuse_at(const std::string& where, const std::string& message);
+
+/// Where a key was written, or the file where it was not.
+[[nodiscard]] std::string place(const Node* node, const std::filesystem::path& file);
+
+/// "a, b, c".
+[[nodiscard]] std::string joined_names(const std::vector<std::string>& names);
+
 /// Strict decimal: "10" and "-3", never "010", "0x10", "+1" or "1e3". nullopt for anything else and
 /// for overflow.
 [[nodiscard]] std::optional<std::int64_t> parse_integer(std::string_view text);

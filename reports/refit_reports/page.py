@@ -19,7 +19,8 @@ from refit_reports import __version__, figures
 from refit_reports.record import Record, wall_by_iteration
 
 _STYLE = """
-body { font-family: sans-serif; max-width: 75rem; margin: 1.5rem auto; padding: 0 1rem; color: #111; }
+body { font-family: sans-serif; max-width: 75rem; margin: 1.5rem auto; padding: 0 1rem;
+       color: #111; }
 table { border-collapse: collapse; margin: 0.6rem 0; font-size: 0.9rem; }
 th, td { border: 1px solid #999; padding: 0.2rem 0.5rem; text-align: left; vertical-align: top; }
 th { background: #eee; }
@@ -97,15 +98,15 @@ def _run_header(record: Record, with_name: bool) -> str:
 
 def _scenario(record: Record, folder: str, prefix: str) -> str:
     lines = [f"<h2>{_escaped(_purpose(record))}</h2>" if prefix else ""]
-    for number, notes in record.notes.items():
-        if "remark" in notes:
-            lines.append(
-                f'<p class="remark">Case {number:03d} {_escaped(record.cases.loc[number, "case"])}: '
-                f"{_escaped(notes['remark'])}</p>"
-            )
     lines.append("<h2>Findings</h2>")
     lines.append(_findings(record, prefix))
     _to_csv(record.findings, folder, f"{prefix}findings")
+    for number, notes in record.notes.items():
+        if "remark" in notes:
+            name = _escaped(record.cases.loc[number, "case"])
+            lines.append(
+                f'<p class="remark">Case {number:03d} {name}: {_escaped(notes["remark"])}</p>'
+            )
     lines.append("<h2>Cases</h2>")
     table = case_table(record)
     _to_csv(table, folder, f"{prefix}cases")
@@ -136,18 +137,21 @@ def _findings(record: Record, prefix: str) -> str:
     summary = f"<p>{len(record.cases)} cases: {_escaped(counts)}.</p>"
     if record.findings.empty:
         return summary + "<p>No findings.</p>"
-    columns = ["case", "check", "severity", "tensor", "index", "measured", "limit", "rank", "message"]
+    columns = [
+        "case", "check", "severity", "tensor", "index", "measured", "limit", "rank", "message",
+    ]
     # Errors first; within a severity the order of the record.
     rows = record.findings[columns].sort_values("severity", kind="stable")
     shown = rows.head(_MOST_FINDINGS_ON_PAGE)
     text = summary + _table(columns, shown.to_numpy().tolist())
     if len(rows) > len(shown):
-        text += f"<p>{len(rows) - len(shown)} further findings are in {_escaped(prefix)}findings.csv.</p>"
+        more = len(rows) - len(shown)
+        text += f"<p>{more} further findings are in {_escaped(prefix)}findings.csv.</p>"
     return text
 
 
 def case_table(record: Record) -> pd.DataFrame:
-    """One row a case, SI units; wall_over_bf16 is against the BF16 case that differs least.
+    """One row a case, SI units; wall_over_bf16 is against the BF16 case of the same world and link.
 
     Wall times are computed again from the samples: the maximum over ranks by iteration.
     """
@@ -170,7 +174,7 @@ def case_table(record: Record) -> pd.DataFrame:
                 "tp": row["tp"],
                 "transport": row["transport"],
                 "outcome": row["outcome"],
-                "skip_reason": row["skip_reason"],
+                "reason": row["skip_reason"] or record.notes[number].get("error_message", ""),
                 "iterations": len(wall),
                 "wall_median_s": median,
                 "wall_min_s": float(wall.min()) if wall.size else math.nan,
@@ -197,7 +201,7 @@ def case_table(record: Record) -> pd.DataFrame:
 
 
 def _bf16_case(record: Record, number: int) -> int | None:
-    """The measured BF16 case of the same model, world and link; of several the nearest transport."""
+    """The first measured BF16 case of the same model, world, transport and link."""
     row = record.cases.loc[number]
     if row["scheme"] == "bf16":
         return None
@@ -205,7 +209,8 @@ def _bf16_case(record: Record, number: int) -> int | None:
     for column in ("model", "tp", "engines"):
         same = same[same[column] == row[column]]
     link = row["link.bytes_per_s"]
-    same = same[(same["link.bytes_per_s"] == link) | (same["link.bytes_per_s"].isna() & (link != link))]
+    links = same["link.bytes_per_s"]
+    same = same[links.isna() if math.isnan(link) else links == link]
     same = same[same["transport"] == row["transport"]]
     for candidate in same.index:
         if wall_by_iteration(record.samples[candidate]).size:
@@ -215,17 +220,19 @@ def _bf16_case(record: Record, number: int) -> int | None:
 
 def _cases(table: pd.DataFrame) -> str:
     header = [
-        "case", "name", "model", "scheme, recipe", "engine", "outcome", "wall median", "min", "max",
-        "wall / BF16", "floor", "wall / floor", "bytes on the wire", "bytes / BF16", "algbw",
+        "case", "name", "model", "scheme, recipe", "engine", "outcome",
+        "wall median", "min", "max", "wall / BF16", "floor", "wall / floor",
+        "bytes on the wire", "bytes / BF16", "algbw",
         "SQNR", "error / bound", "saturated", "flushed",
     ]
     rows = []
     for row in table.itertuples(index=False):
-        outcome = row.outcome + (f": {row.skip_reason}" if row.skip_reason else "")
+        outcome = row.outcome + (f": {row.reason}" if row.reason else "")
         measured = row.outcome not in ("skipped", "error") or row.iterations > 0
         link = ""
         if not math.isnan(row.link_bytes_per_s):
-            link = f" (link {_rate(row.link_bytes_per_s)}{', emulated' if row.link_emulated else ''})"
+            emulated = ", emulated" if row.link_emulated else ""
+            link = f" (link {_rate(row.link_bytes_per_s)}{emulated})"
         rows.append(
             [
                 f"{row.case:03d}",

@@ -9,9 +9,11 @@
 
 namespace refit::receiver {
 
-/// Findings of the checks shape_contract, names and dtype, one a tensor and cause: missing, unknown (with the nearest wanted
-/// name when the two belong together, such as weight_scale and weight_scale_inv), twice, rank, shape (both printed), dtype.
-/// Each says what the real engine would do and how to mend it. Includes the instance's own refusals.
-[[nodiscard]] core::Findings check_manifest(const wire::RefitManifest& manifest, const ContractInstance& instance);
+/// Findings of the checks shape_contract, names and dtype, one a tensor and cause: missing, unknown
+/// (with the nearest wanted name when the two belong together, such as weight_scale and
+/// weight_scale_inv), twice, rank, shape (both printed), dtype. Each says what the real engine
+/// would do and how to mend it. Includes the instance's own refusals.
+[[nodiscard]] core::Findings check_manifest(const wire::RefitManifest& manifest,
+                                            const ContractInstance& instance);
 
 }  // namespace refit::receiver

@@ -15,31 +15,33 @@
 
 namespace refit::receiver {
 
-/// One row: what the engine does with one kind of tensor. Sources: facts with repository and commit.
+/// One row: what the engine does with one kind of tensor. Sources: facts with repository and
+/// commit.
 struct ContractRow {
-    std::string suffix;                ///< weight | weight_scale | weight_scale_inv | bias | norm ...
-    std::string scheme;                ///< scheme name it belongs to, "any"
+    std::string suffix;  ///< weight | weight_scale | weight_scale_inv | bias | norm ...
+    std::string scheme;  ///< scheme name it belongs to, "any"
     std::string parameter_dtype;
     std::vector<core::DType> wire_dtypes;  ///< that load correctly
-    std::string wire_shape;            ///< "[N, K]", "(N, 1)", "(N,)", "[cd(N,128), cd(K,128)]" for people
-    std::string tp_rule;               ///< column | row | replicated | qkv | merged
-    std::string on_wrong_rank;         ///< behaviour: raises | silently_wrong | ignored | warns | keeps_sentinel
+    std::string wire_shape;  ///< "[N, K]", "(N, 1)", "(N,)", "[cd(N,128), cd(K,128)]" for people
+    std::string tp_rule;     ///< column | row | replicated | qkv | merged
+    std::string
+        on_wrong_rank;  ///< behaviour: raises | silently_wrong | ignored | warns | keeps_sentinel
     std::string on_too_long;
     std::string on_too_short;
     std::string on_wrong_dtype;
     std::string on_missing;
-    std::string engine_message;        ///< the engine's error text where it raises
+    std::string engine_message;  ///< the engine's error text where it raises
 };
 
 struct EngineContract {
-    std::string name;                   ///< vllm-fp8 ...
-    std::string version;                ///< "vLLM 017e9f4 (2026-08-17)"
+    std::string name;     ///< vllm-fp8 ...
+    std::string version;  ///< "vLLM 017e9f4 (2026-08-17)"
     std::vector<quant::Scheme> schemes;
-    std::vector<std::string> algos;     ///< of vllm-modelopt
-    int channel_scale_rank = 2;         ///< 1: (rows,), 2: (rows, 1)
-    std::string block_scale_suffix;     ///< weight_scale_inv or weight_scale
+    std::vector<std::string> algos;  ///< of vllm-modelopt
+    int channel_scale_rank = 2;      ///< 1: (rows,), 2: (rows, 1)
+    std::string block_scale_suffix;  ///< weight_scale_inv or weight_scale
     std::vector<ContractRow> rows;
-    std::string source;                 ///< repository, commit, files
+    std::string source;  ///< repository, commit, files
 };
 
 [[nodiscard]] const std::vector<EngineContract>& engine_catalog();
@@ -52,18 +54,21 @@ enum class Granularity { none, block, channel, tensor };
 
 /// One parameter as the engine's kernels will see it on one rank (fused, sharded).
 struct DestinationParameter {
-    std::string name;                 ///< "model.layers.0.self_attn.qkv_proj.weight"
+    std::string name;  ///< "model.layers.0.self_attn.qkv_proj.weight"
     core::DType dtype = core::DType::bf16;
-    core::Shape shape;                ///< of this rank
-    bool is_scale = false;            ///< poison -FLT_MAX instead of 0xFF bytes
-    std::int64_t padding_rows = 0;    ///< last rows that the engine itself fills with zeros (vocabulary padding)
-    /// Of a quantized weight: index of its scale destination, and how the engine's kernel applies it: element (r, c) uses
-    /// block: scale[r / 128, c / 128] of the FUSED matrix; channel: scale[r]; tensor: the scale of the span it came in.
+    core::Shape shape;              ///< of this rank
+    bool is_scale = false;          ///< poison -FLT_MAX instead of 0xFF bytes
+    std::int64_t padding_rows = 0;  ///< most rows of any rank that the engine itself fills with
+                                    ///< zeros: the vocabulary padding of the last ranks
+    /// Of a quantized weight: index of its scale destination, and how the engine's kernel applies
+    /// it: element (r, c) uses block: scale[r / 128, c / 128] of the FUSED matrix; channel:
+    /// scale[r]; tensor: the scale of the span it came in.
     std::int64_t scale = -1;
     Granularity granularity = Granularity::none;
 };
 
-/// What is copied where on one rank: a cell (or the whole) of a wanted parameter into a destination.
+/// What is copied where on one rank: a cell (or the whole) of a wanted parameter into a
+/// destination.
 struct LoadSpan {
     std::size_t wanted = 0;       ///< index into ContractInstance::wanted
     std::uint32_t cell = 0;       ///< index of the cell (wire::cells_within numbering)
@@ -80,16 +85,19 @@ struct ContractInstance {
     QuantizationConfig config;
     int tp = 1;
     wire::WantedList wanted;
-    std::vector<DestinationParameter> destinations;  ///< of every rank (shapes are equal over ranks)
-    std::vector<std::vector<LoadSpan>> spans;        ///< by TP rank
-    core::Findings refusals;                         ///< what the engine's constructor refuses or would get silently wrong
+    std::vector<DestinationParameter>
+        destinations;                          ///< of every rank (shapes are equal over ranks)
+    std::vector<std::vector<LoadSpan>> spans;  ///< by TP rank
+    core::Findings refusals;  ///< what the engine's constructor refuses or would get silently wrong
 };
 
-/// Applies a contract: fuses q/k/v and gate/up, cuts rows and columns, replicates KV heads when tp > kv_heads, pads the
-/// vocabulary to 64 * tp, places scales by the engine's own order of divide and ceil.
-/// A model that the engine cannot hold at this TP size (heads, blocks) gives `refusals`, with the engine's text.
-/// Throws UsageError/ScenarioError for an engine that has no such scheme or architecture.
-[[nodiscard]] ContractInstance apply_contract(const EngineContract& contract, const model::ModelConfig& model,
+/// Applies a contract: fuses q/k/v and gate/up, cuts rows and columns, replicates KV heads when tp
+/// > kv_heads, pads the vocabulary to 64 * tp, places scales by the engine's own order of divide
+/// and ceil. A model that the engine cannot hold at this TP size (heads, blocks) gives `refusals`,
+/// with the engine's text. Throws UsageError/ScenarioError for an engine that has no such scheme or
+/// architecture.
+[[nodiscard]] ContractInstance apply_contract(const EngineContract& contract,
+                                              const model::ModelConfig& model,
                                               const QuantizationConfig& config, int tp);
 
 }  // namespace refit::receiver

@@ -20,12 +20,16 @@ struct QuantizationConfig {
     std::string json;                    ///< the text it was read from; "" for none
 };
 
-/// Reads the config as `engine` does. nullopt text = no quantization_config = BF16. FP8 without a block size is per-tensor.
-/// Throws ScenarioError naming key, found and supported when the engine refuses or the keys contradict each other.
-[[nodiscard]] QuantizationConfig parse_quantization_config(const std::string& engine, const std::optional<std::string>& json);
+/// Reads the config as `engine` does. nullopt text = no quantization_config = BF16. FP8 without a
+/// block size is per-tensor. Throws ScenarioError naming key, found and supported when the engine
+/// refuses or the keys contradict each other.
+[[nodiscard]] QuantizationConfig parse_quantization_config(const std::string& engine,
+                                                           const std::optional<std::string>& json);
 
-/// The config that `engine` needs for `scheme` (and algo, for vllm-modelopt), when a scenario gives none.
-/// Throws ScenarioError when the engine has no such scheme: names the engines that have.
-[[nodiscard]] std::string default_quantization_config(const std::string& engine, quant::Scheme scheme, const std::string& algo);
+/// The config that `engine` needs for `scheme` (and algo, for vllm-modelopt), when a scenario gives
+/// none. Throws ScenarioError when the engine has no such scheme: names the engines that have.
+[[nodiscard]] std::string default_quantization_config(const std::string& engine,
+                                                      quant::Scheme scheme,
+                                                      const std::string& algo);
 
 }  // namespace refit::receiver

@@ -44,8 +44,9 @@ struct LoadTimes {
 
 /// Damage to plant into the loading, for the fault scenarios.
 struct LoadFaults {
-    std::string skip_tensor;     ///< name that is not loaded
-    std::string flip_tensor;     ///< one bit of the first loaded byte changes after its digest was checked
+    std::string skip_tensor;  ///< name that is not loaded
+    std::string flip_tensor;  ///< one bit of the first loaded element's top byte changes after its
+                              ///< digest was checked
     bool forget_commit = false;  ///< the commit leaves the version as it was
 };
 
@@ -53,21 +54,24 @@ struct LoadFaults {
 class WeightLoader {
  public:
     /// Allocates the destinations once (two copies when staged).
-    WeightLoader(const ContractInstance& instance, const wire::RefitManifest& manifest, int tp_rank, CommitMode mode,
-                 LoadFaults faults);
+    WeightLoader(const ContractInstance& instance, const wire::RefitManifest& manifest, int tp_rank,
+                 CommitMode mode, LoadFaults faults);
 
-    /// Before the clock starts: poisons the copy that the refit will write. In place: marks the version torn.
+    /// Before the clock starts: poisons the copy that the refit will write. In place: marks the
+    /// version torn.
     void begin(std::uint64_t version);
-    /// One piece: header, digests of the cells that this rank keeps, finiteness and sign of scales, copies into the
-    /// destinations (fused, converted where the contract allows BF16 or F16 scales for F32 parameters).
-    /// `on_progress` is called at least once per MiB. Findings are collected, not thrown; after an error finding nothing
-    /// more is copied.
+    /// One piece: header, digests of the cells that this rank keeps, finiteness and sign of scales,
+    /// copies into the destinations (fused, converted where the contract allows BF16 or F16 scales
+    /// for F32 parameters). `on_progress` is called at least once per MiB. Findings are collected,
+    /// not thrown; after an error finding nothing more is copied.
     void load_piece(std::uint32_t bucket, std::uint32_t trainer, std::span<const std::byte> piece,
                     const std::function<void()>& on_progress, LoadTimes& times);
-    /// After the last bucket: completeness by coverage (every span of every destination written once), padding zero-filled.
+    /// After the last bucket: completeness by coverage (every span of every destination written
+    /// once), padding zero-filled.
     void finish_stream();
     [[nodiscard]] const core::Findings& findings() const { return findings_; }
-    /// Makes the new version visible; refused (returns false) after an error finding or while `allowed` is false.
+    /// Makes the new version visible; refused (returns false) after an error finding or while
+    /// `allowed` is false.
     bool commit(bool allowed);
 
     [[nodiscard]] std::uint64_t version() const { return version_; }

@@ -184,7 +184,9 @@ std::vector<JunitCase> junit_cases(const CaseRecord& record) {
         outcome.message = record.skip_reason;
     } else if (record.outcome == "error") {
         outcome.kind = "error";
-        outcome.message = "the case could not be finished";
+        const auto reason = record.notes.find("error_message");
+        outcome.message =
+            reason == record.notes.end() ? "the case could not be finished" : reason->second;
     } else if (record.outcome == "unexpected_pass") {
         outcome.kind = "failure";
         outcome.message = "the case passed although the scenario expects otherwise";

@@ -84,8 +84,9 @@ struct CaseRecord {
     std::vector<BucketRow> bucket_rows;
     core::Findings findings;
     /// Further attributes. Keys with a meaning to the reports: "remark" (printed beside the case),
-    /// "checks" and "checks_not_applicable" (names, comma-separated: which checks were asked, and
-    /// which of them had nothing to look at); all others are kept as they are.
+    /// "error_message" (of a case with outcome error), "checks" and "checks_not_applicable" (names,
+    /// comma-separated: which checks were asked, and which of them had nothing to look at); all
+    /// others are kept as they are.
     std::map<std::string, std::string> notes;
 };
 

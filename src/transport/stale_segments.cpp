@@ -45,8 +45,9 @@ std::optional<std::set<std::string>> mapped_files() {
         std::ifstream maps(entry.path() / "maps");
         std::string line;
         if (!maps) {
-            // Gone since the folder was listed, or closed to us.
-            if (process_start_time(number) == 0) continue;
+            // Gone since the folder was listed, or closed to us. Process 1 is closed in many
+            // containers and is no MPI rank there.
+            if (number == 1 || process_start_time(number) == 0) continue;
             return std::nullopt;
         }
         while (std::getline(maps, line)) {

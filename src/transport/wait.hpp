@@ -17,7 +17,7 @@ inline constexpr std::chrono::milliseconds kLongestNap{10};
 /// Pause between the turns of a loop that polls a library. Every turn gives the core away, every
 /// 128th one sleeps 50 us.
 ///
-/// Sleeping in every turn made MPI without single copy five times slower (64 MiB pieces, 2 ranks on
+/// Sleeping in every turn made MPI without single copy six times slower (64 MiB pieces, 2 ranks on
 /// 2 cores: 1.4 against 8.6 GB/s), because each turn moves only a few fragments; never sleeping
 /// burns a core that an oversubscribed rank needs.
 class Backoff {

@@ -246,6 +246,8 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path
         refuse(path,
                "has " + std::to_string(size) + " bytes, less than the 8 of the header length");
     }
+    // The whole size is held against the header below. A file that is cut after that ends the
+    // process with SIGBUS at the next read: a checkpoint must not be written to while it is read.
     void* mapping = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.fd, 0);
     if (mapping == MAP_FAILED) {
         throw core::FileError(path.string() + ": cannot be mapped into memory: " + errno_text());

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/dtype.hpp"
+#include "core/finding.hpp"
 #include "core/shape.hpp"
 #include "weights/weight_source.hpp"
 
@@ -71,6 +72,12 @@ class CheckpointDirectory {
     std::vector<std::unique_ptr<SafetensorsFile>> files_;
     std::map<std::string, Location> by_name_;
 };
+
+/// What is wrong in a checkpoint whose files are sound: tensors that are missing (check names), have another shape
+/// (shape_contract) or another dtype (dtype) than training weights of this model; all of them, in model order.
+/// Throws FileError for a malformed or incomplete directory.
+[[nodiscard]] core::Findings check_checkpoint(const std::filesystem::path& directory,
+                                              const std::vector<model::TensorSpec>& tensors);
 
 /// BF16, F16 and F32 tensors of a checkpoint as BF16 (F16 and F32 rounded to nearest even).
 /// Refuses at construction: a tensor of `tensors` that is missing, has another shape, or another dtype; names what

@@ -3,7 +3,6 @@
 #include "weights/synthetic_weights.hpp"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cmath>
 #include <cstddef>

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-FileCopyrightText: 2026 The refitbench authors
 # SPDX-License-Identifier: Apache-2.0
-"""Writes model/*.tsv, model/*.config.json and model/totals.tsv: what tensors Hugging Face's own classes give a model.
+"""Writes model/*.tsv, model/*.config.json, model/totals.tsv: the tensors of Hugging Face's classes.
 
-The models are built by `transformers` on PyTorch's meta device, so no weights are needed or held. The figures in
-MODELS are those of the published config.json files, typed here independently of src/model/model_catalog.cpp.
+The models are built by `transformers` on PyTorch's meta device, so no weights are needed or held.
+The figures in MODELS are those of the published config.json files, typed here independently of
+src/model/model_catalog.cpp.
 
 Usage: pip install torch transformers && python generate_model_listings.py
 
@@ -74,7 +75,7 @@ def build(name: str) -> torch.nn.Module:
 
 
 def role(model: torch.nn.Module, name: str) -> str:
-    """The role by the class of the module that owns the parameter, and its name only where classes are equal."""
+    """The role by the class of the module that owns the parameter; its name among Linears."""
     module_name, _, parameter = name.rpartition(".")
     module = model.get_submodule(module_name)
     if parameter == "bias":

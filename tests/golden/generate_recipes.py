@@ -113,7 +113,8 @@ def deepgemm_ue8m0(x, amax, device):
     if not np.isfinite(s):
         exponent = 127
     else:
-        mantissa, exponent = np.frexp(np.float64(s))  # s = mantissa * 2^exponent, mantissa in [0.5, 1)
+        # s = mantissa * 2^exponent with the mantissa in [0.5, 1).
+        mantissa, exponent = np.frexp(np.float64(s))
         if mantissa == 0.5:
             exponent -= 1
     s = F32(2.0 ** int(np.clip(exponent, -126, 127)))
@@ -195,7 +196,8 @@ def make_inputs():
     cases["zero_row"] = mixed
     for exponent in (-13, -11, -6, -30, -36):
         cases[f"tiny_1e{exponent}"] = bf16(gaussian((3, 11)) * 10.0**exponent)
-    cases["bf16_subnormal"] = patterns(random.integers(0, 0x80, (3, 13)) | (np.arange(13) % 2 << 15))
+    signs = np.arange(13) % 2 << 15
+    cases["bf16_subnormal"] = patterns(random.integers(0, 0x80, (3, 13)) | signs)
     cases["smallest_subnormal"] = patterns([[1, 0x8001, 0, 0x8000]])
     cases["subnormal_codes"] = bf16(
         np.sign(gaussian((6, 40))) * 2.0 ** random.uniform(-22, 0, (6, 40))
@@ -226,7 +228,8 @@ def make_inputs():
     for significand in (68, 10):
         below = (0x3E80 | np.arange(128)).astype(np.uint16)
         amax = np.full(2, 0x3F80 | significand, np.uint16)
-        cases[f"significands_{significand}"] = patterns(np.concatenate([below, amax])).reshape(2, 65)
+        tile = np.concatenate([below, amax]).reshape(2, 65)
+        cases[f"significands_{significand}"] = patterns(tile)
     ragged = gaussian((129, 130)) * 0.02
     ragged[128, 129] = 0.5  # above every other element: visible where a recipe pads with it
     ragged[5, 7] = -0.0
@@ -263,7 +266,9 @@ def make_files():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="compare with the files, write nothing")
+    parser.add_argument(
+        "--check", action="store_true", help="compare with the files, write nothing"
+    )
     arguments = parser.parse_args()
     differing = []
     with np.errstate(all="ignore"):
@@ -280,8 +285,10 @@ def main():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
     for name in differing:
-        print(f"{name}: differs from what {VERSIONS} give; run without --check and look at the diff",
-              file=sys.stderr)
+        print(
+            f"{name}: differs from what {VERSIONS} give; run without --check and look at the diff",
+            file=sys.stderr,
+        )
     return 1 if differing else 0
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The refitbench authors
 # SPDX-License-Identifier: Apache-2.0
-"""The file that the C++ writer leaves, judged by h5py alone. Expected numbers: sample_record.hpp."""
+"""The file that the C++ writer leaves, judged by h5py alone; its numbers: sample_record.hpp."""
 
 import json
 

@@ -18,13 +18,17 @@ class SilentExceptFailures final : public ::testing::EmptyTestEventListener {
  public:
     explicit SilentExceptFailures(int rank) : rank_(rank) {}
 
+    void OnTestStart(const ::testing::TestInfo& test) override {
+        test_ = std::string(test.test_suite_name()) + "." + test.name();
+    }
+
+    // GoogleTest holds its lock here; asking it for the current test would wait for ever.
     void OnTestPartResult(const ::testing::TestPartResult& result) override {
         if (!result.failed()) return;
-        const ::testing::TestInfo* test = ::testing::UnitTest::GetInstance()->current_test_info();
         std::istringstream lines(result.message());
         std::ostringstream text;
         text << "[rank " << rank_ << "] ";
-        if (test != nullptr) text << test->test_suite_name() << "." << test->name() << " ";
+        text << test_ << " ";
         text << (result.file_name() != nullptr ? result.file_name() : "") << ":"
              << result.line_number() << "\n";
         for (std::string line; std::getline(lines, line);)
@@ -35,6 +39,7 @@ class SilentExceptFailures final : public ::testing::EmptyTestEventListener {
 
  private:
     int rank_;
+    std::string test_;
 };
 
 class Agreement final : public ::testing::EmptyTestEventListener {

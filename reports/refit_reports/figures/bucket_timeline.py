@@ -15,14 +15,15 @@ _SMALLEST_LABELLED = 0.02  # of the axis
 
 
 def numbers(record: Record, number: int) -> pd.DataFrame:
-    """One row a bucket, rank and stage of one case: start_s and end_s since the start of the refit."""
+    """One row a bucket, rank and stage of one case; seconds since the start of the refit."""
     table = record.buckets[record.buckets["case"] == number]
     parts = []
     for stage in STAGES:
         if f"{stage}_start" not in table.columns:
             continue
         part = table[["case", "index", "rank", "bytes"]].rename(columns={"index": "bucket"})
-        part = part.assign(stage=stage, start_s=table[f"{stage}_start"], end_s=table[f"{stage}_end"])
+        start, end = table[f"{stage}_start"], table[f"{stage}_end"]
+        part = part.assign(stage=stage, start_s=start, end_s=end)
         parts.append(part.dropna(subset=["start_s", "end_s"]))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The refitbench authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the figures share: the type they return, labels, and a style that survives a grey printer."""
+"""What the figures share: the type they return, labels, and a style that survives grey printers."""
 
 from __future__ import annotations
 

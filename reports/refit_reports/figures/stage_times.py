@@ -17,7 +17,7 @@ _SMALLEST_LABELLED = 0.035  # of the axis; narrower segments have no room for a 
 
 
 def numbers(record: Record) -> pd.DataFrame:
-    """One row a case and stage: median_s over iterations of the maximum over ranks, slowest_rank."""
+    """One row a case and stage; median_s is over iterations of the maximum over ranks."""
     rows = []
     for number, row in record.cases.iterrows():
         samples = record.samples[number]

@@ -21,7 +21,7 @@ namespace refit::transport {
 namespace {
 
 /// Why a broadcast and not a send to each receiver: on one node both are equally fast up to 3
-/// receivers (64 MiB pieces, 2 trainers and 2 receivers on 2 cores: 4.7 and 4.6 GB/s a receiver;
+/// receivers (64 MiB pieces, 2 trainers and 2 receivers on 2 cores: 4.7 and 4.5 GB/s a receiver;
 /// without single copy 1.8 and 1.8), but between nodes a chain of receivers sends each byte over
 /// the trainer's link once instead of once a receiver.
 class MpiTransport final : public Transport {

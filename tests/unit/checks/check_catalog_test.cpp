@@ -8,10 +8,10 @@ namespace refit::checks {
 namespace {
 
 TEST(CheckCatalog, NamesTheChecksOfTheInterfaceInItsOrder) {
-    const std::vector<std::string> expected = {
-        "shape_contract", "names",         "dtype",            "completeness",
-        "nonfinite",      "digest",        "round_trip",       "sqnr",
-        "byte_identity",  "source_unchanged", "version",       "layer_output"};
+    const std::vector<std::string> expected = {"shape_contract",   "names",     "dtype",
+                                               "completeness",     "nonfinite", "digest",
+                                               "round_trip",       "sqnr",      "byte_identity",
+                                               "source_unchanged", "version",   "layer_output"};
     EXPECT_EQ(check_names(), expected);
 }
 

@@ -37,8 +37,8 @@ std::vector<Line> golden(const std::string& name) {
     return lines;
 }
 
-/// All finite E4M3FN values that are not negative, in units of 2^-9, from the format's definition in
-/// integers: 0..7 subnormal, then 8..15 times 2^0..2^14 (of the last binade only seven).
+/// All finite E4M3FN values that are not negative, in units of 2^-9, from the format's definition
+/// in integers: 0..7 subnormal, then 8..15 times 2^0..2^14 (of the last binade only seven).
 std::vector<std::int64_t> magnitudes() {
     std::vector<std::int64_t> values;
     for (std::int64_t m = 0; m < 8; ++m) values.push_back(m);

@@ -84,7 +84,8 @@ TEST(WalkSegment, TreatsNanAsBeyondTheBoundEverywhere) {
 }
 
 TEST(WalkSegment, LeavesNonfiniteSourceOutOfTheSums) {
-    const Walked walked = walk({kOne, kNan, 0xff80, kOne}, {0x38, 0x7f, 0x38, 0x38}, 1.0, 1.0, false);
+    const Walked walked =
+        walk({kOne, kNan, 0xff80, kOne}, {0x38, 0x7f, 0x38, 0x38}, 1.0, 1.0, false);
     EXPECT_EQ(walked.nonfinite, (std::vector<std::int64_t>{1, 2}));
     EXPECT_EQ(walked.audit.elements, 2);
     EXPECT_EQ(walked.audit.sum_x2, 2.0);

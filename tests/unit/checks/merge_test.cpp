@@ -36,10 +36,10 @@ TEST(SqnrDb, IsTenTimesTheDecimalLogarithm) {
 }
 
 TEST(MergeAudits, AddsDisjointPartsAndCountsReplicasOnce) {
-    const MergedAudit merged = merge_audits({rank_with(3, "w|8,0,8,8", 100, 1, 1),
-                                             rank_with(2, "w|0,0,8,8", 300, 3, 3),
-                                             rank_with(4, "w|8,0,8,8", 100, 1, 1)},
-                                            kSqnr);
+    const MergedAudit merged =
+        merge_audits({rank_with(3, "w|8,0,8,8", 100, 1, 1), rank_with(2, "w|0,0,8,8", 300, 3, 3),
+                      rank_with(4, "w|8,0,8,8", 100, 1, 1)},
+                     kSqnr);
     ASSERT_EQ(merged.tensors.size(), 1U);
     EXPECT_EQ(merged.tensors[0].elements, 20);
     EXPECT_EQ(merged.tensors[0].sum_x2, 400.0);
@@ -80,7 +80,8 @@ TEST(MergeAudits, KeepsEqualFindingsOfReplicasOnceWithTheLowestRank) {
 TEST(MergeAudits, FindsAnErrorThatIsTooSmallAsWellAsOneThatIsTooLarge) {
     // 0.05 dB is a factor of 1.01158 in the squared error.
     const auto findings = [](double error2, double expected2) {
-        return merge_audits({rank_with(0, "w|0,0,8,8", 1000, error2, expected2)}, kSqnr).findings.size();
+        return merge_audits({rank_with(0, "w|0,0,8,8", 1000, error2, expected2)}, kSqnr)
+            .findings.size();
     };
     EXPECT_EQ(findings(1.0, 1.0), 0U);
     EXPECT_EQ(findings(1.011, 1.0), 0U);

@@ -54,7 +54,7 @@ TEST(CommandLine, RunTakesFilesAndEveryOption) {
     EXPECT_EQ(line.run.junit, "j.xml");
     EXPECT_TRUE(line.run.summary && line.run.explain && line.run.dry_run);
     EXPECT_EQ(line.argv.front(), "refitbench");
-    EXPECT_EQ(line.argv.size(), 26U);
+    EXPECT_EQ(line.argv.size(), 27U);
 }
 
 TEST(CommandLine, DefaultsLeaveTheScenarioAlone) {

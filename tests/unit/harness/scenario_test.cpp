@@ -339,7 +339,7 @@ TEST(Scenario, CasesComeOneByOneAndTimesTheSweep) {
     EXPECT_THAT(error_of(with("cases: [{refits: 2}, {refits: 2}]\n")), HasSubstr("is there twice"));
     EXPECT_THAT(error_of(with("cases: [{refits: 2}]\nsweep: {refits: [1, 2]}\n")),
                 HasSubstr("is swept"));
-    EXPECT_THAT(error_of(with("cases: [{purpose: b?}]\n")),
+    EXPECT_THAT(error_of(with("cases: [{purpose: b}]\n")),
                 HasSubstr("'purpose' is the scenario's"));
     EXPECT_THAT(error_of(with("cases: {refits: 2}\n")), HasSubstr("a list of maps"));
 }
@@ -574,7 +574,7 @@ TEST(ScenarioFaults, TakeTheFieldsOfTheirRow) {
     EXPECT_THAT(error_of(with("faults: [{name: skip_load}]\n")), HasSubstr("tensor"));
     EXPECT_THAT(error_of(with("faults: [{name: flip_byte, receiver: 1}]\n")),
                 HasSubstr("receiver"));
-    EXPECT_THAT(error_of(with("faults: [{name: flip_byte, iteration: 5}]\n")),
+    EXPECT_THAT(error_of(with("faults: [{name: kill, rank: 1, stage: load, iteration: 5}]\n")),
                 HasSubstr("never comes"));
 }
 

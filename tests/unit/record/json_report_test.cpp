@@ -169,6 +169,7 @@ TEST(JunitReport, FailsAnUnexpectedPassAndAFailureWithoutFindings) {
 TEST(JunitReport, ShowsALostRankAsAnErrorAndNoCheckAsPassed) {
     const std::string xml = refit::record::to_junit(refit::test::sample_lost_run());
     EXPECT_THAT(xml, HasSubstr("tests=\"2\" failures=\"0\" errors=\"2\""));
+    EXPECT_THAT(xml, HasSubstr("<error message=\"rank 2 ended by signal 9\"/>"));
     EXPECT_THAT(xml, HasSubstr("rank 2, stage broadcast: rank 2 ended by signal 9"));
 }
 

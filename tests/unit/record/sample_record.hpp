@@ -179,6 +179,7 @@ inline record::RunRecord sample_lost_run() {
     record::RunRecord run = sample_record();
     run.cases.resize(1);
     run.cases[0].outcome = "error";
+    run.cases[0].notes["error_message"] = "rank 2 ended by signal 9";
     run.cases[0].samples.clear();
     run.cases[0].tensor_rows.clear();
     run.cases[0].bucket_rows.clear();

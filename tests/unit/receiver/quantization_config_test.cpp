@@ -1,0 +1,203 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/error.hpp"
+#include "receiver/engine_contract.hpp"
+#include "receiver/quantization_config.hpp"
+
+namespace refit::receiver {
+namespace {
+
+using quant::Scheme;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+std::string refusal(const std::string& engine, const std::string& json) {
+    try {
+        (void)parse_quantization_config(engine, json);
+    } catch (const core::ScenarioError& error) {
+        return error.what();
+    }
+    return "accepted";
+}
+
+std::string compressed(
+    const std::string& weights, const std::string& extra = "",
+    const std::string& inputs = R"({"num_bits": 8, "type": "float", "dynamic": true})") {
+    return R"({"quant_method": "compressed-tensors", "format": "float-quantized", "config_groups": {"any name": {)"
+           R"("input_activations": )" +
+           inputs +
+           R"(, "targets": ["Linear"], "weights": {"num_bits": 8, "type": "float", "symmetric": true, )" +
+           weights + "}}}" + extra + "}";
+}
+
+TEST(QuantizationConfig, NoConfigIsBf16) {
+    EXPECT_EQ(parse_quantization_config("vllm-bf16", std::nullopt).scheme, Scheme::bf16);
+    EXPECT_EQ(parse_quantization_config("vllm-fp8", "null").scheme, Scheme::bf16);
+}
+
+TEST(QuantizationConfig, ThePublishedQwenConfigIsBlockwise) {
+    // The object of Qwen/Qwen3-0.6B-FP8's config.json.
+    const auto config = parse_quantization_config(
+        "vllm-fp8",
+        R"({"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": [128, 128]})");
+    EXPECT_EQ(config.scheme, Scheme::fp8_blockwise);
+    EXPECT_EQ(config.quant_method, "fp8");
+}
+
+TEST(QuantizationConfig, Fp8WithoutABlockSizeIsPerTensor) {
+    EXPECT_EQ(parse_quantization_config(
+                  "vllm-fp8", R"({"quant_method": "fp8", "activation_scheme": "dynamic"})")
+                  .scheme,
+              Scheme::fp8_tensorwise);
+    EXPECT_EQ(
+        parse_quantization_config(
+            "vllm-fp8",
+            R"({"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": null})")
+            .scheme,
+        Scheme::fp8_tensorwise);
+}
+
+TEST(QuantizationConfig, Fp8NeedsADynamicActivationScheme) {
+    EXPECT_THAT(refusal("vllm-fp8", R"({"quant_method": "fp8", "weight_block_size": [128, 128]})"),
+                HasSubstr("'activation_scheme' is absent"));
+    EXPECT_THAT(
+        refusal(
+            "vllm-fp8",
+            R"({"quant_method": "fp8", "activation_scheme": "static", "weight_block_size": [128, 128]})"),
+        HasSubstr("block-wise quantization supports dynamic activation only"));
+    EXPECT_THAT(refusal("vllm-fp8", R"({"quant_method": "fp8", "activation_scheme": "static"})"),
+                HasSubstr("input_scale"));
+    EXPECT_THAT(refusal("vllm-fp8", R"({"quant_method": "fp8", "activation_scheme": "fast"})"),
+                HasSubstr("\"fast\""));
+}
+
+TEST(QuantizationConfig, BlockSizeIsTwoIntegersOf128) {
+    for (const char* size : {"[128]", "128", "[128, 128, 1]", "[128, 1.5]", "[\"128\", \"128\"]"}) {
+        EXPECT_THAT(
+            refusal(
+                "vllm-fp8",
+                R"({"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": )" +
+                    std::string(size) + "}"),
+            HasSubstr("exactly two integers"))
+            << size;
+    }
+    EXPECT_THAT(
+        refusal(
+            "vllm-fp8",
+            R"({"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [64, 128]})"),
+        HasSubstr("is [64,128], expected [128, 128]"));
+}
+
+TEST(QuantizationConfig, IgnoredLayersComeBeforeModulesToNotConvert) {
+    const std::string start =
+        R"({"quant_method": "fp8", "activation_scheme": "dynamic", "modules_to_not_convert": ["b"])";
+    EXPECT_THAT(
+        parse_quantization_config("vllm-fp8", start + R"(, "ignored_layers": ["a"]})").skip_list,
+        ElementsAre("a"));
+    EXPECT_THAT(
+        parse_quantization_config("vllm-fp8", start + R"(, "ignored_layers": []})").skip_list,
+        ElementsAre("b"));
+    EXPECT_THAT(refusal("vllm-fp8", start + R"(, "ignored_layers": "a"})"),
+                HasSubstr("a list of module names"));
+}
+
+TEST(QuantizationConfig, AMethodOfAnotherEngineIsRefused) {
+    EXPECT_THAT(refusal("vllm-fp8", compressed(R"("strategy": "channel")")),
+                HasSubstr("compressed-tensors"));
+    EXPECT_THAT(refusal("vllm-bf16", R"({"quant_method": "fp8"})"),
+                HasSubstr("takes no quantization_config"));
+    EXPECT_THAT(refusal("vllm-modelopt", R"({"quant_algo": "FP8_PB_WO"})"),
+                HasSubstr("quant_method"));
+    EXPECT_THAT(refusal("vllm-fp8", "[1]"), HasSubstr("not a JSON object"));
+    EXPECT_THAT(refusal("vllm-fp8", "{"), HasSubstr("not a JSON object"));
+}
+
+TEST(QuantizationConfig, CompressedTensorsReadsTheStrategyOfAnyGroup) {
+    const auto scheme = [](const std::string& weights) {
+        return parse_quantization_config("vllm-compressed-tensors", compressed(weights)).scheme;
+    };
+    EXPECT_EQ(scheme(R"("strategy": "channel")"), Scheme::fp8_channelwise);
+    EXPECT_EQ(scheme(R"("strategy": "tensor")"), Scheme::fp8_tensorwise);
+    EXPECT_EQ(scheme(R"("strategy": "block", "block_structure": [128, 128])"),
+              Scheme::fp8_blockwise);
+    EXPECT_EQ(scheme(R"("block_structure": "128x128", "strategy": "block")"),
+              Scheme::fp8_blockwise);
+    EXPECT_THAT(parse_quantization_config(
+                    "vllm-compressed-tensors",
+                    compressed(R"("strategy": "channel")", R"(, "ignore": ["lm_head", "re:.*q"])"))
+                    .skip_list,
+                ElementsAre("lm_head", "re:.*q"));
+}
+
+TEST(QuantizationConfig, CompressedTensorsRefusesWhatTheEngineRefuses) {
+    const std::string engine = "vllm-compressed-tensors";
+    EXPECT_THAT(refusal(engine, compressed(R"("strategy": "group", "group_size": 128)")),
+                HasSubstr("strategy"));
+    EXPECT_THAT(refusal(engine, compressed(R"("strategy": "block", "block_structure": [64, 64])")),
+                HasSubstr("[64,64]"));
+    EXPECT_THAT(refusal(engine, compressed(R"("strategy": "channel", "dynamic": true)")),
+                HasSubstr("dynamic"));
+    EXPECT_THAT(
+        refusal(engine, compressed(R"("strategy": "channel")", "", R"({"dynamic": false})")),
+        HasSubstr("input_activations.dynamic"));
+    EXPECT_THAT(
+        refusal(engine, R"({"quant_method": "compressed-tensors", "format": "float-quantized"})"),
+        HasSubstr("config_groups"));
+    EXPECT_THAT(refusal(engine, R"({"quant_method": "compressed-tensors", "config_groups": {}})"),
+                HasSubstr("at least one group"));
+    std::string packed = compressed(R"("strategy": "channel")");
+    packed.replace(packed.find("float-quantized"), 15, "pack-quantized");
+    EXPECT_THAT(refusal(engine, packed),
+                HasSubstr("No compressed-tensors compatible scheme was found."));
+}
+
+TEST(QuantizationConfig, ModelOptNeedsAnAlgorithm) {
+    EXPECT_THAT(refusal("vllm-modelopt", R"({"quant_method": "modelopt"})"),
+                HasSubstr("'quant_algo' is absent"));
+    EXPECT_THAT(refusal("vllm-modelopt", R"({"quant_method": "modelopt", "quant_algo": "FP8"})"),
+                HasSubstr("input_scale"));
+    EXPECT_THAT(refusal("vllm-modelopt", R"({"quant_method": "modelopt", "quant_algo": "W4A8"})"),
+                HasSubstr("W4A8"));
+    EXPECT_EQ(parse_quantization_config(
+                  "vllm-modelopt",
+                  R"({"quant_method": "modelopt", "quantization": {"quant_algo": "FP8_PB_WO"}})")
+                  .scheme,
+              Scheme::fp8_blockwise);
+    const auto config = parse_quantization_config(
+        "vllm-modelopt",
+        R"({"quant_method": "modelopt", "quant_algo": "FP8_PER_CHANNEL_PER_TOKEN", "ignore": ["lm_head"]})");
+    EXPECT_EQ(config.scheme, Scheme::fp8_channelwise);
+    EXPECT_EQ(config.algo, "FP8_PER_CHANNEL_PER_TOKEN");
+    EXPECT_THAT(config.skip_list, ElementsAre("lm_head"));
+}
+
+TEST(DefaultQuantizationConfig, IsReadAsTheSchemeItWasMadeFor) {
+    for (const EngineContract& contract : engine_catalog()) {
+        for (const Scheme scheme : contract.schemes) {
+            const std::string json = default_quantization_config(contract.name, scheme, "");
+            EXPECT_EQ(parse_quantization_config(contract.name, json).scheme, scheme)
+                << contract.name;
+            EXPECT_EQ(json.empty(), scheme == Scheme::bf16);
+        }
+    }
+}
+
+TEST(DefaultQuantizationConfig, NamesTheEnginesThatHaveTheScheme) {
+    try {
+        (void)default_quantization_config("vllm-fp8", Scheme::fp8_channelwise, "");
+        FAIL();
+    } catch (const core::ScenarioError& error) {
+        EXPECT_THAT(error.what(), HasSubstr("vllm-compressed-tensors, vllm-modelopt"));
+    }
+    EXPECT_THROW(
+        (void)default_quantization_config("vllm-modelopt", Scheme::fp8_channelwise, "FP8_PB_WO"),
+        core::ScenarioError);
+    EXPECT_THROW((void)default_quantization_config("vllm-fp8", Scheme::fp8_blockwise, "FP8_PB_WO"),
+                 core::ScenarioError);
+}
+
+}  // namespace
+}  // namespace refit::receiver
