@@ -94,8 +94,12 @@ std::string findings_text(const record::CaseRecord& c, std::size_t at_most) {
             for (std::size_t i = 0; i < f.index.size(); ++i) where += (i != 0 ? ", " : "") + std::to_string(f.index[i]);
             where += "]";
         }
-        text += fmt::format("#   {} {} rank {}: {}: {}\n", f.severity == core::Severity::error ? "error" : "warning", f.check,
-                            f.rank, where, f.message);
+        // Messages begin with the tensor where that reads well; it need not stand there twice.
+        const std::string subject = f.index.empty() && f.message.starts_with(f.tensor) ? "" : where + ": ";
+        const std::string message = f.message.starts_with(f.tensor + ": ") && !subject.empty() ? f.message.substr(f.tensor.size() + 2)
+                                                                                               : f.message;
+        text += fmt::format("#   {} {} rank {}: {}{}\n", f.severity == core::Severity::error ? "error" : "warning", f.check, f.rank,
+                            subject, message);
         if (!f.remedy.empty()) text += fmt::format("#     remedy: {}\n", f.remedy);
     }
     return text;

@@ -79,6 +79,8 @@ const Names kStages = {"gather", "quantize", "pack", "broadcast", "check", "load
                               "' is missing; add " + example);
 }
 
+constexpr const char* kConfigOfWeights = "weights";
+
 void read_model(const Node* node, Case& result) {
     if (node == nullptr || node->is_none()) missing(result, "model", "'model: qwen3-0.6b'");
     if (node->kind == Node::Kind::scalar) {
@@ -98,6 +100,19 @@ void read_model(const Node* node, Case& result) {
     const Node* layers = reader.get("layers");
     if (layers != nullptr && !layers->is_none())
         result.layers = reader.integer("layers", 1, 1, kMost);
+}
+
+/// `config: weights` is the config.json beside the checkpoint, so that one path names both.
+void follow_weights(const Node* model_node, Case& result) {
+    if (model_node->kind == Node::Kind::scalar) return;
+    const MapReader reader(model_node, "model", {"name", "config", "layers"});
+    const Node* config = reader.get("config");
+    if (config == nullptr || config->text != kConfigOfWeights) return;
+    if (result.weights_source != "safetensors") {
+        refuse_at(config->where, "model.config: weights means the config.json of a checkpoint, but "
+                                 "weights.source is synthetic; name a config.json or a model");
+    }
+    result.model_config = result.weights_path / "config.json";
 }
 
 /// The model's figures. An architecture that no row of the catalogue has is "not available yet",
@@ -398,6 +413,7 @@ Case read_case(const Node& root, const std::filesystem::path& file) {
     if (result.purpose.empty()) missing(result, "purpose", "'purpose: one sentence, a question'");
     read_model(reader.get("model"), result);
     read_weights(reader.get("weights"), result);
+    follow_weights(reader.get("model"), result);
     read_trainer(reader.get("trainer"), result);
     WantedFormat wanted = read_receiver(reader.get("receiver"), result);
     wanted.payload = reader.get("payload");

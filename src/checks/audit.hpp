@@ -30,9 +30,6 @@ struct SchemeFacts {
     /// The bound of a legal element: |d - x| <= max(|x| / 17, s / 1024) * (1 + slack), s from the
     /// source's own amax.
     double slack = 1.0 / 65536.0;
-    /// Tiles that reach beyond the matrix were padded with its last element, which enters their
-    /// amax.
-    bool ragged_tiles_padded_with_last_element = false;
 };
 
 /// Counters and sums of one tensor's part on one rank; additive over disjoint parts.

@@ -94,7 +94,7 @@ SourceTiles::SourceTiles(const model::TensorSpec& tensor, const weights::WeightS
         stripe_rows_ = std::max(tile_rows_, align_down(rows_that_fit(stripe_.cols), tile_rows_));
     }
     tiles_across_ = core::ceil_div(std::max<std::int64_t>(1, stripe_.cols), tile_cols_);
-    if (facts.ragged_tiles_padded_with_last_element && rows_ * cols_ > 0) {
+    if (facts.pad_last_element && rows_ * cols_ > 0) {
         source_.read(tensor_, {rows_ - 1, cols_ - 1, 1, 1}, &last_element_, 1);
         last_element_ = static_cast<std::uint16_t>(last_element_ & 0x7fffU);
         if (nonfinite_bf16(last_element_)) last_element_ = 0;

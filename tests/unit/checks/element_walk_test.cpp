@@ -68,6 +68,20 @@ TEST(WalkSegment, SumsWhatArithmeticOnPaperGives) {
     EXPECT_TRUE(walked.beyond.empty());
 }
 
+TEST(WalkSegment, RefusesAnErrorThreePercentBeyondTheBoundAfterLegalOnes) {
+    TensorAudit audit;
+    std::vector<std::int64_t> beyond;
+    std::vector<std::int64_t> nonfinite;
+    const std::uint16_t midpoint = 0x3f88;  // 1.0625
+    const std::uint8_t code = 0x38;         // 1
+    walk_segment({&midpoint, &code, 1, 1.0, 1.0, true}, kSlack, audit, beyond, nonfinite);
+    EXPECT_TRUE(beyond.empty());
+    // Decoded as 0.998 the same element is (1.0625 - 0.998) / 0.0625 = 1.032 times the bound off.
+    walk_segment({&midpoint, &code, 1, 0.998, 1.0, true}, kSlack, audit, beyond, nonfinite);
+    EXPECT_EQ(beyond.size(), 1U);
+    EXPECT_NEAR(audit.max_error_over_bound, 1.032, 1e-12);
+}
+
 TEST(WalkSegment, StillSeesSmallFaultsBehindALargeOne) {
     // The first element is wrong by far; the second is just beyond the bound.
     const Walked walked = walk({kOne, 0x3f89, kOne}, {0x58, 0x38, 0x38}, 1.0, 1.0);

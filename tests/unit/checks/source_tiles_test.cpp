@@ -123,7 +123,7 @@ TEST(SourceTiles, PadsRaggedTilesWithTheLastElementOnlyWhereTheRecipeDoes) {
     SourceTiles plain(tensor, source, facts, {0, 0, 130, 200}, {});
     plain.read(0);
     EXPECT_EQ(plain.scale(0, 150), 1.0 / 448.0);
-    facts.ragged_tiles_padded_with_last_element = true;
+    facts.pad_last_element = true;
     SourceTiles padded(tensor, source, facts, {0, 0, 130, 200}, {});
     padded.read(0);
     EXPECT_EQ(padded.scale(0, 0), 1.0 / 448.0);
