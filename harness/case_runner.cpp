@@ -56,7 +56,8 @@ ProcessMemory process_memory() {
     return memory;
 }
 
-/// From here on VmHWM counts anew. Where the kernel does not allow it, the peak of the process so far stays in the figure.
+/// From here on VmHWM counts anew. Where the kernel does not allow it, the peak of the process so
+/// far stays in the figure.
 void reset_peak_memory() {
     std::ofstream file("/proc/self/clear_refs");
     file << "5";
@@ -72,7 +73,10 @@ double median(std::vector<double> values) {
 class CaseRunner {
  public:
     CaseRunner(RunContext& context, const Case& c)
-        : run_(context), world_(context.world), case_(c), transport_name_(transport_of(c, context.world.is_mpi())) {
+        : run_(context),
+          world_(context.world),
+          case_(c),
+          transport_name_(transport_of(c, context.world.is_mpi())) {
         trainer_ = world_.rank() < c.trainer_ranks;
         receiver_index_ = world_.rank() - c.trainer_ranks;
         describe();
@@ -131,7 +135,8 @@ class CaseRunner {
             record_.bytes_bf16 += 2 * core::element_count(tensor.shape);
         }
         record_.notes["engine_version"] = setup_.instance.engine_version;
-        if (!setup_.quantization.json.empty()) record_.notes["quantization_config"] = setup_.quantization.json;
+        if (!setup_.quantization.json.empty())
+            record_.notes["quantization_config"] = setup_.quantization.json;
     }
 
     bool find_backend() {
@@ -143,25 +148,27 @@ class CaseRunner {
         }
         std::string reason = "backend " + case_.backend + " is not viable on every rank";
         for (const kernels::BackendRow& row : kernels::backend_rows()) {
-            if (row.name == case_.backend && !row.reason.empty()) reason = "backend " + row.name + ": " + row.reason;
+            if (row.name == case_.backend && !row.reason.empty())
+                reason = "backend " + row.name + ": " + row.reason;
         }
         skip(reason);
         return false;
     }
 
-    /// Receivers publish what they want; trainers answer with the manifest of what they will send; receivers hold it to their
-    /// contract before any byte moves.
+    /// Receivers publish what they want; trainers answer with the manifest of what they will send;
+    /// receivers hold it to their contract before any byte moves.
     void handshake() {
         run_.status.enter(Stage::handshake);
         const int first_receiver = case_.trainer_ranks;
         const std::string wanted_text =
             world_.rank() == first_receiver ? wire::to_json(setup_.instance.wanted) : std::string();
-        const std::string wanted = world_.allgather(wanted_text)[static_cast<std::size_t>(first_receiver)];
+        const std::string wanted =
+            world_.allgather(wanted_text)[static_cast<std::size_t>(first_receiver)];
         std::string manifest_text;
         together(world_, [&] {
             if (!trainer_) return;
-            plan_ = trainer::make_plan(setup_.tensors, wire::wanted_list_from_json(wanted), setup_.payload, setup_.sharding,
-                                       setup_.trainer_faults);
+            plan_ = trainer::make_plan(setup_.tensors, wire::wanted_list_from_json(wanted),
+                                       setup_.payload, setup_.sharding, setup_.trainer_faults);
             if (world_.rank() == 0) manifest_text = wire::to_json(plan_.manifest);
         });
         manifest_text = broadcast_text(world_, manifest_text);
@@ -207,8 +214,9 @@ class CaseRunner {
 
     bool open_transport() {
         // Needs are the same on every rank, what is available is not: each node answers for itself.
-        const CaseNeeds needs = needs_of(case_, setup_, trainer_ ? plan_ : trainer::RefitPlan{manifest_, {}, {}, {}, {}, {}},
-                                         transport_name_);
+        const CaseNeeds needs = needs_of(
+            case_, setup_, trainer_ ? plan_ : trainer::RefitPlan{manifest_, {}, {}, {}, {}, {}},
+            transport_name_);
         const double share = static_cast<double>(world_.local_size()) / world_.size();
         together(world_, [&] { check_needs(needs, share); });
 
@@ -218,7 +226,8 @@ class CaseRunner {
         options.link_bytes_per_s = case_.link_bytes_per_s;
         options.link_free_at_ns = &run_.status.page().link_free_at_ns;
         options.run_id = run_.run_id;
-        transport::Endpoint endpoint{world_.rank(), case_.trainer_ranks, case_.engines * case_.tp, [this] { wait_turn(); }};
+        transport::Endpoint endpoint{world_.rank(), case_.trainer_ranks, case_.engines * case_.tp,
+                                     [this] { wait_turn(); }};
         std::string reason;
         together(world_, [&] {
             try {
@@ -226,22 +235,25 @@ class CaseRunner {
                     transport::TransportOptions bare = options;
                     bare.link_bytes_per_s = 0;
                     auto probe = transport::make_transport(bare, endpoint);
-                    const double rate = measure_transport(world_, run_.status, *probe, case_.trainer_ranks,
-                                                          std::min<std::uint64_t>(case_.bucket_bytes, std::uint64_t{16} << 20),
-                                                          case_.depth);
+                    const double rate = measure_transport(
+                        world_, run_.status, *probe, case_.trainer_ranks,
+                        std::min<std::uint64_t>(case_.bucket_bytes, std::uint64_t{16} << 20),
+                        case_.depth);
                     run_.transport_ceiling(transport_name_, rate);
                 }
                 transport_ = transport::make_transport(options, endpoint);
                 if (!setup_.transport_faults.empty()) {
                     aim_transport_faults();
-                    transport_ = transport::make_faulty_transport(std::move(transport_), endpoint, setup_.transport_faults);
+                    transport_ = transport::make_faulty_transport(std::move(transport_), endpoint,
+                                                                  setup_.transport_faults);
                 }
             } catch (const core::NotViable& error) {
                 reason = error.what();
             }
         });
         const std::vector<std::string> reasons = world_.allgather(reason);
-        const auto first = std::find_if(reasons.begin(), reasons.end(), [](const std::string& one) { return !one.empty(); });
+        const auto first = std::find_if(reasons.begin(), reasons.end(),
+                                        [](const std::string& one) { return !one.empty(); });
         if (first != reasons.end()) {
             skip(*first);
             return false;
@@ -250,7 +262,8 @@ class CaseRunner {
         return true;
     }
 
-    /// A flipped byte strikes a cell that the receiver concerned keeps: elsewhere nobody would load it.
+    /// A flipped byte strikes a cell that the receiver concerned keeps: elsewhere nobody would load
+    /// it.
     void aim_transport_faults() {
         for (transport::TransportFault& fault : setup_.transport_faults) {
             if (fault.bucket >= manifest_.buckets.size()) continue;
@@ -268,14 +281,16 @@ class CaseRunner {
         }
     }
 
-    bool aim(transport::TransportFault& fault, const wire::PieceEntry& entry, const std::vector<receiver::LoadSpan>& spans) const {
+    bool aim(transport::TransportFault& fault, const wire::PieceEntry& entry,
+             const std::vector<receiver::LoadSpan>& spans) const {
         const wire::ParameterMeta& meta = manifest_.parameters[entry.parameter];
         for (const receiver::LoadSpan& span : spans) {
             if (setup_.instance.wanted[span.wanted].name != meta.name) continue;
             const std::int64_t row = std::max(entry.rows.begin, span.source.row);
             if (row >= std::min(entry.rows.end, span.source.row + span.source.rows)) continue;
-            fault.byte = entry.offset + static_cast<std::uint64_t>((row - entry.rows.begin) * meta.row_bytes() +
-                                                                   span.source.col * core::size_bytes(meta.dtype));
+            fault.byte = entry.offset +
+                         static_cast<std::uint64_t>((row - entry.rows.begin) * meta.row_bytes() +
+                                                    span.source.col * core::size_bytes(meta.dtype));
             return true;
         }
         return false;
@@ -287,40 +302,51 @@ class CaseRunner {
         record_.notes["weights"] = source_->description();
         const std::function<void()> moved = [this] { run_.status.progressed(); };
         if (trainer_) {
-            shard_ = std::make_unique<trainer::ResidentShard>(setup_.tensors, plan_.shards, world_.rank(), *source_, moved);
-            publisher_ = std::make_unique<trainer::RefitPublisher>(setup_.tensors, plan_, setup_.payload, setup_.trainer_faults,
-                                                                   *backend_, *shard_, world_.rank());
+            shard_ = std::make_unique<trainer::ResidentShard>(setup_.tensors, plan_.shards,
+                                                              world_.rank(), *source_, moved);
+            publisher_ = std::make_unique<trainer::RefitPublisher>(
+                setup_.tensors, plan_, setup_.payload, setup_.trainer_faults, *backend_, *shard_,
+                world_.rank());
         } else {
-            const auto mode = case_.commit == "staged" ? receiver::CommitMode::staged : receiver::CommitMode::in_place;
+            const auto mode = case_.commit == "staged" ? receiver::CommitMode::staged
+                                                       : receiver::CommitMode::in_place;
             // A planted fault strikes one receiver, so that replicas differ.
-            const bool struck = std::any_of(case_.faults.begin(), case_.faults.end(), [&](const FaultSpec& fault) {
-                return fault.receiver == receiver_index_;
-            });
-            loader_ = std::make_unique<receiver::WeightLoader>(setup_.instance, manifest_, receiver_index_ % case_.tp, mode,
-                                                               struck ? setup_.load_faults : receiver::LoadFaults{});
+            const bool struck = std::any_of(
+                case_.faults.begin(), case_.faults.end(),
+                [&](const FaultSpec& fault) { return fault.receiver == receiver_index_; });
+            loader_ = std::make_unique<receiver::WeightLoader>(
+                setup_.instance, manifest_, receiver_index_ % case_.tp, mode,
+                struck ? setup_.load_faults : receiver::LoadFaults{});
         }
-        run_.status.set_on_enter([this](Stage stage, std::int64_t bucket) { strike(stage, bucket); });
+        run_.status.set_on_enter(
+            [this](Stage stage, std::int64_t bucket) { strike(stage, bucket); });
     }
 
     /// Planted faults that end, stop or throw at a stage.
     void strike(Stage stage, std::int64_t bucket) {
         for (const FaultSpec& fault : case_.faults) {
-            if (fault.rank != world_.rank() || fault.stage != stage_name(stage) || fault.iteration != iteration_) continue;
+            if (fault.rank != world_.rank() || fault.stage != stage_name(stage) ||
+                fault.iteration != iteration_)
+                continue;
             if (bucket >= 0 && fault.bucket != bucket) continue;
             if (fault.name == "kill") kill(getpid(), SIGKILL);
             if (fault.name == "stop") kill(getpid(), SIGSTOP);
             if (fault.name == "throw") {
-                throw core::Error(core::ExitCode::environment, "planted fault: rank " + std::to_string(fault.rank) +
-                                                                   " throws in stage " + fault.stage);
+                throw core::Error(core::ExitCode::environment,
+                                  "planted fault: rank " + std::to_string(fault.rank) +
+                                      " throws in stage " + fault.stage);
             }
         }
     }
 
-    /// All refits with their iterations. False when a refit failed: then the audit has nothing to look at.
+    /// All refits with their iterations. False when a refit failed: then the audit has nothing to
+    /// look at.
     bool run_refits() {
-        RefitContext context{world_, run_.status, *transport_, manifest_, case_.trainer_ranks, case_.pipeline, publisher_.get(),
-                             loader_.get()};
-        if (trainer_ && checks("source_unchanged")) before_ = shard_->digests([this] { run_.status.progressed(); });
+        RefitContext context{world_,           run_.status,         *transport_,
+                             manifest_,        case_.trainer_ranks, case_.pipeline,
+                             publisher_.get(), loader_.get()};
+        if (trainer_ && checks("source_unchanged"))
+            before_ = shard_->digests([this] { run_.status.progressed(); });
         for (int refit = 0; refit < case_.refits; ++refit) {
             if (refit > 0 && !next_step(refit)) return false;
             const int warmup = refit == 0 ? case_.warmup : 0;
@@ -328,7 +354,9 @@ class CaseRunner {
                 iteration_ = i;
                 if (run_.progress && world_.rank() == 0) {
                     run_.progress("case " + run_.where + " " + case_.name + ": " +
-                                  (i < 0 ? "warm-up" : "iteration " + std::to_string(i + 1) + "/" + std::to_string(case_.iterations)));
+                                  (i < 0 ? "warm-up"
+                                         : "iteration " + std::to_string(i + 1) + "/" +
+                                               std::to_string(case_.iterations)));
                 }
                 const bool last = i + 1 == case_.iterations && refit + 1 == case_.refits;
                 if (!one_refit(context, i >= 0, last)) return false;
@@ -344,7 +372,8 @@ class CaseRunner {
             source_->set_step(case_.step + refit);
             if (trainer_) {
                 shard_->reload(setup_.tensors, *source_, [this] { run_.status.progressed(); });
-                if (checks("source_unchanged")) before_ = shard_->digests([this] { run_.status.progressed(); });
+                if (checks("source_unchanged"))
+                    before_ = shard_->digests([this] { run_.status.progressed(); });
             }
         });
         return true;
@@ -359,15 +388,19 @@ class CaseRunner {
             all.push_back(refit_result_from_json(one));
         }
         bool fine = true;
-        // Where a trainer gave up, or a rank could not do its part, what the receivers miss is no finding of its own.
+        // Where a trainer gave up, or a rank could not do its part, what the receivers miss is no
+        // finding of its own.
         const auto trainers = static_cast<std::size_t>(case_.trainer_ranks);
         bool given_up = false;
         for (std::size_t r = 0; r < all.size(); ++r) {
-            given_up = given_up || !all[r].error.empty() || (r < trainers && core::has_error(all[r].findings));
+            given_up = given_up || !all[r].error.empty() ||
+                       (r < trainers && core::has_error(all[r].findings));
         }
         for (std::size_t r = 0; r < all.size(); ++r) {
             fine = fine && all[r].committed;
-            if (given_up) std::erase_if(all[r].findings, [](const core::Finding& f) { return f.check == "completeness"; });
+            if (given_up)
+                std::erase_if(all[r].findings,
+                              [](const core::Finding& f) { return f.check == "completeness"; });
             add_findings(all[r].findings);
             if (!all[r].error.empty() && error_.empty()) {
                 error_ = "rank " + std::to_string(r) + ": " + all[r].error;
@@ -404,7 +437,8 @@ class CaseRunner {
         record_.bucket_rows.clear();
         for (std::size_t r = 0; r < all.size(); ++r) {
             for (const BucketTimes& bucket : all[r].times.buckets) {
-                record_.bucket_rows.push_back({bucket.index, static_cast<int>(r), bucket.bytes, bucket.stage});
+                record_.bucket_rows.push_back(
+                    {bucket.index, static_cast<int>(r), bucket.bytes, bucket.stage});
             }
         }
     }
@@ -423,8 +457,9 @@ class CaseRunner {
         together(world_, [&] {
             run_.status.enter(Stage::audit);
             if (loader_ != nullptr) {
-                mine = checks::to_json(checks::audit_loaded(*loader_, setup_.tensors, *source_, setup_.facts, enabled,
-                                                            world_.rank(), moved));
+                mine = checks::to_json(checks::audit_loaded(*loader_, setup_.tensors, *source_,
+                                                            setup_.facts, enabled, world_.rank(),
+                                                            moved));
             } else if (checks("source_unchanged")) {
                 sources = source_digests(moved);
             }
@@ -433,7 +468,8 @@ class CaseRunner {
         if (enabled.contains("source_unchanged")) merge_sources(world_.allgather(sources));
         if (enabled.contains("version")) merge_versions();
         if (last_digests_.empty() || case_.refits > 1) {
-            last_digests_ = loaded_digests(world_, case_.trainer_ranks, setup_.instance, loader_.get(), setup_.tensors, moved);
+            last_digests_ = loaded_digests(world_, case_.trainer_ranks, setup_.instance,
+                                           loader_.get(), setup_.tensors, moved);
             for (record::TensorRow& row : record_.tensor_rows) row.digest = last_digests_[row.name];
         }
         record_.audit_s += 1e-9 * static_cast<double>(steady_now_ns() - start);
@@ -441,17 +477,20 @@ class CaseRunner {
     }
 
     std::string source_digests(const std::function<void()>& moved) {
-        // A planted write comes after the refit, where a buggy quantizer that works in place would show.
+        // A planted write comes after the refit, where a buggy quantizer that works in place would
+        // show.
         for (std::size_t i = 0; i < setup_.tensors.size(); ++i) {
-            const bool struck = !setup_.trainer_faults.source_write.empty() && world_.rank() == 0 &&
-                                weights::glob_match(setup_.trainer_faults.source_write, setup_.tensors[i].name);
+            const bool struck =
+                !setup_.trainer_faults.source_write.empty() && world_.rank() == 0 &&
+                weights::glob_match(setup_.trainer_faults.source_write, setup_.tensors[i].name);
             if (struck && !shard_->rows(i).empty()) *shard_->row(i, shard_->rows(i).begin) ^= 1;
         }
         const std::vector<wire::Digest> after = shard_->digests(moved);
         nlohmann::json rows = nlohmann::json::array();
         for (std::size_t i = 0; i < after.size(); ++i) {
             if (before_[i] == after[i]) continue;
-            rows.push_back({setup_.tensors[i].name, world_.rank(), before_[i].low, before_[i].high, after[i].low, after[i].high});
+            rows.push_back({setup_.tensors[i].name, world_.rank(), before_[i].low, before_[i].high,
+                            after[i].low, after[i].high});
         }
         return rows.dump();
     }
@@ -461,9 +500,11 @@ class CaseRunner {
         for (const std::string& one : all) {
             if (one.empty()) continue;
             for (const nlohmann::json& row : nlohmann::json::parse(one)) {
-                digests.push_back({row.at(0).get<std::string>(), row.at(1).get<int>(),
-                                   {row.at(2).get<std::uint64_t>(), row.at(3).get<std::uint64_t>()},
-                                   {row.at(4).get<std::uint64_t>(), row.at(5).get<std::uint64_t>()}});
+                digests.push_back(
+                    {row.at(0).get<std::string>(),
+                     row.at(1).get<int>(),
+                     {row.at(2).get<std::uint64_t>(), row.at(3).get<std::uint64_t>()},
+                     {row.at(4).get<std::uint64_t>(), row.at(5).get<std::uint64_t>()}});
             }
         }
         add_findings(checks::check_source_unchanged(digests));
@@ -471,7 +512,8 @@ class CaseRunner {
 
     void merge_versions() {
         const std::string mine = loader_ == nullptr ? std::string()
-                                                    : std::to_string(loader_->version()) + (loader_->torn() ? " torn" : " whole");
+                                                    : std::to_string(loader_->version()) +
+                                                          (loader_->torn() ? " torn" : " whole");
         const std::vector<std::string> all = world_.allgather(mine);
         std::vector<int> ranks;
         std::vector<std::uint64_t> versions;
@@ -511,7 +553,8 @@ class CaseRunner {
         for (const checks::TensorAudit& audit : merged.tensors) audits[audit.tensor] = &audit;
         std::map<std::string, std::int64_t> scale_bytes;
         for (const wire::ParameterMeta& parameter : manifest_.parameters) {
-            if (!parameter.scale_of.empty()) scale_bytes[parameter.scale_of] = parameter.rows() * parameter.row_bytes();
+            if (!parameter.scale_of.empty())
+                scale_bytes[parameter.scale_of] = parameter.rows() * parameter.row_bytes();
         }
         record_.tensor_rows.clear();
         for (const model::TensorSpec& tensor : setup_.tensors) {
@@ -522,7 +565,8 @@ class CaseRunner {
             row.cols = core::matrix_cols(tensor.shape);
             const std::int64_t index = manifest_.find(tensor.name);
             if (index >= 0) {
-                const wire::ParameterMeta& parameter = manifest_.parameters[static_cast<std::size_t>(index)];
+                const wire::ParameterMeta& parameter =
+                    manifest_.parameters[static_cast<std::size_t>(index)];
                 row.bytes = parameter.rows() * parameter.row_bytes() + scale_bytes[tensor.name];
                 row.recipe = parameter.recipe;
             }
@@ -545,8 +589,11 @@ class CaseRunner {
     void collect_memory() {
         const ProcessMemory memory = process_memory();
         const std::uint64_t own_shared =
-            transport_ != nullptr && trainer_ && transport_name_ == "mpi_window" ? transport_->buffer_bytes() : 0;
-        const std::string mine = std::to_string(memory.peak) + " " + std::to_string(memory.shared) + " " + std::to_string(own_shared);
+            transport_ != nullptr && trainer_ && transport_name_ == "mpi_window"
+                ? transport_->buffer_bytes()
+                : 0;
+        const std::string mine = std::to_string(memory.peak) + " " + std::to_string(memory.shared) +
+                                 " " + std::to_string(own_shared);
         std::uint64_t largest = 0;
         std::uint64_t sum = 0;
         for (const std::string& one : world_.allgather(mine)) {
@@ -556,7 +603,8 @@ class CaseRunner {
             std::uint64_t owned = 0;
             fields >> peak >> shared >> owned;
             largest = std::max(largest, peak);
-            // Shared pages stand in the figure of every process that maps them; their owner's share counts once.
+            // Shared pages stand in the figure of every process that maps them; their owner's share
+            // counts once.
             sum += peak - std::min(peak, shared) + owned;
         }
         record_.peak_rss_max_bytes = static_cast<std::int64_t>(largest);
@@ -596,25 +644,31 @@ class CaseRunner {
         for (const auto& spans : setup_.instance.spans) {
             for (const receiver::LoadSpan& span : spans) {
                 const wire::WantedParameter& wanted = setup_.instance.wanted[span.wanted];
-                load += 2.0 * static_cast<double>(span.source.rows * span.source.cols * core::size_bytes(wanted.dtypes.front()));
+                load += 2.0 * static_cast<double>(span.source.rows * span.source.cols *
+                                                  core::size_bytes(wanted.dtypes.front()));
             }
         }
         load *= case_.engines;
         const double receivers = static_cast<double>(case_.engines * case_.tp);
-        const double broadcast = transport_name_ == "mpi" ? 2.0 * receivers * static_cast<double>(record_.bytes_wire) : 0.0;
+        const double broadcast = transport_name_ == "mpi"
+                                     ? 2.0 * receivers * static_cast<double>(record_.bytes_wire)
+                                     : 0.0;
         const double memory_s = (quantize + pack + broadcast + load) / run_.memory_copy_bytes_per_s;
         char text[512];
         std::snprintf(text, sizeof text,
-                      "(quantize %.4g + pack %.4g + broadcast %.4g + load %.4g bytes read and written) / memory_copy %.4g B/s",
+                      "(quantize %.4g + pack %.4g + broadcast %.4g + load %.4g bytes read and "
+                      "written) / memory_copy %.4g B/s",
                       quantize, pack, broadcast, load, run_.memory_copy_bytes_per_s);
         record_.floor_wall_s = memory_s;
         record_.floor_formula = text;
         if (case_.link_bytes_per_s != 0) {
-            const double link_s = static_cast<double>(record_.bytes_wire) / static_cast<double>(case_.link_bytes_per_s);
+            const double link_s = static_cast<double>(record_.bytes_wire) /
+                                  static_cast<double>(case_.link_bytes_per_s);
             if (link_s > memory_s) {
                 record_.floor_wall_s = link_s;
                 std::snprintf(text, sizeof text, "bytes_wire %.4g / link_bytes_per_s %.4g",
-                              static_cast<double>(record_.bytes_wire), static_cast<double>(case_.link_bytes_per_s));
+                              static_cast<double>(record_.bytes_wire),
+                              static_cast<double>(case_.link_bytes_per_s));
                 record_.floor_formula = text;
             }
         }
@@ -627,10 +681,12 @@ class CaseRunner {
 
     void add_findings(const core::Findings& findings) {
         for (const core::Finding& finding : findings) {
-            const bool known = std::any_of(record_.findings.begin(), record_.findings.end(), [&](const core::Finding& old) {
-                return old.check == finding.check && old.tensor == finding.tensor && old.index == finding.index &&
-                       old.measured == finding.measured && old.rank == finding.rank;
-            });
+            const bool known = std::any_of(
+                record_.findings.begin(), record_.findings.end(), [&](const core::Finding& old) {
+                    return old.check == finding.check && old.tensor == finding.tensor &&
+                           old.index == finding.index && old.measured == finding.measured &&
+                           old.rank == finding.rank;
+                });
             if (!known) record_.findings.push_back(finding);
         }
     }
@@ -667,7 +723,9 @@ class CaseRunner {
 
 }  // namespace
 
-record::CaseRecord run_case(RunContext& context, const Case& c) { return CaseRunner(context, c).run(); }
+record::CaseRecord run_case(RunContext& context, const Case& c) {
+    return CaseRunner(context, c).run();
+}
 
 record::CaseRecord skipped_case(const Case& c, const std::string& reason) {
     record::CaseRecord record;
@@ -694,10 +752,12 @@ std::string judge_outcome(const Expectation& expect, const core::Findings& findi
     }
     if (error) return "error";
     if (expect.outcome != "finding") return core::has_error(findings) ? "fail" : "pass";
-    const bool expected = std::any_of(findings.begin(), findings.end(), [&](const core::Finding& finding) {
-        return finding.severity == core::Severity::error && (expect.check.empty() || finding.check == expect.check) &&
-               (expect.tensor.empty() || weights::glob_match(expect.tensor, finding.tensor));
-    });
+    const bool expected =
+        std::any_of(findings.begin(), findings.end(), [&](const core::Finding& finding) {
+            return finding.severity == core::Severity::error &&
+                   (expect.check.empty() || finding.check == expect.check) &&
+                   (expect.tensor.empty() || weights::glob_match(expect.tensor, finding.tensor));
+        });
     if (expected) return "expected_finding";
     return core::has_error(findings) ? "fail" : "unexpected_pass";
 }

@@ -13,33 +13,46 @@ namespace refit::harness {
 namespace {
 
 model::ModelConfig model_of(const Case& c) {
-    model::ModelConfig config = c.model_config ? model::read_hf_config(*c.model_config) : model::find_model(c.model_name).config;
+    model::ModelConfig config = c.model_config ? model::read_hf_config(*c.model_config)
+                                               : model::find_model(c.model_name).config;
     if (c.layers) config = model::slice_layers(std::move(config), *c.layers);
     return config;
 }
 
 receiver::QuantizationConfig quantization_of(const Case& c, const model::ModelConfig& config,
                                              const receiver::EngineContract& contract) {
-    if (c.quantization_config) return receiver::parse_quantization_config(c.engine, c.quantization_config);
+    if (c.quantization_config)
+        return receiver::parse_quantization_config(c.engine, c.quantization_config);
     if (c.scheme == "auto") {
-        if (config.quantization_config) return receiver::parse_quantization_config(c.engine, config.quantization_config);
-        const std::string text = receiver::default_quantization_config(c.engine, contract.schemes.front(), c.algo);
-        return receiver::parse_quantization_config(c.engine, text.empty() ? std::nullopt : std::optional(text));
+        if (config.quantization_config)
+            return receiver::parse_quantization_config(c.engine, config.quantization_config);
+        const std::string text =
+            receiver::default_quantization_config(c.engine, contract.schemes.front(), c.algo);
+        return receiver::parse_quantization_config(
+            c.engine, text.empty() ? std::nullopt : std::optional(text));
     }
     const auto scheme = quant::scheme_from_name(c.scheme);
-    if (!scheme) throw core::ScenarioError(core::unknown_name_message("scheme", c.scheme, quant::scheme_names()));
+    if (!scheme)
+        throw core::ScenarioError(
+            core::unknown_name_message("scheme", c.scheme, quant::scheme_names()));
     const std::string text = receiver::default_quantization_config(c.engine, *scheme, c.algo);
-    return receiver::parse_quantization_config(c.engine, text.empty() ? std::nullopt : std::optional(text));
+    return receiver::parse_quantization_config(c.engine,
+                                               text.empty() ? std::nullopt : std::optional(text));
 }
 
 /// The recipe of a scheme where the scenario names none.
 std::string default_recipe(quant::Scheme scheme, int channel_scale_rank) {
     switch (scheme) {
-        case quant::Scheme::fp8_blockwise: return "prime-rl-blockwise";
-        case quant::Scheme::fp8_channelwise: return channel_scale_rank == 1 ? "modelopt-pc-pt" : "prime-rl-channelwise";
-        case quant::Scheme::fp8_tensorwise: return "tensorwise";
-        case quant::Scheme::mxfp8: return "mxfp8";
-        case quant::Scheme::bf16: break;
+        case quant::Scheme::fp8_blockwise:
+            return "prime-rl-blockwise";
+        case quant::Scheme::fp8_channelwise:
+            return channel_scale_rank == 1 ? "modelopt-pc-pt" : "prime-rl-channelwise";
+        case quant::Scheme::fp8_tensorwise:
+            return "tensorwise";
+        case quant::Scheme::mxfp8:
+            return "mxfp8";
+        case quant::Scheme::bf16:
+            break;
     }
     return {};
 }
@@ -52,8 +65,10 @@ checks::SchemeFacts facts_of(const quant::Recipe* recipe) {
     facts.tile_cols = scaling.tile_cols;
     facts.power_of_two_scales = scaling.power_of_two != numerics::PowerOfTwo::none;
     facts.pad_last_element = scaling.edge == numerics::Edge::pad_last_element;
-    if (scaling.floor_on == numerics::FloorOn::scale) facts.scale_floor = static_cast<double>(scaling.floor_value);
-    if (scaling.floor_on == numerics::FloorOn::amax) facts.scale_floor = static_cast<double>(scaling.floor_value) / 448.0;
+    if (scaling.floor_on == numerics::FloorOn::scale)
+        facts.scale_floor = static_cast<double>(scaling.floor_value);
+    if (scaling.floor_on == numerics::FloorOn::amax)
+        facts.scale_floor = static_cast<double>(scaling.floor_value) / 448.0;
     return facts;
 }
 
@@ -96,14 +111,18 @@ CaseSetup set_up_case(const Case& c) {
     setup.payload.scheme = setup.quantization.scheme;
     if (setup.payload.scheme != quant::Scheme::bf16) {
         const std::string name =
-            c.recipe.empty() ? default_recipe(setup.payload.scheme, setup.quantization.algo.empty() ? contract.channel_scale_rank : 1)
-                             : c.recipe;
+            c.recipe.empty()
+                ? default_recipe(setup.payload.scheme,
+                                 setup.quantization.algo.empty() ? contract.channel_scale_rank : 1)
+                : c.recipe;
         setup.payload.recipe = &quant::find_recipe(name);
         if (setup.payload.recipe->scheme != setup.payload.scheme) {
-            throw core::ScenarioError("payload.recipe " + name + " makes " +
-                                      std::string(quant::scheme_name(setup.payload.recipe->scheme)) + ", but the receiver wants " +
-                                      std::string(quant::scheme_name(setup.payload.scheme)) +
-                                      "; 'refitbench list recipes' prints each recipe's scheme");
+            throw core::ScenarioError(
+                "payload.recipe " + name + " makes " +
+                std::string(quant::scheme_name(setup.payload.recipe->scheme)) +
+                ", but the receiver wants " +
+                std::string(quant::scheme_name(setup.payload.scheme)) +
+                "; 'refitbench list recipes' prints each recipe's scheme");
         }
     }
     if (c.scale_shape == "1d") setup.payload.scale_shape = trainer::ScaleShape::one_d;
@@ -119,9 +138,11 @@ CaseSetup set_up_case(const Case& c) {
     return setup;
 }
 
-std::unique_ptr<weights::WeightSource> open_weights(const Case& c, const std::vector<model::TensorSpec>& tensors) {
-    auto source = c.weights_source == "safetensors" ? weights::make_safetensors_weights(c.weights_path, tensors)
-                                                    : weights::make_synthetic_weights(c.seed, c.step, c.outliers);
+std::unique_ptr<weights::WeightSource> open_weights(const Case& c,
+                                                    const std::vector<model::TensorSpec>& tensors) {
+    auto source = c.weights_source == "safetensors"
+                      ? weights::make_safetensors_weights(c.weights_path, tensors)
+                      : weights::make_synthetic_weights(c.seed, c.step, c.outliers);
     if (!c.plants.empty()) {
         weights::check_plants(c.plants, tensors);
         source = weights::make_faulty_weights(std::move(source), c.plants, c.seed);
@@ -141,9 +162,10 @@ transport::StreamPlan stream_plan(const Case& c, const wire::RefitManifest& mani
 }
 
 std::string transport_of(const Case& c, bool is_mpi) {
-    // One process plays all ranks over loopback, whatever MPI transport the scenario prefers; a transport that needs a GPU
-    // stays what it is, so that its own viability speaks.
-    const bool host_transport = c.transport == "mpi" || c.transport == "mpi_window" || c.transport == "loopback";
+    // One process plays all ranks over loopback, whatever MPI transport the scenario prefers; a
+    // transport that needs a GPU stays what it is, so that its own viability speaks.
+    const bool host_transport =
+        c.transport == "mpi" || c.transport == "mpi_window" || c.transport == "loopback";
     return !is_mpi && host_transport ? "loopback" : c.transport;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
-// A case made concrete: model, contract, payload, plan. Deterministic, so that every rank and a dry run agree.
+// A case made concrete: model, contract, payload, plan. Deterministic, so that every rank and a dry
+// run agree.
 #pragma once
 
 #include <cstdint>
@@ -38,7 +39,8 @@ struct CaseSetup {
 [[nodiscard]] CaseSetup set_up_case(const Case& c);
 
 /// The weights of a case, with its plants. Opens a checkpoint where the case names one.
-[[nodiscard]] std::unique_ptr<weights::WeightSource> open_weights(const Case& c, const std::vector<model::TensorSpec>& tensors);
+[[nodiscard]] std::unique_ptr<weights::WeightSource> open_weights(
+    const Case& c, const std::vector<model::TensorSpec>& tensors);
 
 [[nodiscard]] transport::StreamPlan stream_plan(const Case& c, const wire::RefitManifest& manifest);
 

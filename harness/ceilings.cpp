@@ -42,19 +42,22 @@ double measure_memory_copy(World& world, RankStatus& status) {
             // The compiler must not see that only the last copy matters.
             asm volatile("" : : "r"(to.data()) : "memory");
         }
-        const double seconds = max_over_ranks(world, 1e-9 * static_cast<double>(steady_now_ns() - start));
+        const double seconds =
+            max_over_ranks(world, 1e-9 * static_cast<double>(steady_now_ns() - start));
         best = std::max(best, 2.0 * kCopies * static_cast<double>(kBytes) * world.size() / seconds);
     }
     return best;
 }
 
-double measure_transport(World& world, RankStatus& status, transport::Transport& transport, int trainers,
-                         std::uint64_t bucket_bytes, int depth) {
+double measure_transport(World& world, RankStatus& status, transport::Transport& transport,
+                         int trainers, std::uint64_t bucket_bytes, int depth) {
     constexpr std::size_t kBuckets = 8;
     transport::StreamPlan plan;
     plan.depth = depth;
-    const std::uint64_t piece = std::max<std::uint64_t>(64, bucket_bytes / static_cast<std::uint64_t>(trainers) / 64 * 64);
-    plan.pieces.assign(kBuckets, std::vector<std::uint64_t>(static_cast<std::size_t>(trainers), piece));
+    const std::uint64_t piece =
+        std::max<std::uint64_t>(64, bucket_bytes / static_cast<std::uint64_t>(trainers) / 64 * 64);
+    plan.pieces.assign(kBuckets,
+                       std::vector<std::uint64_t>(static_cast<std::size_t>(trainers), piece));
     transport.open(plan);
     // Where receivers read the sender's memory in place, a copy of theirs completes the transfer.
     const bool in_place = transport.name() != "mpi";
@@ -82,8 +85,10 @@ double measure_transport(World& world, RankStatus& status, transport::Transport&
             status.progressed();
         }
         transport.finish();
-        const double seconds = max_over_ranks(world, 1e-9 * static_cast<double>(steady_now_ns() - start));
-        best = std::max(best, static_cast<double>(piece) * static_cast<double>(trainers) * static_cast<double>(kBuckets) / seconds);
+        const double seconds =
+            max_over_ranks(world, 1e-9 * static_cast<double>(steady_now_ns() - start));
+        best = std::max(best, static_cast<double>(piece) * static_cast<double>(trainers) *
+                                  static_cast<double>(kBuckets) / seconds);
     }
     transport.close();
     return best;

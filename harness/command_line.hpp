@@ -14,8 +14,8 @@ namespace refit::harness {
 struct RunOptions {
     std::vector<std::filesystem::path> files;
     Overrides overrides;
-    std::filesystem::path output = ".";   ///< --output DIR, made if missing
-    std::string json;                     ///< file, "-" for standard output, "" for none
+    std::filesystem::path output = ".";  ///< --output DIR, made if missing
+    std::string json;                    ///< file, "-" for standard output, "" for none
     std::string junit;
     CaseFilter filter;
     bool summary = false;
@@ -24,7 +24,7 @@ struct RunOptions {
 };
 
 struct ListOptions {
-    std::string kind;                     ///< "" = every kind with its count
+    std::string kind;  ///< "" = every kind with its count
     bool tp = false;
     std::string json;
 };
@@ -39,12 +39,14 @@ struct QuantizeOptions {
 };
 
 struct CommandLine {
-    std::string subcommand;               ///< run | list | quantize | dequantize | identify | verify | export | plan
+    std::string
+        subcommand;  ///< run | list | quantize | dequantize | identify | verify | export | plan
     RunOptions run;
     ListOptions list;
     QuantizeOptions quantize;
     std::vector<std::string> argv;
-    /// Set when the program should print `text` and end with `exit_code` at once (help, version, usage error).
+    /// Set when the program should print `text` and end with `exit_code` at once (help, version,
+    /// usage error).
     bool finished = false;
     int exit_code = 0;
     std::string text;

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
-// What `run` prints: header, table, footer, in the manner of nccl-tests. Lines that are not data begin with '#'.
+// What `run` prints: header, table, footer, in the manner of nccl-tests. Lines that are not data
+// begin with '#'.
 #pragma once
 
 #include <string>
@@ -17,11 +18,13 @@ namespace refit::harness {
 [[nodiscard]] std::string case_text(const record::RunRecord& record, const record::CaseRecord& c);
 /// Findings of one case, each a line beginning with '#'.
 [[nodiscard]] std::string findings_text(const record::CaseRecord& c, std::size_t at_most);
-[[nodiscard]] std::string footer_text(const record::RunRecord& record, const std::string& record_path);
+[[nodiscard]] std::string footer_text(const record::RunRecord& record,
+                                      const std::string& record_path);
 /// What a case will do, for --explain.
 [[nodiscard]] std::string explain_text(const Case& c);
 
-/// Median wall of `c` over that of the BF16 case with the same model, world, transport and link in the same run; NaN without.
+/// Median wall of `c` over that of the BF16 case with the same model, world, transport and link in
+/// the same run; NaN without.
 [[nodiscard]] double wall_over_bf16(const record::RunRecord& record, const record::CaseRecord& c);
 
 }  // namespace refit::harness

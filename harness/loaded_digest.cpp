@@ -13,7 +13,8 @@ namespace {
 
 constexpr std::int64_t kChunkBytes = std::int64_t{32} << 20;
 
-/// Who holds which part of one wanted parameter: each cell counted at the lowest TP rank that has it.
+/// Who holds which part of one wanted parameter: each cell counted at the lowest TP rank that has
+/// it.
 struct Part {
     int tp_rank = 0;
     receiver::LoadSpan span;
@@ -24,7 +25,9 @@ std::vector<Part> parts_of(const receiver::ContractInstance& instance, std::size
     for (std::size_t tp = 0; tp < instance.spans.size(); ++tp) {
         for (const receiver::LoadSpan& span : instance.spans[tp]) {
             if (span.wanted != wanted) continue;
-            const bool known = std::any_of(parts.begin(), parts.end(), [&](const Part& part) { return part.span.source == span.source; });
+            const bool known = std::any_of(parts.begin(), parts.end(), [&](const Part& part) {
+                return part.span.source == span.source;
+            });
             if (!known) parts.push_back({static_cast<int>(tp), span});
         }
     }
@@ -32,27 +35,34 @@ std::vector<Part> parts_of(const receiver::ContractInstance& instance, std::size
 }
 
 /// Bytes of rows [begin, end) of one part, as they lie in the destination.
-std::string rows_of(const receiver::WeightLoader& loader, const receiver::LoadSpan& span, std::int64_t begin, std::int64_t end) {
-    const receiver::DestinationParameter& destination = loader.instance().destinations[span.destination];
+std::string rows_of(const receiver::WeightLoader& loader, const receiver::LoadSpan& span,
+                    std::int64_t begin, std::int64_t end) {
+    const receiver::DestinationParameter& destination =
+        loader.instance().destinations[span.destination];
     const std::int64_t size = core::size_bytes(destination.dtype);
     const std::int64_t stride = core::matrix_cols(destination.shape) * size;
     const std::byte* bytes = loader.loaded().bytes(span.destination).data();
     std::string out;
-    for (std::int64_t r = std::max(begin, span.source.row); r < std::min(end, span.source.row + span.source.rows); ++r) {
-        const std::byte* row = bytes + (span.dest_row + r - span.source.row) * stride + span.dest_col * size;
-        out.append(reinterpret_cast<const char*>(row), static_cast<std::size_t>(span.source.cols * size));
+    for (std::int64_t r = std::max(begin, span.source.row);
+         r < std::min(end, span.source.row + span.source.rows); ++r) {
+        const std::byte* row =
+            bytes + (span.dest_row + r - span.source.row) * stride + span.dest_col * size;
+        out.append(reinterpret_cast<const char*>(row),
+                   static_cast<std::size_t>(span.source.cols * size));
     }
     return out;
 }
 
 }  // namespace
 
-std::map<std::string, std::string> loaded_digests(World& world, int trainers, const receiver::ContractInstance& instance,
+std::map<std::string, std::string> loaded_digests(World& world, int trainers,
+                                                  const receiver::ContractInstance& instance,
                                                   const receiver::WeightLoader* loader,
                                                   const std::vector<model::TensorSpec>& tensors,
                                                   const std::function<void()>& on_progress) {
     std::map<std::string, std::size_t> wanted_index;
-    for (std::size_t i = 0; i < instance.wanted.size(); ++i) wanted_index[instance.wanted[i].name] = i;
+    for (std::size_t i = 0; i < instance.wanted.size(); ++i)
+        wanted_index[instance.wanted[i].name] = i;
     const int my_tp_rank = world.rank() - trainers;  // of the first engine; others hold copies
     nlohmann::json digests = nlohmann::json::object();
     for (const model::TensorSpec& tensor : tensors) {
@@ -63,7 +73,8 @@ std::map<std::string, std::string> loaded_digests(World& world, int trainers, co
         const std::int64_t element = core::size_bytes(wanted.dtypes.front());
         const std::int64_t rows = core::matrix_rows(wanted.shape);
         const std::int64_t row_bytes = core::matrix_cols(wanted.shape) * element;
-        const std::int64_t step = std::max<std::int64_t>(1, kChunkBytes / std::max<std::int64_t>(1, row_bytes));
+        const std::int64_t step =
+            std::max<std::int64_t>(1, kChunkBytes / std::max<std::int64_t>(1, row_bytes));
         wire::DigestStream stream;
         std::vector<char> chunk;
         for (std::int64_t begin = 0; begin < rows; begin += step) {
@@ -84,8 +95,9 @@ std::map<std::string, std::string> loaded_digests(World& world, int trainers, co
                 const std::int64_t width = part.span.source.cols * element;
                 for (std::int64_t r = std::max(begin, part.span.source.row);
                      r < std::min(end, part.span.source.row + part.span.source.rows); ++r) {
-                    std::memcpy(chunk.data() + (r - begin) * row_bytes + part.span.source.col * element,
-                                all[rank].data() + consumed[rank], static_cast<std::size_t>(width));
+                    std::memcpy(
+                        chunk.data() + (r - begin) * row_bytes + part.span.source.col * element,
+                        all[rank].data() + consumed[rank], static_cast<std::size_t>(width));
                     consumed[rank] += static_cast<std::size_t>(width);
                 }
             }
@@ -93,7 +105,9 @@ std::map<std::string, std::string> loaded_digests(World& world, int trainers, co
         }
         digests[tensor.name] = wire::to_string(stream.value());
     }
-    const std::string text = world.allgather(world.rank() == trainers ? digests.dump() : std::string())[static_cast<std::size_t>(trainers)];
+    const std::string text = world.allgather(
+        world.rank() == trainers ? digests.dump()
+                                 : std::string())[static_cast<std::size_t>(trainers)];
     return nlohmann::json::parse(text).get<std::map<std::string, std::string>>();
 }
 

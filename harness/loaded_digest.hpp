@@ -14,13 +14,13 @@
 
 namespace refit::harness {
 
-/// Collective over the world. The receivers of the first engine send their parts of each weight and raw tensor, in chunks of
-/// rows, to the first receiver, which hashes them in global order; all ranks get the result: tensor name -> XXH3-128 in hex.
-/// Equal for every number of trainers and every TP size, and equal to the digest of the tensor's bytes in a checkpoint file.
-[[nodiscard]] std::map<std::string, std::string> loaded_digests(World& world, int trainers,
-                                                                const receiver::ContractInstance& instance,
-                                                                const receiver::WeightLoader* loader,
-                                                                const std::vector<model::TensorSpec>& tensors,
-                                                                const std::function<void()>& on_progress);
+/// Collective over the world. The receivers of the first engine send their parts of each weight and
+/// raw tensor, in chunks of rows, to the first receiver, which hashes them in global order; all
+/// ranks get the result: tensor name -> XXH3-128 in hex. Equal for every number of trainers and
+/// every TP size, and equal to the digest of the tensor's bytes in a checkpoint file.
+[[nodiscard]] std::map<std::string, std::string> loaded_digests(
+    World& world, int trainers, const receiver::ContractInstance& instance,
+    const receiver::WeightLoader* loader, const std::vector<model::TensorSpec>& tensors,
+    const std::function<void()>& on_progress);
 
 }  // namespace refit::harness

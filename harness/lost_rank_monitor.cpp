@@ -53,7 +53,8 @@ void LostRankMonitor::watch() {
         const int signal = sigtimedwait(&set, nullptr, &turn);
         if (stop_.load()) return;
         if (signal == SIGINT || signal == SIGTERM) {
-            // mpirun sends SIGTERM after a rank was lost, and when it is itself interrupted: look which it was.
+            // mpirun sends SIGTERM after a rank was lost, and when it is itself interrupted: look
+            // which it was.
             Loss loss;
             for (int look = 0; look < 5; ++look) {
                 if (lost_local_rank(loss)) end(loss);
@@ -76,15 +77,18 @@ bool LostRankMonitor::lost_local_rank(Loss& loss) const {
         const ProcessState state = process_state(pid);
         const bool gone = state.state == 0 || state.state == 'Z' || state.state == 'X' ||
                           state.start_time != slot.start_time.load();
-        // The flag is set before a process leaves in order, so it is read again after the process was seen gone.
+        // The flag is set before a process leaves in order, so it is read again after the process
+        // was seen gone.
         if (!gone || slot.exiting.load() != 0) continue;
         const auto stage = static_cast<Stage>(slot.stage.load());
         loss.rank = slot.rank.load();
         loss.stage = stage_name(stage);
-        loss.message = "rank " + std::to_string(loss.rank) + " (process " + std::to_string(pid) + ") ended in stage " +
-                       loss.stage;
-        if (slot.bucket.load() >= 0) loss.message += ", bucket " + std::to_string(slot.bucket.load());
-        loss.message += "; it was killed or crashed: look for an out-of-memory kill in the system log";
+        loss.message = "rank " + std::to_string(loss.rank) + " (process " + std::to_string(pid) +
+                       ") ended in stage " + loss.stage;
+        if (slot.bucket.load() >= 0)
+            loss.message += ", bucket " + std::to_string(slot.bucket.load());
+        loss.message +=
+            "; it was killed or crashed: look for an out-of-memory kill in the system log";
         return true;
     }
     return false;
@@ -94,7 +98,8 @@ void LostRankMonitor::judge() {
     StatusPage& page = status_.page();
     const std::int64_t now = steady_now_ns();
     const std::int64_t timeout = timeout_ns_.load();
-    // A monitor that did not run for a while was itself stopped; what it sees now is old and proves nothing.
+    // A monitor that did not run for a while was itself stopped; what it sees now is old and proves
+    // nothing.
     if (now - last_turn_ns_ > 1'000'000'000) grace_until_ns_ = now + timeout;
     last_turn_ns_ = now;
 
@@ -123,7 +128,8 @@ void LostRankMonitor::judge() {
         if (now - beat <= timeout) continue;
         // Of several silent ranks a stopped one is the cause; else the one that fell silent first.
         const bool stopped = process_state(slot.pid.load()).state == 'T';
-        if (blamed == nullptr || (stopped && !blamed_stopped) || (stopped == blamed_stopped && beat < oldest)) {
+        if (blamed == nullptr || (stopped && !blamed_stopped) ||
+            (stopped == blamed_stopped && beat < oldest)) {
             blamed = &slot;
             blamed_stopped = stopped;
             oldest = beat;
@@ -132,11 +138,13 @@ void LostRankMonitor::judge() {
     if (blamed != nullptr) {
         loss.rank = blamed->rank.load();
         loss.stage = stage_name(static_cast<Stage>(blamed->stage.load()));
-        loss.message = "rank " + std::to_string(loss.rank) + " gave no sign of life for " + seconds_text(now - oldest) +
-                       " in stage " + loss.stage;
-        if (blamed->bucket.load() >= 0) loss.message += ", bucket " + std::to_string(blamed->bucket.load());
-        loss.message += blamed_stopped ? "; its process is stopped (SIGSTOP): continue it or run again"
-                                       : "; it may be stuck: raise timeout_s if the machine is only slow";
+        loss.message = "rank " + std::to_string(loss.rank) + " gave no sign of life for " +
+                       seconds_text(now - oldest) + " in stage " + loss.stage;
+        if (blamed->bucket.load() >= 0)
+            loss.message += ", bucket " + std::to_string(blamed->bucket.load());
+        loss.message += blamed_stopped
+                            ? "; its process is stopped (SIGSTOP): continue it or run again"
+                            : "; it may be stuck: raise timeout_s if the machine is only slow";
         end(loss);
     }
     if (progress != last_progress_) {
@@ -164,7 +172,9 @@ void LostRankMonitor::end(const Loss& loss) {
     _exit(kEnvironmentFailed);
 }
 
-void LostRankMonitor::give_up(const Loss& loss) { end(loss); }
+void LostRankMonitor::give_up(const Loss& loss) {
+    end(loss);
+}
 
 void LostRankMonitor::wait_for_end() {
     for (;;) pause();

@@ -25,7 +25,8 @@ int run(const refit::harness::CommandLine& line, refit::harness::World* world) {
     // The rest is work for one process.
     if (!speaks) return 0;
     if (line.subcommand == "list") return refit::harness::run_list(line.list, line.argv);
-    if (line.subcommand == "quantize") return refit::harness::quantize_command(line.quantize, line.argv);
+    if (line.subcommand == "quantize")
+        return refit::harness::quantize_command(line.quantize, line.argv);
     std::fprintf(stderr, "refitbench: error: '%s' is not available yet\n", line.subcommand.c_str());
     return 2;
 }

@@ -33,14 +33,16 @@ std::string control_group() {
 
 }  // namespace
 
-CaseNeeds needs_of(const Case& c, const CaseSetup& setup, const trainer::RefitPlan& plan, const std::string& transport) {
+CaseNeeds needs_of(const Case& c, const CaseSetup& setup, const trainer::RefitPlan& plan,
+                   const std::string& transport) {
     CaseNeeds needs;
     for (const model::TensorSpec& tensor : setup.tensors) {
         needs.trainer_shards += 2 * static_cast<std::uint64_t>(core::element_count(tensor.shape));
     }
     std::uint64_t one_copy = 0;
     for (const receiver::DestinationParameter& destination : setup.instance.destinations) {
-        one_copy += static_cast<std::uint64_t>(core::element_count(destination.shape) * core::size_bytes(destination.dtype));
+        one_copy += static_cast<std::uint64_t>(core::element_count(destination.shape) *
+                                               core::size_bytes(destination.dtype));
     }
     const auto receivers = static_cast<std::uint64_t>(c.engines) * static_cast<std::uint64_t>(c.tp);
     needs.receiver_copies = one_copy * receivers * (c.commit == "staged" ? 2 : 1);
@@ -52,15 +54,18 @@ CaseNeeds needs_of(const Case& c, const CaseSetup& setup, const trainer::RefitPl
         for (const auto& pieces : stream.pieces) largest = std::max(largest, pieces[t]);
         slots += largest * static_cast<std::uint64_t>(c.depth);
     }
-    // Over MPI every receiver has slots of its own; shared memory and loopback need the trainers' alone.
+    // Over MPI every receiver has slots of its own; shared memory and loopback need the trainers'
+    // alone.
     needs.transport_buffers = transport == "mpi" ? slots * (1 + receivers) : slots;
     needs.shared_memory = transport::shared_memory_bytes(transport, stream, c.trainer_ranks);
     std::uint64_t largest_tensor = 0;
     for (const model::TensorSpec& tensor : setup.tensors) {
-        largest_tensor = std::max(largest_tensor, static_cast<std::uint64_t>(core::element_count(tensor.shape)));
+        largest_tensor =
+            std::max(largest_tensor, static_cast<std::uint64_t>(core::element_count(tensor.shape)));
     }
     // The audit holds stripes of one tensor a rank, in BF16 and decoded.
-    needs.audit = std::min<std::uint64_t>(largest_tensor * 4, std::uint64_t{256} << 20) * static_cast<std::uint64_t>(c.world_size());
+    needs.audit = std::min<std::uint64_t>(largest_tensor * 4, std::uint64_t{256} << 20) *
+                  static_cast<std::uint64_t>(c.world_size());
     return needs;
 }
 
@@ -76,7 +81,8 @@ std::uint64_t available_memory_bytes() {
     }
     const std::string group = control_group();
     if (!group.empty()) {
-        const std::uint64_t limit = read_number(group + "/memory.max", std::numeric_limits<std::uint64_t>::max());
+        const std::uint64_t limit =
+            read_number(group + "/memory.max", std::numeric_limits<std::uint64_t>::max());
         if (limit != std::numeric_limits<std::uint64_t>::max()) {
             const std::uint64_t used = read_number(group + "/memory.current", 0);
             available = std::min(available, limit > used ? limit - used : 0);
@@ -86,7 +92,7 @@ std::uint64_t available_memory_bytes() {
 }
 
 std::uint64_t available_shared_memory_bytes() {
-    struct statvfs info{};
+    struct statvfs info {};
     if (statvfs("/dev/shm", &info) != 0) return 0;
     return static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize;
 }
@@ -95,19 +101,23 @@ void check_needs(const CaseNeeds& needs, double share) {
     const auto need = static_cast<std::uint64_t>(static_cast<double>(needs.total()) * share);
     const std::uint64_t have = available_memory_bytes();
     if (need > have) {
-        throw core::ResourceError("the case needs " + bytes_text(need) + " of memory (trainers' weights " +
-                                  bytes_text(needs.trainer_shards) + ", receivers' copies " + bytes_text(needs.receiver_copies) +
-                                  ", buffers " + bytes_text(needs.transport_buffers) + ", audit " + bytes_text(needs.audit) +
-                                  ") and " + bytes_text(have) +
-                                  " are available; use fewer layers (--set model.layers=N), --set receiver.commit=in_place, or "
-                                  "a larger machine");
+        throw core::ResourceError(
+            "the case needs " + bytes_text(need) + " of memory (trainers' weights " +
+            bytes_text(needs.trainer_shards) + ", receivers' copies " +
+            bytes_text(needs.receiver_copies) + ", buffers " + bytes_text(needs.transport_buffers) +
+            ", audit " + bytes_text(needs.audit) + ") and " + bytes_text(have) +
+            " are available; use fewer layers (--set model.layers=N), --set "
+            "receiver.commit=in_place, or "
+            "a larger machine");
     }
-    const auto shared = static_cast<std::uint64_t>(static_cast<double>(needs.shared_memory) * share);
+    const auto shared =
+        static_cast<std::uint64_t>(static_cast<double>(needs.shared_memory) * share);
     const std::uint64_t free = available_shared_memory_bytes();
     if (shared > free) {
-        throw core::ResourceError("the transport needs " + bytes_text(shared) + " in /dev/shm and " + bytes_text(free) +
-                                  " are free; give the container more (--shm-size=1g), use smaller buckets (--set "
-                                  "transport.bucket_bytes=16MiB) or --set transport.name=mpi");
+        throw core::ResourceError(
+            "the transport needs " + bytes_text(shared) + " in /dev/shm and " + bytes_text(free) +
+            " are free; give the container more (--shm-size=1g), use smaller buckets (--set "
+            "transport.bucket_bytes=16MiB) or --set transport.name=mpi");
     }
 }
 

@@ -14,22 +14,25 @@ namespace refit::harness {
 
 /// What a case needs, in bytes, by rank and in all.
 struct CaseNeeds {
-    std::uint64_t trainer_shards = 0;       ///< BF16 weights of all trainers
-    std::uint64_t transport_buffers = 0;    ///< of all ranks, shared memory included
-    std::uint64_t receiver_copies = 0;      ///< destinations of all receivers, both copies when staged
-    std::uint64_t audit = 0;                ///< work space
-    std::uint64_t shared_memory = 0;        ///< of transport_buffers, what must fit into /dev/shm
-    [[nodiscard]] std::uint64_t total() const { return trainer_shards + transport_buffers + receiver_copies + audit; }
+    std::uint64_t trainer_shards = 0;     ///< BF16 weights of all trainers
+    std::uint64_t transport_buffers = 0;  ///< of all ranks, shared memory included
+    std::uint64_t receiver_copies = 0;  ///< destinations of all receivers, both copies when staged
+    std::uint64_t audit = 0;            ///< work space
+    std::uint64_t shared_memory = 0;    ///< of transport_buffers, what must fit into /dev/shm
+    [[nodiscard]] std::uint64_t total() const {
+        return trainer_shards + transport_buffers + receiver_copies + audit;
+    }
 };
 
-[[nodiscard]] CaseNeeds needs_of(const Case& c, const CaseSetup& setup, const trainer::RefitPlan& plan,
-                                 const std::string& transport);
+[[nodiscard]] CaseNeeds needs_of(const Case& c, const CaseSetup& setup,
+                                 const trainer::RefitPlan& plan, const std::string& transport);
 
 /// Memory that processes may still use: MemAvailable, or less where a control group limits it.
 [[nodiscard]] std::uint64_t available_memory_bytes();
 [[nodiscard]] std::uint64_t available_shared_memory_bytes();
 
-/// Throws ResourceError with need, have and remedy. `share` is the part of the needs that falls on this node (1 = all).
+/// Throws ResourceError with need, have and remedy. `share` is the part of the needs that falls on
+/// this node (1 = all).
 void check_needs(const CaseNeeds& needs, double share);
 
 /// "9.1 GB" (decimal).

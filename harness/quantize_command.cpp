@@ -53,7 +53,8 @@ bool same_file(const std::filesystem::path& a, const std::filesystem::path& b) {
     return std::filesystem::exists(b, problem) && std::filesystem::equivalent(a, b, problem);
 }
 
-/// "X.weight" + ".weight_scale_inv" of the recipe's system: the suffix without its leading "weight" follows the name.
+/// "X.weight" + ".weight_scale_inv" of the recipe's system: the suffix without its leading "weight"
+/// follows the name.
 std::string scale_name_of(const std::string& name, const quant::Recipe& recipe) {
     return name + recipe.scale_suffix.substr(std::string("weight").size());
 }
@@ -68,14 +69,18 @@ std::string describe_nonfinite(const std::vector<std::uint16_t>& values, std::in
         if (first < 0) first = static_cast<std::int64_t>(i);
         ((values[i] & 0x7f) != 0 ? nan_count : inf_count) += 1;
     }
-    return fmt::format("{} NaN and {} Inf, the first at [{}, {}], tile [{}, {}] of 128 x 128", nan_count, inf_count, first / cols,
-                       first % cols, first / cols / 128, first % cols / 128);
+    return fmt::format("{} NaN and {} Inf, the first at [{}, {}], tile [{}, {}] of 128 x 128",
+                       nan_count, inf_count, first / cols, first % cols, first / cols / 128,
+                       first % cols / 128);
 }
 
 /// Sums for the SQNR with the checks' own decoder.
-void measure(Quantized& tensor, const std::vector<std::uint16_t>& values, const kernels::TileGrid& grid) {
+void measure(Quantized& tensor, const std::vector<std::uint16_t>& values,
+             const kernels::TileGrid& grid) {
     std::array<double, 256> value_of_code{};
-    for (int code = 0; code < 256; ++code) value_of_code[static_cast<std::size_t>(code)] = checks::decode_e4m3(static_cast<std::uint8_t>(code));
+    for (int code = 0; code < 256; ++code)
+        value_of_code[static_cast<std::size_t>(code)] =
+            checks::decode_e4m3(static_cast<std::uint8_t>(code));
     const auto* codes = reinterpret_cast<const std::uint8_t*>(tensor.codes.data());
     const std::int64_t rows = tensor.shape[0];
     const std::int64_t cols = tensor.shape[1];
@@ -85,7 +90,8 @@ void measure(Quantized& tensor, const std::vector<std::uint16_t>& values, const 
         for (std::int64_t c = 0; c < cols; ++c) {
             const auto i = static_cast<std::size_t>(r * cols + c);
             const double x = checks::decode_bf16(values[i]);
-            const double scale = tensor.scales[static_cast<std::size_t>((r / grid.tile_rows) * grid.grid_cols + c / grid.tile_cols)];
+            const double scale = tensor.scales[static_cast<std::size_t>(
+                (r / grid.tile_rows) * grid.grid_cols + c / grid.tile_cols)];
             const double d = value_of_code[codes[i]] * scale;
             if (!std::isfinite(x) || !std::isfinite(d)) continue;
             x2 += x * x;
@@ -96,25 +102,29 @@ void measure(Quantized& tensor, const std::vector<std::uint16_t>& values, const 
     }
 }
 
-void quantize_one(Quantized& tensor, const weights::SafetensorsFile& file, const quant::Recipe& recipe,
-                  const kernels::Backend& backend, const std::string& nonfinite) {
+void quantize_one(Quantized& tensor, const weights::SafetensorsFile& file,
+                  const quant::Recipe& recipe, const kernels::Backend& backend,
+                  const std::string& nonfinite) {
     const std::span<const std::byte> bytes = file.bytes(*tensor.stored);
     const std::int64_t rows = tensor.shape[0];
     const std::int64_t cols = tensor.shape[1];
     // A tensor of a file may lie at an odd offset: copy it to where 16-bit loads are allowed.
     std::vector<std::uint16_t> values(bytes.size() / sizeof(std::uint16_t));
     if (!values.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
-    const bool finite = backend.max_abs_bits(values.data(), static_cast<std::int64_t>(values.size())) < kInfBits;
+    const bool finite =
+        backend.max_abs_bits(values.data(), static_cast<std::int64_t>(values.size())) < kInfBits;
     if (!finite && nonfinite == "reject") {
-        throw core::Error(core::ExitCode::verdict, "tensor " + tensor.name + " of " + file.path().string() + " holds " +
-                                                       describe_nonfinite(values, cols) +
-                                                       "; mend it, or choose --nonfinite recipe | propagate | sanitize");
+        throw core::Error(core::ExitCode::verdict,
+                          "tensor " + tensor.name + " of " + file.path().string() + " holds " +
+                              describe_nonfinite(values, cols) +
+                              "; mend it, or choose --nonfinite recipe | propagate | sanitize");
     }
     if (!finite && nonfinite == "sanitize") {
         for (std::uint16_t& value : values) {
             if ((value & 0x7f80) != 0x7f80) continue;
             // NaN becomes 0 and Inf becomes +-448, as NeMo-RL #2037 does.
-            value = (value & 0x7f) != 0 ? std::uint16_t{0} : static_cast<std::uint16_t>(0x43e0 | (value & 0x8000));
+            value = (value & 0x7f) != 0 ? std::uint16_t{0}
+                                        : static_cast<std::uint16_t>(0x43e0 | (value & 0x8000));
         }
     }
     const kernels::TileGrid grid = kernels::tile_grid(recipe.scaling, rows, cols);
@@ -125,31 +135,36 @@ void quantize_one(Quantized& tensor, const weights::SafetensorsFile& file, const
     if (values.empty()) return;
     const std::uint32_t last = (std::uint32_t{values.back()} & 0x7fffU) << 16;
     const kernels::Band band{values.data(), cols, 0, rows, rows, cols, last};
-    backend.quantize(recipe.scaling, band, tensor.amax, tensor.scales, reinterpret_cast<std::uint8_t*>(tensor.codes.data()), cols,
+    backend.quantize(recipe.scaling, band, tensor.amax, tensor.scales,
+                     reinterpret_cast<std::uint8_t*>(tensor.codes.data()), cols,
                      [](std::int64_t, std::int64_t) {});
     if (!finite && nonfinite == "propagate") {
         for (std::size_t i = 0; i < tiles; ++i) {
-            if (tensor.amax[i] >= kInfBits) tensor.scales[i] = std::numeric_limits<float>::quiet_NaN();
+            if (tensor.amax[i] >= kInfBits)
+                tensor.scales[i] = std::numeric_limits<float>::quiet_NaN();
         }
     }
     measure(tensor, values, grid);
 }
 
-std::vector<Quantized> list_matrices(const weights::SafetensorsFile& file, const quant::Recipe& recipe) {
+std::vector<Quantized> list_matrices(const weights::SafetensorsFile& file,
+                                     const quant::Recipe& recipe) {
     std::vector<Quantized> matrices;
     for (const weights::StoredTensor& stored : file.tensors()) {
         if (stored.shape.size() != 2) continue;
         if (stored.dtype != core::DType::bf16) {
-            throw core::Error(core::ExitCode::verdict, "recipe " + recipe.name + " takes BF16 matrices; tensor " + stored.name + " of " +
-                                                           file.path().string() + " is " +
-                                                           std::string(core::safetensors_name(stored.dtype)) + " " +
-                                                           core::to_string(stored.shape) + "; convert it to BF16 first");
+            throw core::Error(core::ExitCode::verdict,
+                              "recipe " + recipe.name + " takes BF16 matrices; tensor " +
+                                  stored.name + " of " + file.path().string() + " is " +
+                                  std::string(core::safetensors_name(stored.dtype)) + " " +
+                                  core::to_string(stored.shape) + "; convert it to BF16 first");
         }
         Quantized tensor;
         tensor.name = stored.name;
         tensor.scale_name = scale_name_of(stored.name, recipe);
         if (file.find(tensor.scale_name) != nullptr) {
-            throw core::Error(core::ExitCode::verdict, "the file " + file.path().string() + " already holds " + tensor.scale_name +
+            throw core::Error(core::ExitCode::verdict, "the file " + file.path().string() +
+                                                           " already holds " + tensor.scale_name +
                                                            "; it seems to be quantized");
         }
         tensor.shape = stored.shape;
@@ -160,42 +175,60 @@ std::vector<Quantized> list_matrices(const weights::SafetensorsFile& file, const
     return matrices;
 }
 
-void write_output(const QuantizeOptions& options, const weights::SafetensorsFile& file, const std::vector<Quantized>& matrices) {
+void write_output(const QuantizeOptions& options, const weights::SafetensorsFile& file,
+                  const std::vector<Quantized>& matrices) {
     std::vector<weights::TensorToWrite> out;
     std::set<std::string> replaced;
     for (const Quantized& tensor : matrices) {
         replaced.insert(tensor.name);
-        out.push_back({tensor.name, core::DType::f8_e4m3, tensor.shape, [&tensor] { return tensor.codes.span(); }});
-        out.push_back({tensor.scale_name, core::DType::f32, tensor.scale_shape, [&tensor] { return std::as_bytes(std::span(tensor.scales)); }});
+        out.push_back({tensor.name, core::DType::f8_e4m3, tensor.shape,
+                       [&tensor] { return tensor.codes.span(); }});
+        out.push_back({tensor.scale_name, core::DType::f32, tensor.scale_shape,
+                       [&tensor] { return std::as_bytes(std::span(tensor.scales)); }});
     }
     for (const weights::StoredTensor& stored : file.tensors()) {
         if (replaced.contains(stored.name)) continue;
-        out.push_back({stored.name, stored.dtype, stored.shape, [&file, &stored] { return file.bytes(stored); }});
+        out.push_back({stored.name, stored.dtype, stored.shape,
+                       [&file, &stored] { return file.bytes(stored); }});
     }
     std::map<std::string, std::string> metadata = file.metadata();
     metadata.try_emplace("format", "pt");
     weights::write_safetensors(options.output, std::move(out), metadata);
 }
 
-json number_or_null(double value) { return std::isfinite(value) ? json(value) : json(nullptr); }
+json number_or_null(double value) {
+    return std::isfinite(value) ? json(value) : json(nullptr);
+}
 
-void report(const QuantizeOptions& options, const std::vector<std::string>& argv, const std::string& backend,
-            const std::vector<Quantized>& matrices) {
+void report(const QuantizeOptions& options, const std::vector<std::string>& argv,
+            const std::string& backend, const std::vector<Quantized>& matrices) {
     double x2 = 0.0;
     double error2 = 0.0;
     json rows = json::array();
     for (const Quantized& tensor : matrices) {
         x2 += tensor.sum_x2;
         error2 += tensor.sum_error2;
-        rows.push_back({{"tensor", tensor.name}, {"scale", tensor.scale_name}, {"shape", tensor.shape}, {"scale_shape", tensor.scale_shape},
-                        {"sqnr_db", number_or_null(checks::sqnr_db(tensor.sum_x2, tensor.sum_error2))}});
+        rows.push_back(
+            {{"tensor", tensor.name},
+             {"scale", tensor.scale_name},
+             {"shape", tensor.shape},
+             {"scale_shape", tensor.scale_shape},
+             {"sqnr_db", number_or_null(checks::sqnr_db(tensor.sum_x2, tensor.sum_error2))}});
     }
     const double pooled = checks::sqnr_db(x2, error2);
     if (!options.json.empty()) {
         const json root = {{"schema", "refitbench.quantize/1"},
-                           {"tool", {{"name", "refitbench"}, {"version", record::tool_version()}, {"commit", record::tool_commit()}}},
-                           {"argv", argv}, {"recipe", options.recipe}, {"backend", backend}, {"input", options.input.string()},
-                           {"output", options.output.string()}, {"sqnr_db", number_or_null(pooled)}, {"tensors", rows}};
+                           {"tool",
+                            {{"name", "refitbench"},
+                             {"version", record::tool_version()},
+                             {"commit", record::tool_commit()}}},
+                           {"argv", argv},
+                           {"recipe", options.recipe},
+                           {"backend", backend},
+                           {"input", options.input.string()},
+                           {"output", options.output.string()},
+                           {"sqnr_db", number_or_null(pooled)},
+                           {"tensors", rows}};
         const std::string text = root.dump(2) + "\n";
         if (options.json == "-") {
             std::fwrite(text.data(), 1, text.size(), stdout);
@@ -206,8 +239,9 @@ void report(const QuantizeOptions& options, const std::vector<std::string>& argv
         }
     }
     if (options.json != "-") {
-        fmt::print("# recipe {}, backend {}: {} matrices quantized, pooled SQNR {:.2f} dB\n# output: {}\n", options.recipe, backend,
-                   matrices.size(), pooled, options.output.string());
+        fmt::print(
+            "# recipe {}, backend {}: {} matrices quantized, pooled SQNR {:.2f} dB\n# output: {}\n",
+            options.recipe, backend, matrices.size(), pooled, options.output.string());
     }
 }
 
@@ -219,12 +253,15 @@ int quantize_command(const QuantizeOptions& options, const std::vector<std::stri
         const kernels::Backend* backend = kernels::find_backend(options.backend);
         if (backend == nullptr) {
             for (const kernels::BackendRow& row : kernels::backend_rows()) {
-                if (row.name == options.backend) throw core::NotViable("backend " + row.name + " is not viable: " + row.reason);
+                if (row.name == options.backend)
+                    throw core::NotViable("backend " + row.name + " is not viable: " + row.reason);
             }
-            throw core::UsageError("unknown backend '" + options.backend + "'; 'refitbench list backends' prints all");
+            throw core::UsageError("unknown backend '" + options.backend +
+                                   "'; 'refitbench list backends' prints all");
         }
         if (same_file(options.input, options.output)) {
-            throw core::UsageError("--input and --output are the same file " + options.input.string() + "; name another output");
+            throw core::UsageError("--input and --output are the same file " +
+                                   options.input.string() + "; name another output");
         }
         const weights::SafetensorsFile file(options.input);
         std::vector<Quantized> matrices = list_matrices(file, recipe);

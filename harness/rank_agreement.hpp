@@ -18,8 +18,8 @@ struct AgreedError : core::Error {
     int rank;  ///< -1 when every rank failed in the same way
 };
 
-/// Collective over the world: runs `step` on every rank; when any throws, all throw AgreedError. `step` must not stop between
-/// two collectives of its own where another rank goes on.
+/// Collective over the world: runs `step` on every rank; when any throws, all throw AgreedError.
+/// `step` must not stop between two collectives of its own where another rank goes on.
 void together(World& world, const std::function<void()>& step);
 
 }  // namespace refit::harness

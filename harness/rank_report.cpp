@@ -10,8 +10,17 @@ namespace {
 using nlohmann::json;
 
 json to_json(const core::Finding& f) {
-    return {f.check,   f.severity == core::Severity::error, f.tensor,  f.index,  f.measured, f.limit, f.rank,
-            f.message, f.engine_behaviour, f.engine_message, f.remedy};
+    return {f.check,
+            f.severity == core::Severity::error,
+            f.tensor,
+            f.index,
+            f.measured,
+            f.limit,
+            f.rank,
+            f.message,
+            f.engine_behaviour,
+            f.engine_message,
+            f.remedy};
 }
 
 core::Finding finding_from(const json& row) {
@@ -44,15 +53,21 @@ core::Findings findings_from(const json& rows) {
 
 }  // namespace
 
-std::string findings_to_json(const core::Findings& findings) { return to_json(findings).dump(-1, ' ', false, json::error_handler_t::replace); }
+std::string findings_to_json(const core::Findings& findings) {
+    return to_json(findings).dump(-1, ' ', false, json::error_handler_t::replace);
+}
 
-core::Findings findings_from_json(const std::string& text) { return findings_from(json::parse(text)); }
+core::Findings findings_from_json(const std::string& text) {
+    return findings_from(json::parse(text));
+}
 
 std::string refit_result_to_json(const RefitResult& result) {
     json buckets = json::array();
-    for (const BucketTimes& bucket : result.times.buckets) buckets.push_back({bucket.index, bucket.bytes, bucket.stage});
-    const json root = {{"committed", result.committed}, {"wall_s", result.times.wall_s},   {"cpu_s", result.times.cpu_s},
-                       {"stage_s", result.times.stage_s}, {"buckets", std::move(buckets)}, {"findings", to_json(result.findings)},
+    for (const BucketTimes& bucket : result.times.buckets)
+        buckets.push_back({bucket.index, bucket.bytes, bucket.stage});
+    const json root = {{"committed", result.committed}, {"wall_s", result.times.wall_s},
+                       {"cpu_s", result.times.cpu_s},   {"stage_s", result.times.stage_s},
+                       {"buckets", std::move(buckets)}, {"findings", to_json(result.findings)},
                        {"error", result.error}};
     return root.dump(-1, ' ', false, json::error_handler_t::replace);
 }

@@ -19,18 +19,30 @@ namespace refit::harness {
 
 const char* stage_name(Stage stage) {
     switch (stage) {
-        case Stage::setup: return "setup";
-        case Stage::handshake: return "handshake";
-        case Stage::source: return "source";
-        case Stage::gather: return "gather";
-        case Stage::quantize: return "quantize";
-        case Stage::pack: return "pack";
-        case Stage::broadcast: return "broadcast";
-        case Stage::check: return "check";
-        case Stage::load: return "load";
-        case Stage::commit: return "commit";
-        case Stage::audit: return "audit";
-        case Stage::record: return "record";
+        case Stage::setup:
+            return "setup";
+        case Stage::handshake:
+            return "handshake";
+        case Stage::source:
+            return "source";
+        case Stage::gather:
+            return "gather";
+        case Stage::quantize:
+            return "quantize";
+        case Stage::pack:
+            return "pack";
+        case Stage::broadcast:
+            return "broadcast";
+        case Stage::check:
+            return "check";
+        case Stage::load:
+            return "load";
+        case Stage::commit:
+            return "commit";
+        case Stage::audit:
+            return "audit";
+        case Stage::record:
+            return "record";
     }
     return "setup";
 }
@@ -68,18 +80,22 @@ ProcessState process_state(int pid) {
 
 RankStatus::RankStatus(World& world) : rank_(world.rank()) {
     if (world.local_size() > kMaxLocalRanks) {
-        throw core::ResourceError("a node may hold at most " + std::to_string(kMaxLocalRanks) + " ranks; this one has " +
-                                  std::to_string(world.local_size()) + ": use more nodes");
+        throw core::ResourceError("a node may hold at most " + std::to_string(kMaxLocalRanks) +
+                                  " ranks; this one has " + std::to_string(world.local_size()) +
+                                  ": use more nodes");
     }
-    // The lowest rank of each node makes the page and publishes its name; all map it, then the name goes.
+    // The lowest rank of each node makes the page and publishes its name; all map it, then the name
+    // goes.
     std::string name;
     std::string problem;
     if (world.local_rank() == 0) {
-        name = "/refitbench.status." + std::to_string(getpid()) + "." + std::to_string(process_state(getpid()).start_time);
+        name = "/refitbench.status." + std::to_string(getpid()) + "." +
+               std::to_string(process_state(getpid()).start_time);
         const int fd = shm_open(name.c_str(), O_CREAT | O_EXCL | O_RDWR, 0600);
         if (fd < 0 || ftruncate(fd, sizeof(StatusPage)) != 0) {
-            problem = "cannot make the status page in /dev/shm: " + std::string(std::strerror(errno)) +
-                      "; give the container more shared memory (--shm-size=1g)";
+            problem =
+                "cannot make the status page in /dev/shm: " + std::string(std::strerror(errno)) +
+                "; give the container more shared memory (--shm-size=1g)";
         }
         if (fd >= 0) close(fd);
     }
@@ -97,7 +113,8 @@ RankStatus::RankStatus(World& world) : rank_(world.rank()) {
     if (world.local_rank() == 0 && problem.empty()) shm_unlink(name.c_str());
     if (!all_mapped) {
         if (memory != MAP_FAILED) munmap(memory, sizeof(StatusPage));
-        throw core::ResourceError(own.starts_with('!') ? own.substr(1) : "cannot map the status page in /dev/shm");
+        throw core::ResourceError(own.starts_with('!') ? own.substr(1)
+                                                       : "cannot map the status page in /dev/shm");
     }
     mapped_ = true;
     // A fresh shared segment is all zeros; only the claim starts at another value.
@@ -112,7 +129,8 @@ RankStatus::RankStatus(World& world) : rank_(world.rank()) {
 
 RankStatus::RankStatus(World& world, StatusPage& page) : page_(&page), rank_(world.rank()) {
     if (world.size() > kMaxLocalRanks) {
-        throw core::ResourceError("one process plays at most " + std::to_string(kMaxLocalRanks) + " ranks");
+        throw core::ResourceError("one process plays at most " + std::to_string(kMaxLocalRanks) +
+                                  " ranks");
     }
     page_->slots_used.store(world.size());
     fill_slot(world.rank());
@@ -137,14 +155,18 @@ void RankStatus::enter(Stage stage, std::int64_t bucket) {
     if (on_enter_) on_enter_(stage, bucket);
 }
 
-void RankStatus::beat() { slot_->beat_ns.store(steady_now_ns(), std::memory_order_relaxed); }
+void RankStatus::beat() {
+    slot_->beat_ns.store(steady_now_ns(), std::memory_order_relaxed);
+}
 
 void RankStatus::progressed() {
     slot_->progress.fetch_add(1, std::memory_order_relaxed);
     beat();
 }
 
-void RankStatus::leave() { slot_->exiting.store(1); }
+void RankStatus::leave() {
+    slot_->exiting.store(1);
+}
 
 bool RankStatus::claim_loss() {
     int nobody = -1;

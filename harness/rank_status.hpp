@@ -1,9 +1,10 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
-// The status page of all ranks on a node: who is where, who still moves, and who may write the record.
+// The status page of all ranks on a node: who is where, who still moves, and who may write the
+// record.
 //
-// Shared memory between processes. A rank writes its own slot; the monitor threads of all ranks read all of them. It needs
-// neither MPI nor a lock, so it works while a rank is dead or stopped.
+// Shared memory between processes. A rank writes its own slot; the monitor threads of all ranks
+// read all of them. It needs neither MPI nor a lock, so it works while a rank is dead or stopped.
 #pragma once
 
 #include <atomic>
@@ -17,7 +18,20 @@
 namespace refit::harness {
 
 /// Where a rank is. The names of the refit's stages are those of the record.
-enum class Stage : int { setup, handshake, source, gather, quantize, pack, broadcast, check, load, commit, audit, record };
+enum class Stage : int {
+    setup,
+    handshake,
+    source,
+    gather,
+    quantize,
+    pack,
+    broadcast,
+    check,
+    load,
+    commit,
+    audit,
+    record
+};
 [[nodiscard]] const char* stage_name(Stage stage);
 
 struct RankSlot {
@@ -26,17 +40,19 @@ struct RankSlot {
     std::atomic<std::uint64_t> start_time{0};  ///< of the process, from /proc: tells a reused pid
     std::atomic<int> stage{0};
     std::atomic<std::int64_t> bucket{-1};
-    std::atomic<std::uint64_t> progress{0};  ///< grows with every stage, bucket and stripe: the refit moves
-    std::atomic<std::int64_t> beat_ns{0};    ///< last sign of life of the rank's main thread, steady clock
-    std::atomic<int> exiting{0};             ///< the rank is leaving in order; its end is no loss
+    std::atomic<std::uint64_t> progress{
+        0};  ///< grows with every stage, bucket and stripe: the refit moves
+    std::atomic<std::int64_t> beat_ns{
+        0};                       ///< last sign of life of the rank's main thread, steady clock
+    std::atomic<int> exiting{0};  ///< the rank is leaving in order; its end is no loss
 };
 
 inline constexpr int kMaxLocalRanks = 256;
 inline constexpr int kOrderlyClaim = 1 << 24;  ///< more than there are ranks
 
 struct StatusPage {
-    /// Who may write the record; taken once. -1 nobody; a world rank: because the run is given up; a world rank +
-    /// kOrderlyClaim: because the run is over.
+    /// Who may write the record; taken once. -1 nobody; a world rank: because the run is given up;
+    /// a world rank + kOrderlyClaim: because the run is over.
     std::atomic<int> claim{-1};
     std::atomic<int> record_written{0};
     std::atomic<std::int64_t> link_free_at_ns{0};  ///< clock of the emulated link
@@ -47,7 +63,8 @@ struct StatusPage {
 /// This rank's view of its node's page.
 class RankStatus {
  public:
-    /// Collective over the world (the page is mapped by every rank of the node, then its name is removed).
+    /// Collective over the world (the page is mapped by every rank of the node, then its name is
+    /// removed).
     explicit RankStatus(World& world);
     /// For threads of one process: all share `page`.
     RankStatus(World& world, StatusPage& page);
@@ -56,7 +73,9 @@ class RankStatus {
     RankStatus& operator=(const RankStatus&) = delete;
 
     void enter(Stage stage, std::int64_t bucket = -1);
-    [[nodiscard]] Stage stage() const { return static_cast<Stage>(slot_->stage.load(std::memory_order_relaxed)); }
+    [[nodiscard]] Stage stage() const {
+        return static_cast<Stage>(slot_->stage.load(std::memory_order_relaxed));
+    }
     /// Still alive, still waiting.
     void beat();
     /// Alive and moving.
@@ -64,9 +83,12 @@ class RankStatus {
     /// This rank leaves in order.
     void leave();
     /// Called at every enter(): where planted faults (kill, stop, throw) strike.
-    void set_on_enter(std::function<void(Stage, std::int64_t)> on_enter) { on_enter_ = std::move(on_enter); }
+    void set_on_enter(std::function<void(Stage, std::int64_t)> on_enter) {
+        on_enter_ = std::move(on_enter);
+    }
 
-    /// True when this rank may write the record of a run that is given up; false when it was claimed before.
+    /// True when this rank may write the record of a run that is given up; false when it was
+    /// claimed before.
     [[nodiscard]] bool claim_loss();
     /// True when this rank may write the record of a run that is over.
     [[nodiscard]] bool claim_end();

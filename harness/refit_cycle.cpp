@@ -10,8 +10,8 @@
 namespace refit::harness {
 namespace {
 
-/// A trainer's part: every bucket is made and sent, also after an error (then as aborted pieces), so that no receiver waits
-/// for bytes that never come.
+/// A trainer's part: every bucket is made and sent, also after an error (then as aborted pieces),
+/// so that no receiver waits for bytes that never come.
 void send_all(RefitContext& context, StageClock& clock, RefitResult& result) {
     RankStatus& status = context.status;
     trainer::RefitPublisher& publisher = *context.publisher;
@@ -69,9 +69,11 @@ void send_all(RefitContext& context, StageClock& clock, RefitResult& result) {
             const bool quantizes = times.quantize_s > 0.0;
             if (quantizes) clock.add(Stage::quantize, times.quantize_s);
             clock.add(Stage::pack, times.pack_s);
-            // Quantizing and packing alternate stripe by stripe; the spans share the time in the proportion of their sums.
+            // Quantizing and packing alternate stripe by stripe; the spans share the time in the
+            // proportion of their sums.
             const double busy = times.quantize_s + times.pack_s;
-            const double border = busy > 0.0 ? begin + (end - begin) * times.quantize_s / busy : begin;
+            const double border =
+                busy > 0.0 ? begin + (end - begin) * times.quantize_s / busy : begin;
             if (quantizes) clock.bucket_span(Stage::quantize, begin, border);
             clock.bucket_span(Stage::pack, border, end);
 
@@ -111,7 +113,8 @@ void receive_all(RefitContext& context, StageClock& clock, RefitResult& result) 
         std::vector<int> waiting;
         std::int64_t bytes = 0;
         for (int t = 0; t < context.trainers; ++t) {
-            const std::uint64_t piece = context.manifest.buckets[b].pieces[static_cast<std::size_t>(t)].bytes;
+            const std::uint64_t piece =
+                context.manifest.buckets[b].pieces[static_cast<std::size_t>(t)].bytes;
             if (piece != 0) waiting.push_back(t);
             bytes += static_cast<std::int64_t>(piece);
         }
@@ -151,7 +154,8 @@ void receive_all(RefitContext& context, StageClock& clock, RefitResult& result) 
             guarded([&] { status.enter(Stage::load, bucket); });
             if (usable) {
                 guarded([&] {
-                    loader.load_piece(static_cast<std::uint32_t>(b), static_cast<std::uint32_t>(trainer), piece, on_progress,
+                    loader.load_piece(static_cast<std::uint32_t>(b),
+                                      static_cast<std::uint32_t>(trainer), piece, on_progress,
                                       times);
                 });
             }

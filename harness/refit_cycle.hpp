@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
-// ONE refit, top to bottom: gather, quantize, pack, broadcast | check, load, commit. Read this file first.
+// ONE refit, top to bottom: gather, quantize, pack, broadcast | check, load, commit. Read this file
+// first.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +25,7 @@ struct RefitContext {
     transport::Transport& transport;
     const wire::RefitManifest& manifest;
     int trainers = 1;
-    bool pipeline = true;                         ///< false: one bucket and one stage after the other
+    bool pipeline = true;  ///< false: one bucket and one stage after the other
     trainer::RefitPublisher* publisher = nullptr;
     receiver::WeightLoader* loader = nullptr;
 };
@@ -33,7 +34,7 @@ struct RefitResult {
     bool committed = false;
     RefitTimes times;
     core::Findings findings;  ///< of this rank
-    std::string error;        ///< this rank could not do its part; the stream was drained all the same
+    std::string error;  ///< this rank could not do its part; the stream was drained all the same
 };
 
 /// Collective over the world. The version becomes visible on every receiver or on none.

@@ -53,7 +53,8 @@ std::string cpu_model() {
     while (std::getline(file, line)) {
         if (line.starts_with("model name")) {
             const std::size_t colon = line.find(':');
-            if (colon != std::string::npos && colon + 2 <= line.size()) return line.substr(colon + 2);
+            if (colon != std::string::npos && colon + 2 <= line.size())
+                return line.substr(colon + 2);
         }
     }
     return "unknown";
@@ -78,7 +79,8 @@ std::string cpu_list() {
         }
         int last = cpu;
         while (last + 1 < CPU_SETSIZE && CPU_ISSET(last + 1, &set)) ++last;
-        text += (first ? "" : ",") + std::to_string(cpu) + (last > cpu ? "-" + std::to_string(last) : "");
+        text += (first ? "" : ",") + std::to_string(cpu) +
+                (last > cpu ? "-" + std::to_string(last) : "");
         first = false;
         cpu = last + 1;
     }
@@ -122,11 +124,14 @@ void write_text(const std::string& target, const std::string& text) {
     std::ofstream file(target, std::ios::trunc);
     file << text;
     file.flush();
-    if (!file) throw core::FileError("cannot write " + target + "; is its folder there and the disk not full?");
+    if (!file)
+        throw core::FileError("cannot write " + target +
+                              "; is its folder there and the disk not full?");
 }
 
 /// Record, JSON and JUnit of a finished or failed run. Returns the record's path.
-std::filesystem::path write_all(const record::RunRecord& record, const std::filesystem::path& path, const RunOptions& options) {
+std::filesystem::path write_all(const record::RunRecord& record, const std::filesystem::path& path,
+                                const RunOptions& options) {
     const std::filesystem::path written = record::write_hdf5(record, path);
     const std::string absolute = std::filesystem::absolute(written).string();
     if (!options.json.empty()) write_text(options.json, record::to_json(record, absolute) + "\n");
@@ -134,7 +139,9 @@ std::filesystem::path write_all(const record::RunRecord& record, const std::file
     return absolute;
 }
 
-bool quiet(const RunOptions& options) { return options.json == "-"; }
+bool quiet(const RunOptions& options) {
+    return options.json == "-";
+}
 
 void say(const RunOptions& options, const std::string& text) {
     if (quiet(options)) return;
@@ -151,7 +158,8 @@ void complain(const std::string& text) {
 /// Runs in the monitor's thread when a rank is lost or the user interrupts.
 void write_loss(Draft& draft, const Loss& loss) {
     std::unique_lock lock(draft.mutex, std::defer_lock);
-    // The main thread holds the lock for moments only; if it was struck down inside, the draft is used as it is.
+    // The main thread holds the lock for moments only; if it was struck down inside, the draft is
+    // used as it is.
     for (int turn = 0; turn < 20 && !lock.try_lock(); ++turn) usleep(10'000);
     record::RunRecord record = draft.record;
     record.verdict = "error";
@@ -164,7 +172,8 @@ void write_loss(Draft& draft, const Loss& loss) {
         complain("error: " + loss.message);
         say(*draft.options, footer_text(record, path.string()));
     } catch (const std::exception& error) {
-        complain("error: " + loss.message + "; and the record could not be written: " + error.what());
+        complain("error: " + loss.message +
+                 "; and the record could not be written: " + error.what());
     }
 }
 
@@ -193,7 +202,8 @@ LoadedScenarios load_scenarios(const RunOptions& options, World* world) {
     auto parse = [&] {
         for (const json& row : files) {
             const auto path = row.at(0).get<std::string>();
-            loaded.scenarios.push_back(parse_scenario(path, row.at(1).get<std::string>(), options.overrides, options.filter));
+            loaded.scenarios.push_back(parse_scenario(path, row.at(1).get<std::string>(),
+                                                      options.overrides, options.filter));
             const Scenario& scenario = loaded.scenarios.back();
             loaded.text += (loaded.text.empty() ? "" : "\n---\n") + scenario.text;
             loaded.cases.insert(loaded.cases.end(), scenario.cases.begin(), scenario.cases.end());
@@ -202,7 +212,8 @@ LoadedScenarios load_scenarios(const RunOptions& options, World* world) {
     if (world != nullptr) {
         together(*world, read);
         // A byte that is no UTF-8 is the parser's to refuse, not the transport's.
-        files = json::parse(broadcast_text(*world, files.dump(-1, ' ', false, json::error_handler_t::replace)));
+        files = json::parse(
+            broadcast_text(*world, files.dump(-1, ' ', false, json::error_handler_t::replace)));
         together(*world, parse);
     } else {
         read();
@@ -212,7 +223,9 @@ LoadedScenarios load_scenarios(const RunOptions& options, World* world) {
                                                : options.files.front().filename().stem().string();
     if (loaded.stem.empty()) loaded.stem = "run";
     if (loaded.cases.empty()) {
-        throw core::UsageError("no case matches the filter; 'refitbench run --dry-run FILE' prints the names of all cases");
+        throw core::UsageError(
+            "no case matches the filter; 'refitbench run --dry-run FILE' prints the names of all "
+            "cases");
     }
     return loaded;
 }
@@ -229,8 +242,9 @@ std::vector<record::RankRow> rank_rows(World& world, const Case& c) {
     const std::vector<std::string> all = world.allgather(mine.dump());
     for (std::size_t r = 0; r < all.size(); ++r) {
         const json row = json::parse(all[r]);
-        rows.push_back({static_cast<int>(r), row.at(0).get<std::string>(), role_of(c, static_cast<int>(r)),
-                        row.at(1).get<std::int64_t>(), row.at(2).get<std::string>()});
+        rows.push_back({static_cast<int>(r), row.at(0).get<std::string>(),
+                        role_of(c, static_cast<int>(r)), row.at(1).get<std::int64_t>(),
+                        row.at(2).get<std::string>()});
     }
     return rows;
 }
@@ -245,7 +259,8 @@ int exit_code_of(const record::RunRecord& record, int error_code) {
 /// The state of a run that all its cases share.
 class Run {
  public:
-    Run(const RunOptions& options, const std::vector<std::string>& argv, const LoadedScenarios& loaded, Draft& draft)
+    Run(const RunOptions& options, const std::vector<std::string>& argv,
+        const LoadedScenarios& loaded, Draft& draft)
         : options_(options), loaded_(loaded), draft_(draft) {
         draft_.record.argv = argv;
         draft_.record.scenario_text = loaded.text;
@@ -253,23 +268,30 @@ class Run {
     }
 
     /// One case on this rank of its world.
-    record::CaseRecord one(World& world, RankStatus& status, LostRankMonitor* monitor, const Case& c, std::size_t index,
+    record::CaseRecord one(World& world, RankStatus& status, LostRankMonitor* monitor,
+                           const Case& c, std::size_t index,
                            std::shared_ptr<transport::LoopbackHub> hub) {
-        RunContext context{world, status, monitor, std::move(hub), run_id, memory_copy, {}, {}, {}, {}};
+        RunContext context{world, status, monitor, std::move(hub), run_id, memory_copy, {},
+                           {},    {},     {}};
         const bool speaks = world.rank() == 0 && !quiet(options_) && isatty(STDERR_FILENO) != 0;
         if (speaks) {
-            context.progress = [](const std::string& line) { std::fprintf(stderr, "\r\033[K# %s", line.c_str()); };
+            context.progress = [](const std::string& line) {
+                std::fprintf(stderr, "\r\033[K# %s", line.c_str());
+            };
         }
         context.where = std::to_string(index + 1) + "/" + std::to_string(loaded_.cases.size());
         context.transport_ceiling = [&](const std::string& name, double rate) {
             if (!world.is_mpi() && world.rank() != 0) return;
             const std::lock_guard lock(draft_.mutex);
-            draft_.record.ceilings.push_back({"transport_" + name, rate, "B/s", "payload into every receiver's own memory, no quantizing"});
+            draft_.record.ceilings.push_back(
+                {"transport_" + name, rate, "B/s",
+                 "payload into every receiver's own memory, no quantizing"});
             measured_.push_back(name);
         };
         context.has_transport_ceiling = [&](const std::string& name) {
             // Threads share this object; asked before any of them measures, all see the same.
-            const bool known = std::find(measured_.begin(), measured_.end(), name) != measured_.end();
+            const bool known =
+                std::find(measured_.begin(), measured_.end(), name) != measured_.end();
             if (!world.is_mpi()) world.barrier();
             return known;
         };
@@ -298,14 +320,17 @@ class Run {
         draft_.record.cases.push_back(std::move(record));
         const record::CaseRecord& kept = draft_.record.cases.back();
         if (!prints) return;
-        if (kept.scenario != last_scenario_) say(options_, columns_text(kept.scenario, kept.purpose));
+        if (kept.scenario != last_scenario_)
+            say(options_, columns_text(kept.scenario, kept.purpose));
         last_scenario_ = kept.scenario;
         std::string text = case_text(draft_.record, kept);
-        if (!kept.case_name.empty() && !options_.summary) text = "# case " + kept.case_name + "\n" + text;
+        if (!kept.case_name.empty() && !options_.summary)
+            text = "# case " + kept.case_name + "\n" + text;
         if (!options_.summary) text += findings_text(kept, 12);
         say(options_, text);
         const auto error = kept.notes.find("error_message");
-        if (error != kept.notes.end() && kept.outcome == "error") complain("error: " + error->second);
+        if (error != kept.notes.end() && kept.outcome == "error")
+            complain("error: " + error->second);
     }
 
     /// Verdict and exit code of all cases.
@@ -341,11 +366,13 @@ class Run {
 };
 
 std::string world_mismatch(const Case& c, int size) {
-    return "needs " + std::to_string(c.world_size()) + " ranks (" + std::to_string(c.trainer_ranks) + " trainers + " +
-           std::to_string(c.engines) + " engines of TP " + std::to_string(c.tp) + "), this world has " + std::to_string(size);
+    return "needs " + std::to_string(c.world_size()) + " ranks (" +
+           std::to_string(c.trainer_ranks) + " trainers + " + std::to_string(c.engines) +
+           " engines of TP " + std::to_string(c.tp) + "), this world has " + std::to_string(size);
 }
 
-void start_record(Draft& draft, const RunOptions& options, const LoadedScenarios& loaded, const std::string& created) {
+void start_record(Draft& draft, const RunOptions& options, const LoadedScenarios& loaded,
+                  const std::string& created) {
     draft.record.created_utc = created;
     draft.path = record::new_record_path(options.output, loaded.stem, created);
 }
@@ -354,7 +381,8 @@ void make_output_folder(const RunOptions& options) {
     std::error_code problem;
     std::filesystem::create_directories(options.output, problem);
     if (!std::filesystem::is_directory(options.output)) {
-        throw core::FileError("cannot make the output folder " + options.output.string() + ": " + problem.message());
+        throw core::FileError("cannot make the output folder " + options.output.string() + ": " +
+                              problem.message());
     }
 }
 
@@ -368,20 +396,24 @@ int finish(Draft& draft, const RunOptions& options, RankStatus& status) {
     return draft.record.exit_code;
 }
 
-int run_under_mpi(const RunOptions& options, const std::vector<std::string>& argv, const LoadedScenarios& loaded, World& world) {
-    const bool any_fits = std::any_of(loaded.cases.begin(), loaded.cases.end(),
-                                      [&](const Case& c) { return c.world_size() == world.size(); });
+int run_under_mpi(const RunOptions& options, const std::vector<std::string>& argv,
+                  const LoadedScenarios& loaded, World& world) {
+    const bool any_fits = std::any_of(loaded.cases.begin(), loaded.cases.end(), [&](const Case& c) {
+        return c.world_size() == world.size();
+    });
     if (!any_fits && loaded.scenarios.size() == 1) {
         const Case& c = loaded.cases.front();
-        throw core::UsageError("the scenario " + c.file.string() + " " + world_mismatch(c, world.size()) +
-                               "; start it with: mpirun --oversubscribe -np " + std::to_string(c.world_size()) + " refitbench run " +
-                               c.file.string());
+        throw core::UsageError(
+            "the scenario " + c.file.string() + " " + world_mismatch(c, world.size()) +
+            "; start it with: mpirun --oversubscribe -np " + std::to_string(c.world_size()) +
+            " refitbench run " + c.file.string());
     }
     Draft draft;
     Run run(options, argv, loaded, draft);
     RankStatus status(world);
     const std::string created = broadcast_text(world, utc_now());
-    run.run_id = broadcast_text(world, std::to_string(getpid()) + "." + std::to_string(steady_now_ns()));
+    run.run_id =
+        broadcast_text(world, std::to_string(getpid()) + "." + std::to_string(steady_now_ns()));
     together(world, [&] {
         if (world.rank() == 0) make_output_folder(options);
     });
@@ -397,8 +429,9 @@ int run_under_mpi(const RunOptions& options, const std::vector<std::string>& arg
         try {
             if (world.rank() == 0) (void)transport::remove_stale_segments();
             run.memory_copy = measure_memory_copy(world, status);
-            const auto first = std::find_if(loaded.cases.begin(), loaded.cases.end(),
-                                            [&](const Case& c) { return c.world_size() == world.size(); });
+            const auto first =
+                std::find_if(loaded.cases.begin(), loaded.cases.end(),
+                             [&](const Case& c) { return c.world_size() == world.size(); });
             const Case& model_case = first == loaded.cases.end() ? loaded.cases.front() : *first;
             std::vector<record::RankRow> rows = rank_rows(world, model_case);
             {
@@ -406,7 +439,8 @@ int run_under_mpi(const RunOptions& options, const std::vector<std::string>& arg
                 draft.record.trainers = model_case.trainer_ranks;
                 draft.record.receivers = world.size() - model_case.trainer_ranks;
                 draft.record.ranks = std::move(rows);
-                draft.record.ceilings.push_back({"memory_copy", run.memory_copy, "B/s", "read and written, all ranks at once"});
+                draft.record.ceilings.push_back(
+                    {"memory_copy", run.memory_copy, "B/s", "read and written, all ranks at once"});
             }
             if (world.rank() == 0) say(options, header_text(draft.record, options.summary));
             for (std::size_t i = 0; i < loaded.cases.size(); ++i) {
@@ -418,7 +452,8 @@ int run_under_mpi(const RunOptions& options, const std::vector<std::string>& arg
                 run.keep(std::move(record), world.rank() == 0);
             }
             run.conclude();
-            // Nobody leaves before the record is written: a launcher ends the rest when a rank's end looks wrong to it.
+            // Nobody leaves before the record is written: a launcher ends the rest when a rank's
+            // end looks wrong to it.
             world.barrier();
             std::string problem;
             if (world.rank() == 0) {
@@ -449,8 +484,9 @@ int run_under_mpi(const RunOptions& options, const std::vector<std::string>& arg
 }
 
 /// One process plays all ranks of a case, each in a thread.
-record::CaseRecord run_case_in_threads(Run& run, const RunOptions& options, Draft& draft, StatusPage& page,
-                                       LostRankMonitor& monitor, const Case& c, std::size_t index, bool first) {
+record::CaseRecord run_case_in_threads(Run& run, const RunOptions& options, Draft& draft,
+                                       StatusPage& page, LostRankMonitor& monitor, const Case& c,
+                                       std::size_t index, bool first) {
     const int size = c.world_size();
     std::vector<std::unique_ptr<World>> worlds = make_thread_worlds(size);
     auto hub = transport::make_loopback_hub(c.trainer_ranks, c.engines * c.tp);
@@ -466,7 +502,9 @@ record::CaseRecord run_case_in_threads(Run& run, const RunOptions& options, Draf
             if (rank == 0) {
                 run.memory_copy = copy;
                 const std::lock_guard lock(draft.mutex);
-                if (first) draft.record.ceilings.push_back({"memory_copy", copy, "B/s", "read and written, all ranks at once"});
+                if (first)
+                    draft.record.ceilings.push_back(
+                        {"memory_copy", copy, "B/s", "read and written, all ranks at once"});
             }
             std::vector<record::RankRow> rows = rank_rows(world, c);
             if (rank == 0 && first) {
@@ -477,11 +515,13 @@ record::CaseRecord run_case_in_threads(Run& run, const RunOptions& options, Draf
                 say(options, header_text(draft.record, options.summary));
             }
             world.barrier();
-            record::CaseRecord mine = run.one(world, status, rank == 0 ? &monitor : nullptr, c, index, hub);
+            record::CaseRecord mine =
+                run.one(world, status, rank == 0 ? &monitor : nullptr, c, index, hub);
             if (rank == 0) record = std::move(mine);
             status.leave();
         } catch (const std::exception& error) {
-            monitor.give_up({world.rank(), stage_name(status.stage()), "rank " + std::to_string(rank) + ": " + error.what()});
+            monitor.give_up({world.rank(), stage_name(status.stage()),
+                             "rank " + std::to_string(rank) + ": " + error.what()});
         }
     };
     std::vector<std::thread> threads;
@@ -492,7 +532,8 @@ record::CaseRecord run_case_in_threads(Run& run, const RunOptions& options, Draf
     return record;
 }
 
-int run_in_one_process(const RunOptions& options, const std::vector<std::string>& argv, const LoadedScenarios& loaded) {
+int run_in_one_process(const RunOptions& options, const std::vector<std::string>& argv,
+                       const LoadedScenarios& loaded) {
     Draft draft;
     Run run(options, argv, loaded, draft);
     make_output_folder(options);
@@ -506,7 +547,9 @@ int run_in_one_process(const RunOptions& options, const std::vector<std::string>
     (void)transport::remove_stale_segments();
     for (std::size_t i = 0; i < loaded.cases.size(); ++i) {
         if (options.explain) say(options, explain_text(loaded.cases[i]));
-        run.keep(run_case_in_threads(run, options, draft, *page, monitor, loaded.cases[i], i, i == 0), true);
+        run.keep(
+            run_case_in_threads(run, options, draft, *page, monitor, loaded.cases[i], i, i == 0),
+            true);
     }
     run.conclude();
     return finish(draft, options, status);
@@ -515,28 +558,42 @@ int run_in_one_process(const RunOptions& options, const std::vector<std::string>
 /// --dry-run: cases, the ranks each needs and its memory.
 int dry_run(const RunOptions& options, const LoadedScenarios& loaded, bool is_mpi) {
     json rows = json::array();
-    std::string text = fmt::format("#{:<44} {:>4} {:>8} {:>11} {:>11} {:>11} {:>11}\n", "scenario/case", "np", "tensors", "wire", "memory",
-                                   "/dev/shm", "available");
+    std::string text =
+        fmt::format("#{:<44} {:>4} {:>8} {:>11} {:>11} {:>11} {:>11}\n", "scenario/case", "np",
+                    "tensors", "wire", "memory", "/dev/shm", "available");
     for (const Case& c : loaded.cases) {
         const CaseSetup setup = set_up_case(c);
         const trainer::RefitPlan plan =
-            trainer::make_plan(setup.tensors, setup.instance.wanted, setup.payload, setup.sharding, setup.trainer_faults);
-        const std::string transport = c.world_size() > 1 && !is_mpi && c.transport_given ? c.transport : transport_of(c, true);
+            trainer::make_plan(setup.tensors, setup.instance.wanted, setup.payload, setup.sharding,
+                               setup.trainer_faults);
+        const std::string transport = c.world_size() > 1 && !is_mpi && c.transport_given
+                                          ? c.transport
+                                          : transport_of(c, true);
         const CaseNeeds needs = needs_of(c, setup, plan, transport);
         const std::string name = c.scenario + (c.name.empty() ? "" : "/" + c.name);
-        text += fmt::format(" {:<44} {:>4} {:>8} {:>11} {:>11} {:>11} {:>11}\n", name, c.world_size(), setup.tensors.size(),
-                            bytes_text(plan.manifest.payload_bytes()), bytes_text(needs.total()), bytes_text(needs.shared_memory),
-                            bytes_text(available_memory_bytes()));
-        if (needs.total() > available_memory_bytes() || needs.shared_memory > available_shared_memory_bytes()) {
+        text += fmt::format(" {:<44} {:>4} {:>8} {:>11} {:>11} {:>11} {:>11}\n", name,
+                            c.world_size(), setup.tensors.size(),
+                            bytes_text(plan.manifest.payload_bytes()), bytes_text(needs.total()),
+                            bytes_text(needs.shared_memory), bytes_text(available_memory_bytes()));
+        if (needs.total() > available_memory_bytes() ||
+            needs.shared_memory > available_shared_memory_bytes()) {
             text += "#   too large for this machine: 'run' would stop with exit code 3\n";
         }
-        rows.push_back({{"scenario", c.scenario}, {"case", c.name}, {"np", c.world_size()}, {"tensors", setup.tensors.size()},
-                        {"bytes_wire", plan.manifest.payload_bytes()}, {"memory_bytes", needs.total()},
-                        {"shared_memory_bytes", needs.shared_memory}, {"buckets", plan.manifest.buckets.size()}});
+        rows.push_back({{"scenario", c.scenario},
+                        {"case", c.name},
+                        {"np", c.world_size()},
+                        {"tensors", setup.tensors.size()},
+                        {"bytes_wire", plan.manifest.payload_bytes()},
+                        {"memory_bytes", needs.total()},
+                        {"shared_memory_bytes", needs.shared_memory},
+                        {"buckets", plan.manifest.buckets.size()}});
     }
     if (!options.json.empty()) {
         const json root = {{"schema", "refitbench.dry_run/1"},
-                           {"tool", {{"name", "refitbench"}, {"version", record::tool_version()}, {"commit", record::tool_commit()}}},
+                           {"tool",
+                            {{"name", "refitbench"},
+                             {"version", record::tool_version()},
+                             {"commit", record::tool_commit()}}},
                            {"cases", rows}};
         write_text(options.json, root.dump(2) + "\n");
     }
@@ -557,7 +614,8 @@ int run_command(const RunOptions& options, const std::vector<std::string>& argv,
             });
             return code;
         }
-        return world != nullptr ? run_under_mpi(options, argv, loaded, *world) : run_in_one_process(options, argv, loaded);
+        return world != nullptr ? run_under_mpi(options, argv, loaded, *world)
+                                : run_in_one_process(options, argv, loaded);
     } catch (const core::Error& error) {
         // Agreed upon: every rank is here with the same words.
         if (world == nullptr || world->rank() == 0) complain("error: " + std::string(error.what()));

@@ -11,7 +11,9 @@
 
 namespace refit::harness {
 
-/// Under a launcher: collective over `world`; every rank returns the same code. `world` null: this process plays all ranks.
-[[nodiscard]] int run_command(const RunOptions& options, const std::vector<std::string>& argv, World* world);
+/// Under a launcher: collective over `world`; every rank returns the same code. `world` null: this
+/// process plays all ranks.
+[[nodiscard]] int run_command(const RunOptions& options, const std::vector<std::string>& argv,
+                              World* world);
 
 }  // namespace refit::harness

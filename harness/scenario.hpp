@@ -19,10 +19,10 @@ enum class Resident { automatic, yes, no };
 /// One planted fault; which fields matter depends on the name (see fault_catalog).
 struct FaultSpec {
     std::string name;
-    std::string tensor;         ///< glob
-    int rank = -1;              ///< world rank
-    int receiver = 0;           ///< index among the receivers
-    std::string stage;          ///< of kill and stop: gather ... commit
+    std::string tensor;  ///< glob
+    int rank = -1;       ///< world rank
+    int receiver = 0;    ///< index among the receivers
+    std::string stage;   ///< of kill and stop: gather ... commit
     std::int64_t bucket = 0;
     std::int64_t iteration = 0;
 };
@@ -35,18 +35,19 @@ struct Expectation {
 
 /// All keys of one case with their defaults resolved.
 struct Case {
-    std::string scenario;   ///< file stem
+    std::string scenario;  ///< file stem
     std::string purpose;
-    std::string name;       ///< "payload.recipe=prime-rl-blockwise, transport.name=mpi"; "" for the only case
+    std::string
+        name;  ///< "payload.recipe=prime-rl-blockwise, transport.name=mpi"; "" for the only case
     std::filesystem::path file;
 
     // model
-    std::string model_name;                       ///< catalogue name, or "" with model_config
+    std::string model_name;  ///< catalogue name, or "" with model_config
     std::optional<std::filesystem::path> model_config;
     std::optional<std::int64_t> layers;
 
     // weights
-    std::string weights_source = "synthetic";     ///< synthetic | safetensors
+    std::string weights_source = "synthetic";  ///< synthetic | safetensors
     std::filesystem::path weights_path;
     std::uint64_t seed = 0;
     std::int64_t step = 0;
@@ -57,8 +58,9 @@ struct Case {
     // trainer
     int trainer_ranks = 1;
     std::string layout = "fsdp";
-    std::int64_t shard_multiple = 128;            ///< trainer.shard_multiple: 1 lets shard boundaries cut tiles
-    std::vector<double> shares;                   ///< trainer.shares: uneven shards
+    std::int64_t shard_multiple =
+        128;                     ///< trainer.shard_multiple: 1 lets shard boundaries cut tiles
+    std::vector<double> shares;  ///< trainer.shares: uneven shards
 
     // receiver
     std::string engine;
@@ -71,16 +73,16 @@ struct Case {
 
     // payload
     std::string scheme = "auto";
-    std::string recipe;                           ///< "" = the scheme's default
-    std::string scale_shape = "contract";         ///< contract | 1d | 2d
+    std::string recipe;                    ///< "" = the scheme's default
+    std::string scale_shape = "contract";  ///< contract | 1d | 2d
 
     // transport
     std::string transport = "mpi";
-    bool transport_given = false;                 ///< false: `loopback` for one process
+    bool transport_given = false;  ///< false: `loopback` for one process
     std::uint64_t bucket_bytes = std::uint64_t{64} << 20;
     int depth = 2;
     std::string framing = "native";
-    std::uint64_t link_bytes_per_s = 0;           ///< 0 = none
+    std::uint64_t link_bytes_per_s = 0;  ///< 0 = none
 
     std::string backend = "auto";
     std::string wire = "checkpoint";
@@ -93,7 +95,7 @@ struct Case {
     bool pipeline = true;
     std::vector<FaultSpec> faults;
     Expectation expect;
-    std::string remark;                           ///< printed in the report: "the weights were once 4-bit"
+    std::string remark;  ///< printed in the report: "the weights were once 4-bit"
 
     [[nodiscard]] int world_size() const { return trainer_ranks + engines * tp; }
 };
@@ -101,7 +103,7 @@ struct Case {
 struct Scenario {
     std::filesystem::path file;
     std::string stem;
-    std::string text;     ///< verbatim
+    std::string text;  ///< verbatim
     std::string purpose;
     std::vector<Case> cases;
 };
@@ -110,27 +112,30 @@ struct Scenario {
 using Overrides = std::vector<std::pair<std::string, std::string>>;
 
 struct CaseFilter {
-    std::vector<std::string> globs;               ///< --filter: match "stem/case"
-    std::optional<int> iterations;                ///< -n
-    std::optional<int> warmup;                    ///< -w
-    std::optional<double> timeout_s;              ///< --timeout
+    std::vector<std::string> globs;   ///< --filter: match "stem/case"
+    std::optional<int> iterations;    ///< -n
+    std::optional<int> warmup;        ///< -w
+    std::optional<double> timeout_s;  ///< --timeout
 };
 
-/// Parses `text` (the file's content) into cases: unknown and repeated keys, wrong types, unknown names and contradictions are
-/// ScenarioErrors that say file, line (from 1), key, what was found and what is allowed (nearest names). --set wins over sweep
-/// and cases. Relative paths of the file are relative to it; those of --set to the working directory.
-[[nodiscard]] Scenario parse_scenario(const std::filesystem::path& file, const std::string& text, const Overrides& overrides,
-                                      const CaseFilter& filter);
+/// Parses `text` (the file's content) into cases: unknown and repeated keys, wrong types, unknown
+/// names and contradictions are ScenarioErrors that say file, line (from 1), key, what was found
+/// and what is allowed (nearest names). --set wins over sweep and cases. Relative paths of the file
+/// are relative to it; those of --set to the working directory.
+[[nodiscard]] Scenario parse_scenario(const std::filesystem::path& file, const std::string& text,
+                                      const Overrides& overrides, const CaseFilter& filter);
 
-/// The scenario files behind FILE arguments: a folder stands for its *.yaml files, recursively, sorted.
-/// Throws FileError for a path that does not exist, naming the nearest scenario under scenarios/ where there is one.
-[[nodiscard]] std::vector<std::filesystem::path> scenario_files(const std::vector<std::filesystem::path>& arguments);
+/// The scenario files behind FILE arguments: a folder stands for its *.yaml files, recursively,
+/// sorted. Throws FileError for a path that does not exist, naming the nearest scenario under
+/// scenarios/ where there is one.
+[[nodiscard]] std::vector<std::filesystem::path> scenario_files(
+    const std::vector<std::filesystem::path>& arguments);
 
 struct FaultRow {
     std::string name;
     std::string what;
-    std::string caught_by;              ///< the check that must catch it
-    std::vector<std::string> fields;    ///< fields it takes
+    std::string caught_by;            ///< the check that must catch it
+    std::vector<std::string> fields;  ///< fields it takes
 };
 [[nodiscard]] const std::vector<FaultRow>& fault_catalog();
 

@@ -109,8 +109,9 @@ void follow_weights(const Node* model_node, Case& result) {
     const Node* config = reader.get("config");
     if (config == nullptr || config->text != kConfigOfWeights) return;
     if (result.weights_source != "safetensors") {
-        refuse_at(config->where, "model.config: weights means the config.json of a checkpoint, but "
-                                 "weights.source is synthetic; name a config.json or a model");
+        refuse_at(config->where,
+                  "model.config: weights means the config.json of a checkpoint, but "
+                  "weights.source is synthetic; name a config.json or a model");
     }
     result.model_config = result.weights_path / "config.json";
 }

@@ -21,20 +21,29 @@ void StageClock::start() {
     start_ns_ = steady_now_ns();
 }
 
-double StageClock::now_s() const { return 1e-9 * static_cast<double>(steady_now_ns() - start_ns_); }
+double StageClock::now_s() const {
+    return 1e-9 * static_cast<double>(steady_now_ns() - start_ns_);
+}
 
-void StageClock::begin_bucket(std::int64_t index, std::int64_t bytes) { times_.buckets.push_back({index, bytes, {}}); }
+void StageClock::begin_bucket(std::int64_t index, std::int64_t bytes) {
+    times_.buckets.push_back({index, bytes, {}});
+}
 
 void StageClock::bucket_span(Stage stage, double begin_s, double end_s) {
-    auto [found, fresh] = times_.buckets.back().stage.try_emplace(stage_name(stage), begin_s, end_s);
+    auto [found, fresh] =
+        times_.buckets.back().stage.try_emplace(stage_name(stage), begin_s, end_s);
     if (!fresh) {
         found->second.first = std::min(found->second.first, begin_s);
         found->second.second = std::max(found->second.second, end_s);
     }
 }
 
-void StageClock::pause() { pause_cpu_s_ = thread_cpu_s(); }
-void StageClock::resume() { cpu_waiting_s_ += thread_cpu_s() - pause_cpu_s_; }
+void StageClock::pause() {
+    pause_cpu_s_ = thread_cpu_s();
+}
+void StageClock::resume() {
+    cpu_waiting_s_ += thread_cpu_s() - pause_cpu_s_;
+}
 
 RefitTimes StageClock::finish() {
     times_.wall_s = now_s();

@@ -40,7 +40,8 @@ class StageClock {
     [[nodiscard]] double now_s() const;
     void add(Stage stage, double seconds) { times_.stage_s[stage_name(stage)] += seconds; }
     void begin_bucket(std::int64_t index, std::int64_t bytes);
-    /// Start and end of a stage of the bucket at hand; a second span of the same stage widens the first.
+    /// Start and end of a stage of the bucket at hand; a second span of the same stage widens the
+    /// first.
     void bucket_span(Stage stage, double begin_s, double end_s);
     /// The thread waits: its CPU time does not count until resume().
     void pause();

@@ -71,8 +71,8 @@ class ThreadWorld final : public World {
     void barrier() override { (void)allgather({}); }
 
     [[nodiscard]] std::vector<std::string> allgather(const std::string& mine) override {
-        return shared_->all.exchange(static_cast<std::size_t>(size_), static_cast<std::size_t>(rank_), mine,
-                                     [this] { waited(); });
+        return shared_->all.exchange(static_cast<std::size_t>(size_),
+                                     static_cast<std::size_t>(rank_), mine, [this] { waited(); });
     }
 
     [[nodiscard]] std::vector<std::string> gather(int root, const std::string& mine) override {
@@ -91,8 +91,9 @@ class ThreadWorld final : public World {
     void max_over_trainers(int trainers, std::span<std::uint32_t> values) override {
         if (trainers <= 1) return;
         const std::string mine(reinterpret_cast<const char*>(values.data()), values.size_bytes());
-        const auto all = shared_->trainers.exchange(static_cast<std::size_t>(trainers), static_cast<std::size_t>(rank_),
-                                                    mine, [this] { waited(); });
+        const auto all =
+            shared_->trainers.exchange(static_cast<std::size_t>(trainers),
+                                       static_cast<std::size_t>(rank_), mine, [this] { waited(); });
         for (const std::string& one : all) {
             for (std::size_t i = 0; i < values.size(); ++i) {
                 std::uint32_t value = 0;

@@ -22,7 +22,8 @@ void check(int code, const char* what) {
     char text[MPI_MAX_ERROR_STRING];
     int length = 0;
     MPI_Error_string(code, text, &length);
-    throw core::MpiError(std::string(what) + " failed: " + std::string(text, static_cast<std::size_t>(length)));
+    throw core::MpiError(std::string(what) +
+                         " failed: " + std::string(text, static_cast<std::size_t>(length)));
 }
 
 class MpiWorld final : public World {
@@ -32,11 +33,13 @@ class MpiWorld final : public World {
         MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN);
         MPI_Comm_rank(comm_, &rank_);
         MPI_Comm_size(comm_, &size_);
-        check(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node_), "MPI_Comm_split_type");
+        check(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node_),
+              "MPI_Comm_split_type");
         MPI_Comm_rank(node_, &local_rank_);
         MPI_Comm_size(node_, &local_size_);
         local_ranks_.resize(static_cast<std::size_t>(local_size_));
-        check(MPI_Allgather(&rank_, 1, MPI_INT, local_ranks_.data(), 1, MPI_INT, node_), "MPI_Allgather");
+        check(MPI_Allgather(&rank_, 1, MPI_INT, local_ranks_.data(), 1, MPI_INT, node_),
+              "MPI_Allgather");
     }
 
     ~MpiWorld() override {
@@ -67,11 +70,12 @@ class MpiWorld final : public World {
         int bytes = static_cast<int>(mine.size());
         std::vector<int> counts(count);
         MPI_Request request = MPI_REQUEST_NULL;
-        check(MPI_Iallgather(&bytes, 1, MPI_INT, counts.data(), 1, MPI_INT, comm_, &request), "MPI_Iallgather");
+        check(MPI_Iallgather(&bytes, 1, MPI_INT, counts.data(), 1, MPI_INT, comm_, &request),
+              "MPI_Iallgather");
         wait(request);
         Parts parts(counts);
-        check(MPI_Iallgatherv(mine.data(), bytes, MPI_BYTE, parts.all.data(), counts.data(), parts.offsets.data(), MPI_BYTE,
-                              comm_, &request),
+        check(MPI_Iallgatherv(mine.data(), bytes, MPI_BYTE, parts.all.data(), counts.data(),
+                              parts.offsets.data(), MPI_BYTE, comm_, &request),
               "MPI_Iallgatherv");
         wait(request);
         return parts.split();
@@ -83,11 +87,12 @@ class MpiWorld final : public World {
         int bytes = static_cast<int>(mine.size());
         std::vector<int> counts(count);
         MPI_Request request = MPI_REQUEST_NULL;
-        check(MPI_Igather(&bytes, 1, MPI_INT, counts.data(), 1, MPI_INT, root, comm_, &request), "MPI_Igather");
+        check(MPI_Igather(&bytes, 1, MPI_INT, counts.data(), 1, MPI_INT, root, comm_, &request),
+              "MPI_Igather");
         wait(request);
         Parts parts(rank_ == root ? counts : std::vector<int>());
-        check(MPI_Igatherv(mine.data(), bytes, MPI_BYTE, parts.all.data(), counts.data(), parts.offsets.data(), MPI_BYTE,
-                           root, comm_, &request),
+        check(MPI_Igatherv(mine.data(), bytes, MPI_BYTE, parts.all.data(), counts.data(),
+                           parts.offsets.data(), MPI_BYTE, root, comm_, &request),
               "MPI_Igatherv");
         wait(request);
         return parts.split();
@@ -106,8 +111,8 @@ class MpiWorld final : public World {
         if (trainers <= 1) return;
         MPI_Comm comm = trainer_comm(trainers);
         MPI_Request request = MPI_REQUEST_NULL;
-        check(MPI_Iallreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_UINT32_T, MPI_MAX, comm,
-                             &request),
+        check(MPI_Iallreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()),
+                             MPI_UINT32_T, MPI_MAX, comm, &request),
               "MPI_Iallreduce over the trainers");
         wait(request);
     }
@@ -126,7 +131,8 @@ class MpiWorld final : public World {
         [[nodiscard]] std::vector<std::string> split() const {
             std::vector<std::string> parts;
             for (std::size_t r = 0; r < counts.size(); ++r) {
-                parts.push_back(all.substr(static_cast<std::size_t>(offsets[r]), static_cast<std::size_t>(counts[r])));
+                parts.push_back(all.substr(static_cast<std::size_t>(offsets[r]),
+                                           static_cast<std::size_t>(counts[r])));
             }
             return parts;
         }
@@ -137,7 +143,8 @@ class MpiWorld final : public World {
 
     void check_size(const std::string& mine) const {
         if (mine.size() > static_cast<std::size_t>(std::numeric_limits<int>::max() / size_)) {
-            throw core::MpiError("a message of " + std::to_string(mine.size()) + " bytes is too large to gather");
+            throw core::MpiError("a message of " + std::to_string(mine.size()) +
+                                 " bytes is too large to gather");
         }
     }
 
@@ -160,7 +167,8 @@ class MpiWorld final : public World {
     }
 
     void wait(MPI_Request& request) {
-        // Short waits spin; longer ones sleep, so that a waiting rank does not take a core from a working one.
+        // Short waits spin; longer ones sleep, so that a waiting rank does not take a core from a
+        // working one.
         for (int turn = 0;; ++turn) {
             int done = 0;
             check(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test");
@@ -208,7 +216,9 @@ std::unique_ptr<World> make_mpi_world() {
     return std::make_unique<MpiWorld>();
 }
 
-void finalize_mpi() { MPI_Finalize(); }
+void finalize_mpi() {
+    MPI_Finalize();
+}
 
 std::string mpi_version() {
     char text[MPI_MAX_LIBRARY_VERSION_STRING];

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The ranks of a run and the few collectives that the harness needs outside the timed stream.
 //
-// Two kinds: MPI ranks, and threads of one process (the loopback world). Every wait is bounded by `on_wait`, which keeps the
-// rank's beat and stops a rank whose run was already given up.
+// Two kinds: MPI ranks, and threads of one process (the loopback world). Every wait is bounded by
+// `on_wait`, which keeps the rank's beat and stops a rank whose run was already given up.
 #pragma once
 
 #include <cstdint>
@@ -57,8 +57,8 @@ class World {
 /// True when a launcher (mpirun, srun) started this process as one of several ranks.
 [[nodiscard]] bool launched_by_mpi();
 
-/// Initialises MPI (once a process); sets OMPI_MCA_mpi_yield_when_idle=1 first where a node has more ranks than cores and the
-/// user has not said otherwise. Throws MpiError.
+/// Initialises MPI (once a process); sets OMPI_MCA_mpi_yield_when_idle=1 first where a node has
+/// more ranks than cores and the user has not said otherwise. Throws MpiError.
 [[nodiscard]] std::unique_ptr<World> make_mpi_world();
 /// MPI_Finalize, after every World is gone.
 void finalize_mpi();

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
-// Where arithmetic runs. One interface; the portable backend is the reference that every other one equals bit for bit.
+// Where arithmetic runs. One interface; the portable backend is the reference that every other one
+// equals bit for bit.
 #pragma once
 
 #include <cstdint>
@@ -23,25 +24,29 @@ struct Band {
     std::int64_t row_count = 0;
     std::int64_t rows = 0;  ///< of the whole matrix: decides which tiles are ragged
     std::int64_t cols = 0;
-    /// |W[rows-1, cols-1]| as F32 bits, for recipes that pad ragged tiles with the last element; else 0.
+    /// |W[rows-1, cols-1]| as F32 bits, for recipes that pad ragged tiles with the last element;
+    /// else 0.
     std::uint32_t last_element_bits = 0;
 };
 
 /// Tile grid of a matrix under a scaling: [ceil_div(rows, tile_rows), ceil_div(cols, tile_cols)].
-/// `first_row(band)` = band.row_begin / tile_rows is the grid row that index 0 of the spans below stands for.
+/// `first_row(band)` = band.row_begin / tile_rows is the grid row that index 0 of the spans below
+/// stands for.
 struct TileGrid {
-    std::int64_t tile_rows = 0;  ///< rows of the matrix in one tile (the matrix's rows for tensorwise)
+    std::int64_t tile_rows =
+        0;  ///< rows of the matrix in one tile (the matrix's rows for tensorwise)
     std::int64_t tile_cols = 0;
     std::int64_t grid_rows = 0;
     std::int64_t grid_cols = 0;
 };
-[[nodiscard]] TileGrid tile_grid(const numerics::TileScaling& scaling, std::int64_t rows, std::int64_t cols);
+[[nodiscard]] TileGrid tile_grid(const numerics::TileScaling& scaling, std::int64_t rows,
+                                 std::int64_t cols);
 /// Grid rows that a band touches: [first, last].
 [[nodiscard]] std::int64_t first_grid_row(const TileGrid& grid, const Band& band);
 [[nodiscard]] std::int64_t touched_grid_rows(const TileGrid& grid, const Band& band);
 
-/// Called after each stripe of rows [row_begin, row_end) (global index) while its codes are in cache: digests and
-/// transport progress hang here.
+/// Called after each stripe of rows [row_begin, row_end) (global index) while its codes are in
+/// cache: digests and transport progress hang here.
 using StripeDone = std::function<void(std::int64_t row_begin, std::int64_t row_end)>;
 
 class Backend {
@@ -49,32 +54,37 @@ class Backend {
     virtual ~Backend() = default;
     [[nodiscard]] virtual std::string_view name() const = 0;
 
-    /// amax_bits[i] = max(amax_bits[i], bits(|x|) as F32 for x in tile i that the band holds). Integer maximum: exact,
-    /// order-free, NaN wins. Zero the span before the first band.
-    /// amax_bits : [touched_grid_rows, grid_cols].
+    /// amax_bits[i] = max(amax_bits[i], bits(|x|) as F32 for x in tile i that the band holds).
+    /// Integer maximum: exact, order-free, NaN wins. Zero the span before the first band. amax_bits
+    /// : [touched_grid_rows, grid_cols].
     virtual void tile_amax(const numerics::TileScaling& scaling, const Band& band,
                            std::span<std::uint32_t> amax_bits) const = 0;
 
     /// scale_inv[i] from amax_bits[i]: the multiplier that dequantizes.
-    virtual void scales(const numerics::TileScaling& scaling, std::span<const std::uint32_t> amax_bits,
+    virtual void scales(const numerics::TileScaling& scaling,
+                        std::span<const std::uint32_t> amax_bits,
                         std::span<float> scale_inv) const = 0;
 
     /// Codes of the band from tiles whose amax is known.
     /// codes : [row_count, cols] E4M3FN, `code_stride` bytes from row to row.
-    virtual void encode(const numerics::TileScaling& scaling, const Band& band, std::span<const std::uint32_t> amax_bits,
-                        std::uint8_t* codes, std::int64_t code_stride, const StripeDone& stripe_done) const = 0;
+    virtual void encode(const numerics::TileScaling& scaling, const Band& band,
+                        std::span<const std::uint32_t> amax_bits, std::uint8_t* codes,
+                        std::int64_t code_stride, const StripeDone& stripe_done) const = 0;
 
-    /// tile_amax, scales and encode in one pass, stripe by stripe, for a band that holds every tile it touches whole.
-    /// amax_bits is an output (it tells non-finite tiles: bits >= 0x7f800000).
-    virtual void quantize(const numerics::TileScaling& scaling, const Band& band, std::span<std::uint32_t> amax_bits,
-                          std::span<float> scale_inv, std::uint8_t* codes, std::int64_t code_stride,
+    /// tile_amax, scales and encode in one pass, stripe by stripe, for a band that holds every tile
+    /// it touches whole. amax_bits is an output (it tells non-finite tiles: bits >= 0x7f800000).
+    virtual void quantize(const numerics::TileScaling& scaling, const Band& band,
+                          std::span<std::uint32_t> amax_bits, std::span<float> scale_inv,
+                          std::uint8_t* codes, std::int64_t code_stride,
                           const StripeDone& stripe_done) const = 0;
 
     /// Largest |x| of `count` BF16 values as F32 bits; >= 0x7f800000 when any is NaN or Inf.
-    [[nodiscard]] virtual std::uint32_t max_abs_bits(const std::uint16_t* values, std::int64_t count) const = 0;
+    [[nodiscard]] virtual std::uint32_t max_abs_bits(const std::uint16_t* values,
+                                                     std::int64_t count) const = 0;
 
     /// How many of `count` E4M3FN codes are NaN (0x7f or 0xff).
-    [[nodiscard]] virtual std::int64_t count_nan_codes(const std::uint8_t* codes, std::int64_t count) const = 0;
+    [[nodiscard]] virtual std::int64_t count_nan_codes(const std::uint8_t* codes,
+                                                       std::int64_t count) const = 0;
 };
 
 struct BackendRow {
@@ -84,9 +94,11 @@ struct BackendRow {
     std::string reason;  ///< why not; empty when viable
 };
 
-/// Every backend name of the interface (portable, avx2, avx512, cuda) with its state on this machine.
+/// Every backend name of the interface (portable, avx2, avx512, cuda) with its state on this
+/// machine.
 [[nodiscard]] std::vector<BackendRow> backend_rows();
-/// "auto" gives the fastest viable CPU backend. Null for a name that is not viable here; see backend_rows for why.
+/// "auto" gives the fastest viable CPU backend. Null for a name that is not viable here; see
+/// backend_rows for why.
 [[nodiscard]] const Backend* find_backend(std::string_view name);
 
 }  // namespace refit::kernels

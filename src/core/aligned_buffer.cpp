@@ -17,14 +17,17 @@ AlignedBuffer::AlignedBuffer(std::size_t bytes) : size_(bytes) {
     const std::size_t rounded = (bytes + alignment - 1) / alignment * alignment;
     void* memory = std::aligned_alloc(alignment, rounded == 0 ? alignment : rounded);
     if (memory == nullptr) {
-        throw ResourceError("cannot allocate " + std::to_string(bytes) +
-                            " bytes; use fewer layers (--set model.layers=N) or a machine with more memory");
+        throw ResourceError(
+            "cannot allocate " + std::to_string(bytes) +
+            " bytes; use fewer layers (--set model.layers=N) or a machine with more memory");
     }
     // Advice only: where the kernel does not take it, ordinary pages serve as well.
     if (alignment == kHugePage) (void)madvise(memory, rounded, MADV_HUGEPAGE);
     data_.reset(static_cast<std::byte*>(memory));
 }
 
-void AlignedBuffer::Free::operator()(std::byte* p) const noexcept { std::free(p); }
+void AlignedBuffer::Free::operator()(std::byte* p) const noexcept {
+    std::free(p);
+}
 
 }  // namespace refit::core

@@ -36,7 +36,9 @@ constexpr std::array<Row, 16> kRows = {{
 
 }  // namespace
 
-std::int64_t size_bytes(DType dtype) { return kRows[static_cast<std::size_t>(dtype)].bytes; }
+std::int64_t size_bytes(DType dtype) {
+    return kRows[static_cast<std::size_t>(dtype)].bytes;
+}
 
 std::string_view safetensors_name(DType dtype) {
     return kRows[static_cast<std::size_t>(dtype)].safetensors;

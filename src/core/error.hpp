@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
-// The errors of refitbench by reason: inability to look is an exception, findings about weights are values.
+// The errors of refitbench by reason: inability to look is an exception, findings about weights are
+// values.
 #pragma once
 
 #include <stdexcept>

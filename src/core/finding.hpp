@@ -12,7 +12,8 @@ namespace refit::core {
 enum class Severity { warning, error };
 
 struct Finding {
-    std::string check;  ///< name of the check: shape_contract, names, dtype, completeness, nonfinite, digest, ...
+    std::string check;  ///< name of the check: shape_contract, names, dtype, completeness,
+                        ///< nonfinite, digest, ...
     Severity severity = Severity::error;
     std::string tensor;               ///< Hugging Face name, as on the wire
     std::vector<std::int64_t> index;  ///< global index in that tensor; empty where none applies
@@ -20,8 +21,9 @@ struct Finding {
     std::string limit;                ///< what was allowed
     int rank = -1;                    ///< world rank that saw it; -1 where none
     std::string message;              ///< sentence for people, remedy included
-    std::string engine_behaviour;     ///< raises | silently_wrong | ignored | warns | keeps_sentinel | ""
-    std::string engine_message;       ///< the engine's own error text, where known
+    std::string
+        engine_behaviour;  ///< raises | silently_wrong | ignored | warns | keeps_sentinel | ""
+    std::string engine_message;  ///< the engine's own error text, where known
     std::string remedy;
 };
 

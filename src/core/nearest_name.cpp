@@ -26,7 +26,8 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-std::vector<std::string> nearest_names(std::string_view unknown, std::span<const std::string> known) {
+std::vector<std::string> nearest_names(std::string_view unknown,
+                                       std::span<const std::string> known) {
     std::vector<std::pair<std::size_t, std::string>> ranked;
     ranked.reserve(known.size());
     for (const std::string& name : known) ranked.emplace_back(edit_distance(unknown, name), name);
@@ -40,7 +41,8 @@ std::vector<std::string> nearest_names(std::string_view unknown, std::span<const
 
 std::string unknown_name_message(std::string_view kind, std::string_view unknown,
                                  std::span<const std::string> known) {
-    std::string text = "unknown " + std::string(kind) + " '" + std::string(unknown) + "'; nearest: ";
+    std::string text =
+        "unknown " + std::string(kind) + " '" + std::string(unknown) + "'; nearest: ";
     bool first = true;
     for (const std::string& name : nearest_names(unknown, known)) {
         if (!first) text += ", ";

@@ -10,7 +10,9 @@ std::int64_t element_count(const Shape& shape) {
     return count;
 }
 
-std::int64_t matrix_rows(const Shape& shape) { return shape.empty() ? 1 : shape.front(); }
+std::int64_t matrix_rows(const Shape& shape) {
+    return shape.empty() ? 1 : shape.front();
+}
 
 std::int64_t matrix_cols(const Shape& shape) {
     std::int64_t count = 1;

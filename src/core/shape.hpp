@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
-// Shapes of tensors, and how every tensor is seen as a matrix: rows = first dimension, columns = the rest.
+// Shapes of tensors, and how every tensor is seen as a matrix: rows = first dimension, columns =
+// the rest.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +31,9 @@ struct Region {
 };
 
 /// (a + b - 1) / b for a >= 0, b > 0.
-[[nodiscard]] constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+[[nodiscard]] constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+    return (a + b - 1) / b;
+}
 
 /// Product of the dimensions; 1 for a 0-d shape.
 [[nodiscard]] std::int64_t element_count(const Shape& shape);

@@ -12,15 +12,17 @@ namespace refit::model {
 
 struct CatalogRow {
     ModelConfig config;
-    std::int64_t published_parameters = 0;  ///< total elements, a tied head once; what the row is tested against
-    std::string source;                     ///< where the figures were read
+    std::int64_t published_parameters =
+        0;               ///< total elements, a tied head once; what the row is tested against
+    std::string source;  ///< where the figures were read
 };
 
 [[nodiscard]] const std::vector<CatalogRow>& model_catalog();
 [[nodiscard]] std::vector<std::string> model_names();
 /// Throws UsageError that lists the nearest names.
 [[nodiscard]] const CatalogRow& find_model(const std::string& name);
-/// The first `layers` decoder layers of `config`. Throws ScenarioError unless 1 <= layers <= config.layers.
+/// The first `layers` decoder layers of `config`. Throws ScenarioError unless 1 <= layers <=
+/// config.layers.
 [[nodiscard]] ModelConfig slice_layers(ModelConfig config, std::int64_t layers);
 
 }  // namespace refit::model

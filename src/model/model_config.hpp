@@ -34,8 +34,9 @@ struct ModelConfig {
 /// Hugging Face's name of the architecture: "LlamaForCausalLM" ...
 [[nodiscard]] std::string architecture_name(Architecture architecture);
 
-/// Every tensor in checkpoint order (embedding, layers in order, final norm, head); a tied head is not listed.
-/// Names and shapes: facts of the Hugging Face implementations of Llama, Qwen2 and Qwen3.
+/// Every tensor in checkpoint order (embedding, layers in order, final norm, head); a tied head is
+/// not listed. Names and shapes: facts of the Hugging Face implementations of Llama, Qwen2 and
+/// Qwen3.
 [[nodiscard]] std::vector<TensorSpec> tensors_of(const ModelConfig& config);
 
 }  // namespace refit::model

@@ -14,7 +14,7 @@ namespace refit::model {
 enum class Role {
     embedding,
     head,
-    norm,     ///< layer norms, q/k norms, final norm
+    norm,  ///< layer norms, q/k norms, final norm
     q_proj,
     k_proj,
     v_proj,
@@ -29,11 +29,11 @@ enum class Role {
 [[nodiscard]] std::string_view role_name(Role role);
 
 struct TensorSpec {
-    std::string name;                        ///< Hugging Face name
-    core::Shape shape;                       ///< global, [out, in] for matrices
-    core::DType dtype = core::DType::bf16;   ///< of the training weights
+    std::string name;                       ///< Hugging Face name
+    core::Shape shape;                      ///< global, [out, in] for matrices
+    core::DType dtype = core::DType::bf16;  ///< of the training weights
     Role role = Role::norm;
-    int layer = -1;                          ///< -1 outside the decoder layers
+    int layer = -1;  ///< -1 outside the decoder layers
 };
 
 }  // namespace refit::model

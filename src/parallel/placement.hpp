@@ -13,11 +13,13 @@ namespace refit::parallel {
 /// How FSDP cuts the first dimension of every tensor.
 struct RowSharding {
     int ranks = 1;
-    std::int64_t multiple = 128;    ///< shard boundaries are multiples of this; 1 lets them cut scaling tiles
-    std::vector<double> shares;     ///< relative size of each rank's shard; empty = equal
+    std::int64_t multiple =
+        128;  ///< shard boundaries are multiples of this; 1 lets them cut scaling tiles
+    std::vector<double> shares;  ///< relative size of each rank's shard; empty = equal
 };
 
 /// Rows of each rank, in rank order, covering [0, rows) without overlap; a rank may own none.
-[[nodiscard]] std::vector<core::RowRange> shard_rows(std::int64_t rows, const RowSharding& sharding);
+[[nodiscard]] std::vector<core::RowRange> shard_rows(std::int64_t rows,
+                                                     const RowSharding& sharding);
 
 }  // namespace refit::parallel

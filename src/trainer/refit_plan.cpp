@@ -20,16 +20,22 @@ bool matches(const std::string& glob, const std::string& name) {
 
 class Planner {
  public:
-    Planner(const std::vector<model::TensorSpec>& tensors, const wire::WantedList& wanted, const Payload& payload,
-            const parallel::RowSharding& sharding, const TrainerFaults& faults)
-        : tensors_(tensors), wanted_(wanted), payload_(payload), sharding_(sharding), faults_(faults) {
+    Planner(const std::vector<model::TensorSpec>& tensors, const wire::WantedList& wanted,
+            const Payload& payload, const parallel::RowSharding& sharding,
+            const TrainerFaults& faults)
+        : tensors_(tensors),
+          wanted_(wanted),
+          payload_(payload),
+          sharding_(sharding),
+          faults_(faults) {
         for (std::size_t i = 0; i < wanted.size(); ++i) wanted_index_.emplace(wanted[i].name, i);
     }
 
     RefitPlan run() {
         const std::vector<std::size_t> values = value_order();
         for (std::size_t i = 0; i < tensors_.size(); ++i) {
-            plan_.shards.push_back(parallel::shard_rows(core::matrix_rows(tensors_[i].shape), sharding_));
+            plan_.shards.push_back(
+                parallel::shard_rows(core::matrix_rows(tensors_[i].shape), sharding_));
         }
         for (std::size_t i = 0; i < tensors_.size(); ++i) {
             if (!matches(faults_.drop_tensor, tensors_[i].name)) add_tensor(i, values[i]);
@@ -71,7 +77,8 @@ class Planner {
         const bool own_rule = payload_.recipe != nullptr && is_eligible(tensor);
         bool quantized = payload_.recipe != nullptr && wanted != nullptr && !wanted->scale.empty();
         if (wanted != nullptr && own_rule != quantized) report_disagreement(tensor, own_rule);
-        if (matches(faults_.wrong_eligibility, tensor.name)) quantized = payload_.recipe != nullptr && !quantized;
+        if (matches(faults_.wrong_eligibility, tensor.name))
+            quantized = payload_.recipe != nullptr && !quantized;
 
         wire::PlannedParameter parameter;
         parameter.meta.name = tensor.name;
@@ -80,25 +87,31 @@ class Planner {
         parameter.meta.kind = quantized ? wire::ParameterKind::codes : wire::ParameterKind::raw;
         parameter.meta.recipe = quantized ? payload_.recipe->name : "";
         parameter.rows_of_trainer = plan_.shards[index];
-        parameter.unit = wanted != nullptr && !wanted->fuse_group.empty() ? wanted->fuse_group
-                                                                          : (quantized ? tensor.name : "");
+        parameter.unit = wanted != nullptr && !wanted->fuse_group.empty()
+                             ? wanted->fuse_group
+                             : (quantized ? tensor.name : "");
         set_cuts(parameter.meta, wanted);
         parameters_.push_back(parameter);
         productions_.push_back({values, -1, quantized});
         if (quantized) add_scale(index, values, wanted, parameter.unit);
     }
 
-    void add_scale(std::size_t index, std::size_t values, const wire::WantedParameter* weight, const std::string& unit) {
+    void add_scale(std::size_t index, std::size_t values, const wire::WantedParameter* weight,
+                   const std::string& unit) {
         const model::TensorSpec& tensor = tensors_[index];
         const quant::Recipe& recipe = *payload_.recipe;
-        const std::string base = tensor.name.substr(0, tensor.name.size() - std::string("weight").size());
-        std::string name = weight != nullptr && !weight->scale.empty() ? weight->scale : base + recipe.scale_suffix;
+        const std::string base =
+            tensor.name.substr(0, tensor.name.size() - std::string("weight").size());
+        std::string name = weight != nullptr && !weight->scale.empty() ? weight->scale
+                                                                       : base + recipe.scale_suffix;
         const wire::WantedParameter* wanted = find_wanted(name);
 
         int rank = wanted != nullptr ? static_cast<int>(wanted->shape.size()) : recipe.scale_rank;
         if (payload_.scale_shape == ScaleShape::one_d) rank = 1;
         if (payload_.scale_shape == ScaleShape::two_d) rank = 2;
-        if (rank == 0) rank = 1;  // a scalar is sent as (1,): a 0-d tensor has no byte view in the field's senders
+        if (rank == 0)
+            rank = 1;  // a scalar is sent as (1,): a 0-d tensor has no byte view in the field's
+                       // senders
 
         wire::PlannedParameter scale;
         scale.meta.shape = quant::scale_shape(recipe, tensor.shape, rank);
@@ -116,12 +129,12 @@ class Planner {
         }
         scale.meta.name = name;
 
-        const kernels::TileGrid grid = kernels::tile_grid(recipe.scaling, core::matrix_rows(tensor.shape),
-                                                          core::matrix_cols(tensor.shape));
+        const kernels::TileGrid grid = kernels::tile_grid(
+            recipe.scaling, core::matrix_rows(tensor.shape), core::matrix_cols(tensor.shape));
         for (const core::RowRange& rows : plan_.shards[index]) {
             // The owner of a tile's first row owns its scale.
-            scale.rows_of_trainer.push_back(
-                {core::ceil_div(rows.begin, grid.tile_rows), core::ceil_div(rows.end, grid.tile_rows)});
+            scale.rows_of_trainer.push_back({core::ceil_div(rows.begin, grid.tile_rows),
+                                             core::ceil_div(rows.end, grid.tile_rows)});
         }
         productions_.back().scale = static_cast<std::int64_t>(parameters_.size());
         parameters_.push_back(scale);
@@ -145,22 +158,26 @@ class Planner {
         finding.check = "dtype";
         finding.severity = core::Severity::warning;
         finding.tensor = tensor.name;
-        finding.measured = own_rule ? "the trainer's rule quantizes it" : "the trainer's rule leaves it in BF16";
+        finding.measured =
+            own_rule ? "the trainer's rule quantizes it" : "the trainer's rule leaves it in BF16";
         finding.limit = own_rule ? "the receiver wants BF16" : "the receiver wants FP8";
-        finding.message = "trainer and receiver decide differently about " + tensor.name + ": " + finding.measured +
-                          ", " + finding.limit + "; the receiver's list is followed";
+        finding.message = "trainer and receiver decide differently about " + tensor.name + ": " +
+                          finding.measured + ", " + finding.limit +
+                          "; the receiver's list is followed";
         finding.remedy = "make the trainer's eligibility and the engine's skip list agree";
         plan_.findings.push_back(std::move(finding));
     }
 
-    /// Brings members of one unit together: they may stand apart in model order (biases between q, k and v).
+    /// Brings members of one unit together: they may stand apart in model order (biases between q,
+    /// k and v).
     void gather_units() {
         std::vector<std::size_t> order;
         std::vector<bool> taken(parameters_.size(), false);
         for (std::size_t i = 0; i < parameters_.size(); ++i) {
             if (taken[i]) continue;
             for (std::size_t j = i; j < parameters_.size(); ++j) {
-                const bool same = j == i || (!parameters_[i].unit.empty() && parameters_[j].unit == parameters_[i].unit);
+                const bool same = j == i || (!parameters_[i].unit.empty() &&
+                                             parameters_[j].unit == parameters_[i].unit);
                 if (same && !taken[j]) {
                     taken[j] = true;
                     order.push_back(j);
@@ -170,12 +187,14 @@ class Planner {
             }
         }
         std::vector<std::int64_t> new_index(order.size());
-        for (std::size_t k = 0; k < order.size(); ++k) new_index[order[k]] = static_cast<std::int64_t>(k);
+        for (std::size_t k = 0; k < order.size(); ++k)
+            new_index[order[k]] = static_cast<std::int64_t>(k);
         std::vector<wire::PlannedParameter> parameters;
         for (const std::size_t k : order) {
             parameters.push_back(std::move(parameters_[k]));
             Production production = productions_[k];
-            if (production.scale >= 0) production.scale = new_index[static_cast<std::size_t>(production.scale)];
+            if (production.scale >= 0)
+                production.scale = new_index[static_cast<std::size_t>(production.scale)];
             plan_.productions.push_back(production);
         }
         parameters_ = std::move(parameters);
@@ -204,7 +223,8 @@ class Planner {
         shared.parameter = parameter;
         std::set<std::int64_t> grid_rows;
         for (const core::RowRange& rows : parameters_[parameter].rows_of_trainer) {
-            if (!rows.empty() && rows.begin % grid.tile_rows != 0) grid_rows.insert(rows.begin / grid.tile_rows);
+            if (!rows.empty() && rows.begin % grid.tile_rows != 0)
+                grid_rows.insert(rows.begin / grid.tile_rows);
         }
         shared.grid_rows.assign(grid_rows.begin(), grid_rows.end());
         const bool ragged = meta.rows() % grid.tile_rows != 0 || meta.cols() % grid.tile_cols != 0;
@@ -212,7 +232,8 @@ class Planner {
         if (shared.grid_rows.empty() && !shared.last_element) return;
         shared.offset = plan_.exchange_words[bucket];
         plan_.exchange_words[bucket] +=
-            shared.grid_rows.size() * static_cast<std::size_t>(grid.grid_cols) + (shared.last_element ? 1 : 0);
+            shared.grid_rows.size() * static_cast<std::size_t>(grid.grid_cols) +
+            (shared.last_element ? 1 : 0);
         plan_.shared[bucket].push_back(std::move(shared));
     }
 
@@ -230,7 +251,8 @@ class Planner {
 }  // namespace
 
 RefitPlan make_plan(const std::vector<model::TensorSpec>& tensors, const wire::WantedList& wanted,
-                    const Payload& payload, const parallel::RowSharding& sharding, const TrainerFaults& faults) {
+                    const Payload& payload, const parallel::RowSharding& sharding,
+                    const TrainerFaults& faults) {
     return Planner(tensors, wanted, payload, sharding, faults).run();
 }
 

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
-// What the trainers will send: every tensor in the form the receivers asked for, packed into buckets.
+// What the trainers will send: every tensor in the form the receivers asked for, packed into
+// buckets.
 #pragma once
 
 #include <cstdint>
@@ -29,13 +30,14 @@ struct Payload {
 
 /// Damage to plant on the trainer's side; globs over tensor names, "" = none.
 struct TrainerFaults {
-    std::string drop_tensor;        ///< left out of the manifest
-    std::string rename_scale;       ///< weight_scale <-> weight_scale_inv
-    std::string scale_dtype;        ///< scale announced and sent as uint8
-    std::string scale_doubled;      ///< first scale of each matching tensor doubled before its digest
-    std::string swap_tensors;       ///< the first two matching tensors of one shape exchange their values
+    std::string drop_tensor;    ///< left out of the manifest
+    std::string rename_scale;   ///< weight_scale <-> weight_scale_inv
+    std::string scale_dtype;    ///< scale announced and sent as uint8
+    std::string scale_doubled;  ///< first scale of each matching tensor doubled before its digest
+    std::string
+        swap_tensors;  ///< the first two matching tensors of one shape exchange their values
     std::string wrong_eligibility;  ///< quantized where BF16 is wanted and the other way round
-    std::string source_write;       ///< first value of the trainer's own weight changed after the refit
+    std::string source_write;  ///< first value of the trainer's own weight changed after the refit
 };
 
 /// How one wire parameter is made from a model tensor.
@@ -45,7 +47,8 @@ struct Production {
     bool quantized = false;
 };
 
-/// Grid rows of a quantized parameter that several trainers hold parts of, whose amax they exchange first.
+/// Grid rows of a quantized parameter that several trainers hold parts of, whose amax they exchange
+/// first.
 struct SharedTiles {
     std::uint32_t parameter = 0;
     std::vector<std::int64_t> grid_rows;
@@ -55,16 +58,19 @@ struct SharedTiles {
 
 struct RefitPlan {
     wire::RefitManifest manifest;
-    std::vector<Production> productions;              ///< by manifest parameter; of a scale: its weight's production
+    std::vector<Production>
+        productions;  ///< by manifest parameter; of a scale: its weight's production
     std::vector<std::vector<core::RowRange>> shards;  ///< by model tensor, by trainer
     std::vector<std::vector<SharedTiles>> shared;     ///< by bucket
     std::vector<std::size_t> exchange_words;          ///< by bucket
-    core::Findings findings;                          ///< where the trainer's own rule disagrees with the wanted list
+    core::Findings findings;  ///< where the trainer's own rule disagrees with the wanted list
 };
 
-/// Deterministic: every trainer makes the same plan. `wanted` decides what is quantized and what the scales are called.
-/// Throws ShapeError when a recipe cannot take a tensor.
-[[nodiscard]] RefitPlan make_plan(const std::vector<model::TensorSpec>& tensors, const wire::WantedList& wanted,
-                                  const Payload& payload, const parallel::RowSharding& sharding, const TrainerFaults& faults);
+/// Deterministic: every trainer makes the same plan. `wanted` decides what is quantized and what
+/// the scales are called. Throws ShapeError when a recipe cannot take a tensor.
+[[nodiscard]] RefitPlan make_plan(const std::vector<model::TensorSpec>& tensors,
+                                  const wire::WantedList& wanted, const Payload& payload,
+                                  const parallel::RowSharding& sharding,
+                                  const TrainerFaults& faults);
 
 }  // namespace refit::trainer

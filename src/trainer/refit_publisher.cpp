@@ -21,20 +21,26 @@ constexpr std::int64_t kRawChunkBytes = std::int64_t{256} << 10;
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
-bool is_nonfinite(std::uint16_t bits) { return (bits & 0x7f80) == 0x7f80; }
+bool is_nonfinite(std::uint16_t bits) {
+    return (bits & 0x7f80) == 0x7f80;
+}
 
 std::string value_name(std::uint16_t bits) {
     if ((bits & 0x7f) != 0) return "NaN";
     return (bits & 0x8000) != 0 ? "-Inf" : "Inf";
 }
 
-/// What the `sanitize` policy makes of a value: NaN becomes 0, Inf becomes +-448 (as NeMo-RL #2037 does).
+/// What the `sanitize` policy makes of a value: NaN becomes 0, Inf becomes +-448 (as NeMo-RL #2037
+/// does).
 std::uint16_t sanitized(std::uint16_t bits) {
     if (!is_nonfinite(bits)) return bits;
     if ((bits & 0x7f) != 0) return 0;
-    constexpr std::uint16_t k448 = 0x43e0;  // 448 = 1.75 * 2^8: exponent field 135, mantissa 0b1100000
+    constexpr std::uint16_t k448 =
+        0x43e0;  // 448 = 1.75 * 2^8: exponent field 135, mantissa 0b1100000
     return static_cast<std::uint16_t>(k448 | (bits & 0x8000));
 }
 
@@ -51,7 +57,8 @@ struct RefitPublisher::EntryDigests {
 
     EntryDigests(const wire::ParameterMeta& meta, const core::RowRange& rows)
         : element_bytes(core::size_bytes(meta.dtype)) {
-        for (const wire::Cell& cell : wire::cells_within(meta, rows)) cells.push_back({cell, wire::DigestStream()});
+        for (const wire::Cell& cell : wire::cells_within(meta, rows))
+            cells.push_back({cell, wire::DigestStream()});
     }
 
     /// `data` is the first byte of row `rows.begin`; rows follow each other without gaps.
@@ -61,25 +68,34 @@ struct RefitPublisher::EntryDigests {
             const std::int64_t begin = std::max(rows.begin, region.row);
             const std::int64_t end = std::min(rows.end, region.row + region.rows);
             if (begin >= end) continue;
-            const std::byte* first = data + (begin - rows.begin) * row_bytes + region.col * element_bytes;
+            const std::byte* first =
+                data + (begin - rows.begin) * row_bytes + region.col * element_bytes;
             const auto width = static_cast<std::size_t>(region.cols * element_bytes);
             if (region.cols * element_bytes == row_bytes) {
                 one.stream.update(first, static_cast<std::size_t>((end - begin) * row_bytes));
             } else {
-                for (std::int64_t r = begin; r < end; ++r, first += row_bytes) one.stream.update(first, width);
+                for (std::int64_t r = begin; r < end; ++r, first += row_bytes)
+                    one.stream.update(first, width);
             }
         }
     }
 
     void append_to(std::uint32_t parameter, std::vector<wire::DigestRecord>& records) const {
-        for (const OneCell& one : cells) records.push_back({parameter, one.cell.index, one.stream.value()});
+        for (const OneCell& one : cells)
+            records.push_back({parameter, one.cell.index, one.stream.value()});
     }
 };
 
-RefitPublisher::RefitPublisher(const std::vector<model::TensorSpec>& tensors, const RefitPlan& plan, const Payload& payload,
-                               const TrainerFaults& faults, const kernels::Backend& backend, const ResidentShard& shard,
+RefitPublisher::RefitPublisher(const std::vector<model::TensorSpec>& tensors, const RefitPlan& plan,
+                               const Payload& payload, const TrainerFaults& faults,
+                               const kernels::Backend& backend, const ResidentShard& shard,
                                int trainer)
-    : tensors_(tensors), plan_(plan), payload_(payload), faults_(faults), backend_(backend), shard_(shard),
+    : tensors_(tensors),
+      plan_(plan),
+      payload_(payload),
+      faults_(faults),
+      backend_(backend),
+      shard_(shard),
       trainer_(static_cast<std::size_t>(trainer)) {}
 
 void RefitPublisher::begin(std::uint64_t version) {
@@ -95,16 +111,23 @@ void RefitPublisher::gather(std::size_t bucket, const MaxOverTrainers& max_over_
         const wire::ParameterMeta& meta = plan_.manifest.parameters[shared.parameter];
         const std::size_t tensor = plan_.productions[shared.parameter].tensor;
         const core::RowRange& own = shard_.rows(tensor);
-        const kernels::TileGrid grid = kernels::tile_grid(payload_.recipe->scaling, meta.rows(), meta.cols());
+        const kernels::TileGrid grid =
+            kernels::tile_grid(payload_.recipe->scaling, meta.rows(), meta.cols());
         const auto grid_cols = static_cast<std::size_t>(grid.grid_cols);
         std::size_t word = shared.offset;
         for (const std::int64_t grid_row : shared.grid_rows) {
             const std::int64_t begin = std::max(own.begin, grid_row * grid.tile_rows);
             const std::int64_t end = std::min(own.end, (grid_row + 1) * grid.tile_rows);
             if (begin < end) {
-                const kernels::Band band{shard_.row(tensor, begin), meta.cols(), begin, end - begin,
-                                         meta.rows(), meta.cols(), 0};
-                backend_.tile_amax(payload_.recipe->scaling, band, std::span(exchange_).subspan(word, grid_cols));
+                const kernels::Band band{shard_.row(tensor, begin),
+                                         meta.cols(),
+                                         begin,
+                                         end - begin,
+                                         meta.rows(),
+                                         meta.cols(),
+                                         0};
+                backend_.tile_amax(payload_.recipe->scaling, band,
+                                   std::span(exchange_).subspan(word, grid_cols));
             }
             word += grid_cols;
         }
@@ -116,15 +139,18 @@ void RefitPublisher::gather(std::size_t bucket, const MaxOverTrainers& max_over_
     max_over_trainers(exchange_);
 }
 
-std::span<const std::uint32_t> RefitPublisher::shared_amax(std::size_t bucket, std::uint32_t parameter,
-                                                           std::int64_t grid_row, std::int64_t grid_cols) const {
+std::span<const std::uint32_t> RefitPublisher::shared_amax(std::size_t bucket,
+                                                           std::uint32_t parameter,
+                                                           std::int64_t grid_row,
+                                                           std::int64_t grid_cols) const {
     for (const SharedTiles& shared : plan_.shared[bucket]) {
         if (shared.parameter != parameter) continue;
         const auto found = std::find(shared.grid_rows.begin(), shared.grid_rows.end(), grid_row);
         if (found == shared.grid_rows.end()) return {};
         const auto position = static_cast<std::size_t>(found - shared.grid_rows.begin());
-        return std::span(exchange_).subspan(shared.offset + position * static_cast<std::size_t>(grid_cols),
-                                            static_cast<std::size_t>(grid_cols));
+        return std::span(exchange_).subspan(
+            shared.offset + position * static_cast<std::size_t>(grid_cols),
+            static_cast<std::size_t>(grid_cols));
     }
     return {};
 }
@@ -133,14 +159,17 @@ std::uint32_t RefitPublisher::last_element_bits(std::size_t bucket, std::uint32_
     for (const SharedTiles& shared : plan_.shared[bucket]) {
         if (shared.parameter != parameter || !shared.last_element) continue;
         const wire::ParameterMeta& meta = plan_.manifest.parameters[parameter];
-        const kernels::TileGrid grid = kernels::tile_grid(payload_.recipe->scaling, meta.rows(), meta.cols());
-        return exchange_[shared.offset + shared.grid_rows.size() * static_cast<std::size_t>(grid.grid_cols)];
+        const kernels::TileGrid grid =
+            kernels::tile_grid(payload_.recipe->scaling, meta.rows(), meta.cols());
+        return exchange_[shared.offset +
+                         shared.grid_rows.size() * static_cast<std::size_t>(grid.grid_cols)];
     }
     return 0;
 }
 
-void RefitPublisher::report_nonfinite(const wire::ParameterMeta& meta, const std::uint16_t* data, const core::RowRange& rows,
-                                      std::int64_t cols, const char* where) {
+void RefitPublisher::report_nonfinite(const wire::ParameterMeta& meta, const std::uint16_t* data,
+                                      const core::RowRange& rows, std::int64_t cols,
+                                      const char* where) {
     std::int64_t nan_count = 0;
     std::int64_t inf_count = 0;
     std::int64_t first = -1;
@@ -156,23 +185,30 @@ void RefitPublisher::report_nonfinite(const wire::ParameterMeta& meta, const std
     finding.tensor = meta.name;
     const std::int64_t row = rows.begin + first / cols;
     const std::int64_t col = first % cols;
-    finding.index = meta.shape.size() > 1 ? std::vector<std::int64_t>{row, col} : std::vector<std::int64_t>{row};
+    finding.index = meta.shape.size() > 1 ? std::vector<std::int64_t>{row, col}
+                                          : std::vector<std::int64_t>{row};
     finding.measured = value_name(data[first]);
     finding.limit = "finite";
     std::string tile;
     if (payload_.recipe != nullptr && meta.kind == wire::ParameterKind::codes) {
-        const kernels::TileGrid grid = kernels::tile_grid(payload_.recipe->scaling, meta.rows(), meta.cols());
-        tile = ", tile [" + std::to_string(row / grid.tile_rows) + ", " + std::to_string(col / grid.tile_cols) + "]";
+        const kernels::TileGrid grid =
+            kernels::tile_grid(payload_.recipe->scaling, meta.rows(), meta.cols());
+        tile = ", tile [" + std::to_string(row / grid.tile_rows) + ", " +
+               std::to_string(col / grid.tile_cols) + "]";
     }
-    finding.message = meta.name + " holds " + std::to_string(nan_count) + " NaN and " + std::to_string(inf_count) +
-                      " Inf in the trainer's " + where + "; the first is " + finding.measured + " at " +
+    finding.message = meta.name + " holds " + std::to_string(nan_count) + " NaN and " +
+                      std::to_string(inf_count) + " Inf in the trainer's " + where +
+                      "; the first is " + finding.measured + " at " +
                       core::to_string(finding.index) + tile + "; the refit is rejected";
-    finding.remedy = "mend the training weights, or choose a policy with nonfinite: recipe | propagate | sanitize";
+    finding.remedy =
+        "mend the training weights, or choose a policy with nonfinite: recipe | propagate | "
+        "sanitize";
     findings_.push_back(std::move(finding));
     aborted_ = true;
 }
 
-void RefitPublisher::fill_codes(std::size_t bucket, const wire::PieceEntry& entry, std::span<std::byte> piece,
+void RefitPublisher::fill_codes(std::size_t bucket, const wire::PieceEntry& entry,
+                                std::span<std::byte> piece,
                                 const std::function<void()>& on_progress, PublishTimes& times) {
     const wire::ParameterMeta& meta = plan_.manifest.parameters[entry.parameter];
     const Production& production = plan_.productions[entry.parameter];
@@ -190,15 +226,19 @@ void RefitPublisher::fill_codes(std::size_t bucket, const wire::PieceEntry& entr
     scales_.resize(amax_.size());
 
     auto band_of = [&](std::int64_t begin, std::int64_t end) {
-        return kernels::Band{values + (begin - entry.rows.begin) * cols, cols, begin, end - begin, meta.rows(), cols,
-                             last_element_bits(bucket, entry.parameter)};
+        return kernels::Band{
+            values + (begin - entry.rows.begin) * cols, cols, begin, end - begin, meta.rows(), cols,
+            last_element_bits(bucket, entry.parameter)};
     };
     auto encode_all = [&]() {
         const auto start = Clock::now();
         double hashing = 0.0;
         const kernels::StripeDone stripe_done = [&](std::int64_t begin, std::int64_t end) {
             const auto hash_start = Clock::now();
-            digests.update({begin, end}, reinterpret_cast<const std::byte*>(codes + (begin - entry.rows.begin) * cols), cols);
+            digests.update(
+                {begin, end},
+                reinterpret_cast<const std::byte*>(codes + (begin - entry.rows.begin) * cols),
+                cols);
             on_progress();
             hashing += seconds_since(hash_start);
         };
@@ -216,8 +256,9 @@ void RefitPublisher::fill_codes(std::size_t bucket, const wire::PieceEntry& entr
                 const std::uint32_t last = last_element_bits(bucket, entry.parameter);
                 if (last != 0) {
                     for (std::size_t c = 0; c < grid_cols; ++c) {
-                        const bool ragged = (grid_row + 1) * grid.tile_rows > meta.rows() ||
-                                            (static_cast<std::int64_t>(c) + 1) * grid.tile_cols > cols;
+                        const bool ragged =
+                            (grid_row + 1) * grid.tile_rows > meta.rows() ||
+                            (static_cast<std::int64_t>(c) + 1) * grid.tile_cols > cols;
                         if (ragged) amax[c] = std::max(amax[c], last);
                     }
                 }
@@ -228,10 +269,12 @@ void RefitPublisher::fill_codes(std::size_t bucket, const wire::PieceEntry& entr
             }
             std::int64_t end = row;
             while (end < entry.rows.end &&
-                   shared_amax(bucket, entry.parameter, end / grid.tile_rows, grid.grid_cols).empty()) {
+                   shared_amax(bucket, entry.parameter, end / grid.tile_rows, grid.grid_cols)
+                       .empty()) {
                 end = std::min(entry.rows.end, (end / grid.tile_rows + 1) * grid.tile_rows);
             }
-            const auto words = static_cast<std::size_t>((end - 1) / grid.tile_rows - grid_row + 1) * grid_cols;
+            const auto words =
+                static_cast<std::size_t>((end - 1) / grid.tile_rows - grid_row + 1) * grid_cols;
             backend_.quantize(scaling, band_of(row, end), std::span(amax_).subspan(word, words),
                               std::span(scales_).subspan(word, words), out, cols, stripe_done);
             row = end;
@@ -241,10 +284,12 @@ void RefitPublisher::fill_codes(std::size_t bucket, const wire::PieceEntry& entr
     };
 
     encode_all();
-    const bool nonfinite = std::any_of(amax_.begin(), amax_.end(), [](std::uint32_t bits) { return bits >= kInfBits; });
+    const bool nonfinite = std::any_of(amax_.begin(), amax_.end(),
+                                       [](std::uint32_t bits) { return bits >= kInfBits; });
     if (nonfinite && payload_.nonfinite == Nonfinite::reject) {
         report_nonfinite(meta, values, entry.rows, cols, "weights");
-        // A tile shared with another trainer may be non-finite through that trainer's rows alone: it reports them.
+        // A tile shared with another trainer may be non-finite through that trainer's rows alone:
+        // it reports them.
         aborted_ = true;
     } else if (nonfinite && payload_.nonfinite == Nonfinite::sanitize) {
         sanitized_.assign(values, values + entry.rows.count() * cols);
@@ -262,17 +307,20 @@ void RefitPublisher::fill_codes(std::size_t bucket, const wire::PieceEntry& entr
 
     // The scale entry of this piece holds the grid rows whose first weight row is this trainer's.
     const auto scale_parameter = static_cast<std::uint32_t>(production.scale);
-    if (!faults_.scale_doubled.empty() && weights::glob_match(faults_.scale_doubled, meta.name)) scales_[0] *= 2.0F;
+    if (!faults_.scale_doubled.empty() && weights::glob_match(faults_.scale_doubled, meta.name))
+        scales_[0] *= 2.0F;
     for (const wire::PieceEntry& scale : plan_.manifest.buckets[bucket].pieces[trainer_].entries) {
         if (scale.parameter != scale_parameter) continue;
         const wire::ParameterMeta& scale_meta = plan_.manifest.parameters[scale_parameter];
         std::byte* out = piece.data() + scale.offset;
-        const float* from = scales_.data() + static_cast<std::size_t>(scale.rows.begin - first_grid) * grid_cols;
+        const float* from =
+            scales_.data() + static_cast<std::size_t>(scale.rows.begin - first_grid) * grid_cols;
         const auto count = static_cast<std::size_t>(scale.rows.count()) * grid_cols;
         if (scale_meta.dtype == core::DType::f32) {
             std::memcpy(out, from, count * sizeof(float));
         } else {
-            // Only a planted fault announces another dtype; the contract refuses it before anything moves.
+            // Only a planted fault announces another dtype; the contract refuses it before anything
+            // moves.
             std::memset(out, 0, scale.bytes);
         }
     }
@@ -286,23 +334,28 @@ void RefitPublisher::fill_raw(const wire::PieceEntry& entry, std::span<std::byte
     const std::int64_t cols = meta.cols();
     std::byte* out = piece.data() + entry.offset;
     EntryDigests digests(meta, entry.rows);
-    const std::int64_t step = std::clamp<std::int64_t>(kRawChunkBytes / std::max<std::int64_t>(1, meta.row_bytes()), 1,
-                                                       std::max(kStripeRows, kRawChunkBytes));
+    const std::int64_t step =
+        std::clamp<std::int64_t>(kRawChunkBytes / std::max<std::int64_t>(1, meta.row_bytes()), 1,
+                                 std::max(kStripeRows, kRawChunkBytes));
     bool nonfinite = false;
     for (std::int64_t r = entry.rows.begin; r < entry.rows.end; r += step) {
         const std::int64_t end = std::min(entry.rows.end, r + step);
         const std::uint16_t* values = shard_.row(production.tensor, r);
-        auto* to = reinterpret_cast<std::uint16_t*>(out + (r - entry.rows.begin) * meta.row_bytes());
+        auto* to =
+            reinterpret_cast<std::uint16_t*>(out + (r - entry.rows.begin) * meta.row_bytes());
         std::memcpy(to, values, static_cast<std::size_t>((end - r) * cols) * sizeof(std::uint16_t));
-        if (payload_.nonfinite != Nonfinite::recipe && backend_.max_abs_bits(to, (end - r) * cols) >= kInfBits) {
+        if (payload_.nonfinite != Nonfinite::recipe &&
+            backend_.max_abs_bits(to, (end - r) * cols) >= kInfBits) {
             nonfinite = true;
-            if (payload_.nonfinite == Nonfinite::sanitize) std::transform(to, to + (end - r) * cols, to, sanitized);
+            if (payload_.nonfinite == Nonfinite::sanitize)
+                std::transform(to, to + (end - r) * cols, to, sanitized);
         }
         digests.update({r, end}, reinterpret_cast<const std::byte*>(to), meta.row_bytes());
         on_progress();
     }
     if (nonfinite && payload_.nonfinite == Nonfinite::reject) {
-        report_nonfinite(meta, shard_.row(production.tensor, entry.rows.begin), entry.rows, cols, "weights");
+        report_nonfinite(meta, shard_.row(production.tensor, entry.rows.begin), entry.rows, cols,
+                         "weights");
     }
     digests.append_to(entry.parameter, digests_);
     times.pack_s += seconds_since(start);
@@ -315,8 +368,8 @@ void RefitPublisher::finish_scale(const wire::PieceEntry& entry, std::span<std::
     digests.append_to(entry.parameter, digests_);
 }
 
-void RefitPublisher::fill(std::size_t bucket, std::span<std::byte> piece, const std::function<void()>& on_progress,
-                          PublishTimes& times) {
+void RefitPublisher::fill(std::size_t bucket, std::span<std::byte> piece,
+                          const std::function<void()>& on_progress, PublishTimes& times) {
     const wire::PiecePlan& plan = plan_.manifest.buckets[bucket].pieces[trainer_];
     digests_.clear();
     // Codes first: they also write the scales, which stand behind them in the same piece.

@@ -26,9 +26,10 @@ struct StoredTensor {
     std::size_t bytes = 0;
 };
 
-/// One memory-mapped safetensors file. Its header is held to the format's rules: length <= 100,000,000 and within
-/// the file, JSON object, known dtypes, shape * size = range, ranges that start at 0, touch without hole or overlap
-/// and end at the end of the file, no name twice. Throws FileError naming file, tensor and reason.
+/// One memory-mapped safetensors file. Its header is held to the format's rules: length <=
+/// 100,000,000 and within the file, JSON object, known dtypes, shape * size = range, ranges that
+/// start at 0, touch without hole or overlap and end at the end of the file, no name twice. Throws
+/// FileError naming file, tensor and reason.
 class SafetensorsFile {
  public:
     explicit SafetensorsFile(const std::filesystem::path& path);
@@ -51,9 +52,10 @@ class SafetensorsFile {
     std::map<std::string, std::string> metadata_;
 };
 
-/// A directory with `model.safetensors.index.json` and its shards, or `model.safetensors`, or exactly one
-/// `*.safetensors`. Refuses index entries that leave the directory, missing shards, tensors the index places in
-/// another file than holds them, and a name in two files.
+/// A directory with `model.safetensors.index.json` and its shards, or `model.safetensors`, or
+/// exactly one
+/// `*.safetensors`. Refuses index entries that leave the directory, missing shards, tensors the
+/// index places in another file than holds them, and a name in two files.
 class CheckpointDirectory {
  public:
     explicit CheckpointDirectory(const std::filesystem::path& directory);
@@ -73,16 +75,17 @@ class CheckpointDirectory {
     std::map<std::string, Location> by_name_;
 };
 
-/// What is wrong in a checkpoint whose files are sound: tensors that are missing (check names), have another shape
-/// (shape_contract) or another dtype (dtype) than training weights of this model; all of them, in model order.
-/// Throws FileError for a malformed or incomplete directory.
+/// What is wrong in a checkpoint whose files are sound: tensors that are missing (check names),
+/// have another shape (shape_contract) or another dtype (dtype) than training weights of this
+/// model; all of them, in model order. Throws FileError for a malformed or incomplete directory.
 [[nodiscard]] core::Findings check_checkpoint(const std::filesystem::path& directory,
                                               const std::vector<model::TensorSpec>& tensors);
 
 /// BF16, F16 and F32 tensors of a checkpoint as BF16 (F16 and F32 rounded to nearest even).
-/// Refuses at construction: a tensor of `tensors` that is missing, has another shape, or another dtype; names what
-/// came and what the model's config wants. A head that is stored although the config ties it is left alone.
-[[nodiscard]] std::unique_ptr<WeightSource> make_safetensors_weights(const std::filesystem::path& directory,
-                                                                     const std::vector<model::TensorSpec>& tensors);
+/// Refuses at construction: a tensor of `tensors` that is missing, has another shape, or another
+/// dtype; names what came and what the model's config wants. A head that is stored although the
+/// config ties it is left alone.
+[[nodiscard]] std::unique_ptr<WeightSource> make_safetensors_weights(
+    const std::filesystem::path& directory, const std::vector<model::TensorSpec>& tensors);
 
 }  // namespace refit::weights

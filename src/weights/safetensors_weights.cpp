@@ -116,21 +116,24 @@ class SafetensorsWeights final : public WeightSource {
     CheckpointDirectory checkpoint_;
 };
 
-core::Finding mismatch(const char* check, const model::TensorSpec& tensor, const std::string& measured, const std::string& limit,
+core::Finding mismatch(const char* check, const model::TensorSpec& tensor,
+                       const std::string& measured, const std::string& limit,
                        const std::filesystem::path& where) {
     core::Finding finding;
     finding.check = check;
     finding.tensor = tensor.name;
     finding.measured = measured;
     finding.limit = limit;
-    finding.message = where.string() + ": tensor '" + tensor.name + "' is " + measured + ", the model's config wants " + limit;
+    finding.message = where.string() + ": tensor '" + tensor.name + "' is " + measured +
+                      ", the model's config wants " + limit;
     finding.remedy = "check that model and checkpoint belong together";
     return finding;
 }
 
 }  // namespace
 
-core::Findings check_checkpoint(const std::filesystem::path& directory, const std::vector<model::TensorSpec>& tensors) {
+core::Findings check_checkpoint(const std::filesystem::path& directory,
+                                const std::vector<model::TensorSpec>& tensors) {
     const CheckpointDirectory checkpoint(directory);
     core::Findings findings;
     for (const model::TensorSpec& tensor : tensors) {
@@ -139,10 +142,12 @@ core::Findings check_checkpoint(const std::filesystem::path& directory, const st
         if (at.tensor == nullptr) {
             findings.push_back(mismatch("names", tensor, "missing", wanted, directory));
         } else if (at.tensor->shape != tensor.shape) {
-            findings.push_back(mismatch("shape_contract", tensor, core::to_string(at.tensor->shape), wanted, at.file->path()));
+            findings.push_back(mismatch("shape_contract", tensor, core::to_string(at.tensor->shape),
+                                        wanted, at.file->path()));
         } else if (!is_readable(at.tensor->dtype)) {
-            findings.push_back(mismatch("dtype", tensor, std::string(core::safetensors_name(at.tensor->dtype)),
-                                        "BF16, F16 or F32 (training weights, not quantized ones)", at.file->path()));
+            findings.push_back(mismatch(
+                "dtype", tensor, std::string(core::safetensors_name(at.tensor->dtype)),
+                "BF16, F16 or F32 (training weights, not quantized ones)", at.file->path()));
         }
     }
     return findings;

@@ -35,7 +35,8 @@ class TemporaryFile {
         const auto* cursor = static_cast<const char*>(data);
         while (bytes > 0) {
             // One call takes at most 2 GiB.
-            const ssize_t done = ::write(fd_, cursor, std::min<std::size_t>(bytes, std::size_t{1} << 30));
+            const ssize_t done =
+                ::write(fd_, cursor, std::min<std::size_t>(bytes, std::size_t{1} << 30));
             if (done < 0 && errno == EINTR) continue;
             if (done <= 0) fail("write");
             cursor += done;
@@ -54,8 +55,8 @@ class TemporaryFile {
  private:
     [[noreturn]] void fail(const char* what) const {
         const std::string reason = std::strerror(errno);
-        throw core::FileError("cannot " + std::string(what) + " " + target_.string() + ": " + reason +
-                              "; nothing was left behind");
+        throw core::FileError("cannot " + std::string(what) + " " + target_.string() + ": " +
+                              reason + "; nothing was left behind");
     }
 
     std::filesystem::path target_;
@@ -68,17 +69,18 @@ class TemporaryFile {
 
 void write_safetensors(const std::filesystem::path& path, std::vector<TensorToWrite> tensors,
                        const std::map<std::string, std::string>& metadata) {
-    std::stable_sort(tensors.begin(), tensors.end(), [](const TensorToWrite& a, const TensorToWrite& b) {
-        const std::int64_t size_a = core::size_bytes(a.dtype);
-        const std::int64_t size_b = core::size_bytes(b.dtype);
-        return size_a != size_b ? size_a > size_b : a.name < b.name;
-    });
+    std::stable_sort(tensors.begin(), tensors.end(),
+                     [](const TensorToWrite& a, const TensorToWrite& b) {
+                         const std::int64_t size_a = core::size_bytes(a.dtype);
+                         const std::int64_t size_b = core::size_bytes(b.dtype);
+                         return size_a != size_b ? size_a > size_b : a.name < b.name;
+                     });
     nlohmann::ordered_json header = nlohmann::ordered_json::object();
     if (!metadata.empty()) header["__metadata__"] = metadata;
     std::uint64_t offset = 0;
     for (const TensorToWrite& tensor : tensors) {
-        const auto bytes =
-            static_cast<std::uint64_t>(core::element_count(tensor.shape) * core::size_bytes(tensor.dtype));
+        const auto bytes = static_cast<std::uint64_t>(core::element_count(tensor.shape) *
+                                                      core::size_bytes(tensor.dtype));
         header[tensor.name] = {{"dtype", core::safetensors_name(tensor.dtype)},
                                {"shape", tensor.shape},
                                {"data_offsets", {offset, offset + bytes}}};
@@ -95,10 +97,12 @@ void write_safetensors(const std::filesystem::path& path, std::vector<TensorToWr
     file.write(text.data(), text.size());
     for (const TensorToWrite& tensor : tensors) {
         const std::span<const std::byte> bytes = tensor.bytes();
-        const auto expected = static_cast<std::size_t>(core::element_count(tensor.shape) * core::size_bytes(tensor.dtype));
+        const auto expected = static_cast<std::size_t>(core::element_count(tensor.shape) *
+                                                       core::size_bytes(tensor.dtype));
         if (bytes.size() != expected) {
-            throw core::FileError("cannot write " + path.string() + ": tensor " + tensor.name + " has " +
-                                  std::to_string(bytes.size()) + " bytes, its shape " + core::to_string(tensor.shape) + " needs " +
+            throw core::FileError("cannot write " + path.string() + ": tensor " + tensor.name +
+                                  " has " + std::to_string(bytes.size()) + " bytes, its shape " +
+                                  core::to_string(tensor.shape) + " needs " +
                                   std::to_string(expected));
         }
         file.write(bytes.data(), bytes.size());

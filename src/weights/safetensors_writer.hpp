@@ -16,7 +16,8 @@
 
 namespace refit::weights {
 
-/// One tensor to write. `bytes` is asked for when its turn comes, so that only one tensor need be in memory.
+/// One tensor to write. `bytes` is asked for when its turn comes, so that only one tensor need be
+/// in memory.
 struct TensorToWrite {
     std::string name;
     core::DType dtype = core::DType::bf16;
@@ -24,10 +25,10 @@ struct TensorToWrite {
     std::function<std::span<const std::byte>()> bytes;
 };
 
-/// Tensors are laid out by falling alignment and then by name, as the reference writer does; the header is padded with spaces to
-/// a multiple of 8. Writes to a temporary name in the same folder, syncs and renames over `path`.
-/// Throws FileError naming path and reason (no such folder, disk full, a tensor whose bytes do not fit its shape); no temporary
-/// file stays behind.
+/// Tensors are laid out by falling alignment and then by name, as the reference writer does; the
+/// header is padded with spaces to a multiple of 8. Writes to a temporary name in the same folder,
+/// syncs and renames over `path`. Throws FileError naming path and reason (no such folder, disk
+/// full, a tensor whose bytes do not fit its shape); no temporary file stays behind.
 void write_safetensors(const std::filesystem::path& path, std::vector<TensorToWrite> tensors,
                        const std::map<std::string, std::string>& metadata);
 

@@ -11,7 +11,9 @@
 namespace refit::wire {
 namespace {
 
-Digest from_xxh(XXH128_hash_t hash) { return {hash.low64, hash.high64}; }
+Digest from_xxh(XXH128_hash_t hash) {
+    return {hash.low64, hash.high64};
+}
 
 }  // namespace
 
@@ -42,12 +44,16 @@ DigestStream::~DigestStream() = default;
 DigestStream::DigestStream(DigestStream&&) noexcept = default;
 DigestStream& DigestStream::operator=(DigestStream&&) noexcept = default;
 
-void DigestStream::reset() { XXH3_128bits_reset(state_->xxh); }
+void DigestStream::reset() {
+    XXH3_128bits_reset(state_->xxh);
+}
 
 void DigestStream::update(const void* data, std::size_t bytes) {
     XXH3_128bits_update(state_->xxh, data, bytes);
 }
 
-Digest DigestStream::value() const { return from_xxh(XXH3_128bits_digest(state_->xxh)); }
+Digest DigestStream::value() const {
+    return from_xxh(XXH3_128bits_digest(state_->xxh));
+}
 
 }  // namespace refit::wire

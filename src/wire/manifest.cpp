@@ -14,11 +14,14 @@ using nlohmann::json;
 
 [[noreturn]] void malformed(const std::string& what) {
     throw core::Error(core::ExitCode::environment,
-                      "the refit manifest is malformed: " + what + "; trainers and receivers must run the same build");
+                      "the refit manifest is malformed: " + what +
+                          "; trainers and receivers must run the same build");
 }
 
-void check_entry(const RefitManifest& manifest, const PieceEntry& entry, std::uint64_t piece_bytes) {
-    if (entry.parameter >= manifest.parameters.size()) malformed("an entry names a parameter that is not listed");
+void check_entry(const RefitManifest& manifest, const PieceEntry& entry,
+                 std::uint64_t piece_bytes) {
+    if (entry.parameter >= manifest.parameters.size())
+        malformed("an entry names a parameter that is not listed");
     const ParameterMeta& meta = manifest.parameters[entry.parameter];
     if (entry.rows.begin < 0 || entry.rows.empty() || entry.rows.end > meta.rows()) {
         malformed("an entry of " + meta.name + " leaves its parameter");
@@ -70,8 +73,9 @@ std::string to_json(const RefitManifest& manifest) {
     json root;
     root["parameters"] = json::array();
     for (const ParameterMeta& p : manifest.parameters) {
-        root["parameters"].push_back({p.name, static_cast<int>(p.kind), core::safetensors_name(p.dtype), p.shape,
-                                      p.recipe, p.scale_of, p.row_cuts, p.col_cuts});
+        root["parameters"].push_back({p.name, static_cast<int>(p.kind),
+                                      core::safetensors_name(p.dtype), p.shape, p.recipe,
+                                      p.scale_of, p.row_cuts, p.col_cuts});
     }
     root["buckets"] = json::array();
     for (const BucketPlan& bucket : manifest.buckets) {

@@ -1,10 +1,11 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
-// RefitManifest: the ordered list of everything in a refit, and in which bucket each part of it travels.
+// RefitManifest: the ordered list of everything in a refit, and in which bucket each part of it
+// travels.
 //
-// Goals: both sides walk one list in lockstep; receivers never recompute boundaries from their own hardware; every byte
-// range is checked before it is used; parameters start at aligned offsets. Non-goals: forward compatibility between
-// versions (both ends are the same program), compression.
+// Goals: both sides walk one list in lockstep; receivers never recompute boundaries from their own
+// hardware; every byte range is checked before it is used; parameters start at aligned offsets.
+// Non-goals: forward compatibility between versions (both ends are the same program), compression.
 #pragma once
 
 #include <cstddef>
@@ -27,8 +28,8 @@ struct ParameterMeta {
     ParameterKind kind = ParameterKind::raw;
     core::DType dtype = core::DType::bf16;
     core::Shape shape;
-    std::string recipe;    ///< of codes and scales
-    std::string scale_of;  ///< of a scale: its weight
+    std::string recipe;                  ///< of codes and scales
+    std::string scale_of;                ///< of a scale: its weight
     std::vector<std::int64_t> row_cuts;  ///< as the receivers asked for
     std::vector<std::int64_t> col_cuts;
 
@@ -48,7 +49,8 @@ struct PieceEntry {
 /// What one trainer sends in one bucket: header, digests, entries.
 struct PiecePlan {
     std::vector<PieceEntry> entries;
-    std::uint64_t bytes = 0;  ///< whole piece, header and digests included; 0 when it has no entries
+    std::uint64_t bytes =
+        0;  ///< whole piece, header and digests included; 0 when it has no entries
     std::uint64_t payload_bytes = 0;
 };
 
@@ -71,8 +73,10 @@ struct Cell {
     std::uint32_t index = 0;  ///< row_cell * col_cells + col_cell
     core::Region region;      ///< global
 };
-/// The parts of the parameter's cells that lie within `rows`, in index order (regions clipped to `rows`).
-[[nodiscard]] std::vector<Cell> cells_within(const ParameterMeta& parameter, const core::RowRange& rows);
+/// The parts of the parameter's cells that lie within `rows`, in index order (regions clipped to
+/// `rows`).
+[[nodiscard]] std::vector<Cell> cells_within(const ParameterMeta& parameter,
+                                             const core::RowRange& rows);
 
 [[nodiscard]] std::string to_json(const RefitManifest& manifest);
 /// Throws Error when the text is malformed or an entry leaves its piece or its parameter.

@@ -30,7 +30,8 @@ std::uint64_t payload_of(const PlannedParameter& parameter) {
 std::vector<Unit> units_of(const std::vector<PlannedParameter>& parameters) {
     std::vector<Unit> units;
     for (std::size_t i = 0; i < parameters.size(); ++i) {
-        const bool joins = i > 0 && !parameters[i].unit.empty() && parameters[i].unit == parameters[i - 1].unit;
+        const bool joins =
+            i > 0 && !parameters[i].unit.empty() && parameters[i].unit == parameters[i - 1].unit;
         if (!joins) units.push_back({i, i, 0, parameters[i].unit.empty()});
         units.back().last = i + 1;
         units.back().bytes += payload_of(parameters[i]);
@@ -46,8 +47,11 @@ core::RowRange part_of(const core::RowRange& rows, std::int64_t index, std::int6
 
 class Packer {
  public:
-    Packer(const std::vector<PlannedParameter>& parameters, std::uint64_t bucket_bytes, int trainers)
-        : parameters_(parameters), bucket_bytes_(bucket_bytes), trainers_(static_cast<std::size_t>(trainers)) {
+    Packer(const std::vector<PlannedParameter>& parameters, std::uint64_t bucket_bytes,
+           int trainers)
+        : parameters_(parameters),
+          bucket_bytes_(bucket_bytes),
+          trainers_(static_cast<std::size_t>(trainers)) {
         for (const PlannedParameter& p : parameters) manifest_.parameters.push_back(p.meta);
     }
 
@@ -69,7 +73,8 @@ class Packer {
 
  private:
     void split(const Unit& unit) {
-        const auto parts = static_cast<std::int64_t>((unit.bytes + bucket_bytes_ - 1) / bucket_bytes_);
+        const auto parts =
+            static_cast<std::int64_t>((unit.bytes + bucket_bytes_ - 1) / bucket_bytes_);
         for (std::int64_t part = 0; part < parts; ++part) {
             open_ = false;
             add(unit.first, part, parts);
@@ -118,7 +123,8 @@ class Packer {
 
 }  // namespace
 
-RefitManifest pack(const std::vector<PlannedParameter>& parameters, std::uint64_t bucket_bytes, int trainers) {
+RefitManifest pack(const std::vector<PlannedParameter>& parameters, std::uint64_t bucket_bytes,
+                   int trainers) {
     return Packer(parameters, std::max<std::uint64_t>(bucket_bytes, 1), trainers).run();
 }
 

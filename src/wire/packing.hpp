@@ -15,17 +15,18 @@ namespace refit::wire {
 /// One parameter as the trainers will send it, before it has a bucket.
 struct PlannedParameter {
     ParameterMeta meta;
-    /// Rows of each trainer: of codes and raw tensors the FSDP shard, of a scale the grid rows whose first weight row
-    /// the trainer owns.
+    /// Rows of each trainer: of codes and raw tensors the FSDP shard, of a scale the grid rows
+    /// whose first weight row the trainer owns.
     std::vector<core::RowRange> rows_of_trainer;
-    /// Parameters of one unit never straddle a bucket: a weight with its scale, partners that the engine fuses.
-    /// Consecutive parameters with equal non-empty units form one.
+    /// Parameters of one unit never straddle a bucket: a weight with its scale, partners that the
+    /// engine fuses. Consecutive parameters with equal non-empty units form one.
     std::string unit;
 };
 
-/// Fills buckets in order. A unit that does not fit into what is left of a bucket opens the next one; a unit larger than
-/// a bucket has one of its own, of its own size; a raw tensor without a unit that is larger is split by rows.
-/// bucket_bytes counts payload over all trainers.
-[[nodiscard]] RefitManifest pack(const std::vector<PlannedParameter>& parameters, std::uint64_t bucket_bytes, int trainers);
+/// Fills buckets in order. A unit that does not fit into what is left of a bucket opens the next
+/// one; a unit larger than a bucket has one of its own, of its own size; a raw tensor without a
+/// unit that is larger is split by rows. bucket_bytes counts payload over all trainers.
+[[nodiscard]] RefitManifest pack(const std::vector<PlannedParameter>& parameters,
+                                 std::uint64_t bucket_bytes, int trainers);
 
 }  // namespace refit::wire

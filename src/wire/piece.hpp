@@ -20,7 +20,8 @@ inline constexpr std::uint64_t kPieceMagic = 0x3143505446455221;  // arbitrary, 
 
 enum class PieceState : std::uint32_t {
     complete = 1,
-    /// The trainer met an error: the stream goes on so that nobody waits, but nothing in this piece may be loaded.
+    /// The trainer met an error: the stream goes on so that nobody waits, but nothing in this piece
+    /// may be loaded.
     aborted = 2,
 };
 
@@ -47,16 +48,18 @@ struct DigestRecord {
 static_assert(sizeof(DigestRecord) == 24);
 
 /// Number of digest records of a piece with these entries.
-[[nodiscard]] std::uint32_t digest_count(const RefitManifest& manifest, const std::vector<PieceEntry>& entries);
+[[nodiscard]] std::uint32_t digest_count(const RefitManifest& manifest,
+                                         const std::vector<PieceEntry>& entries);
 /// Offset of the first entry for that many digests.
 [[nodiscard]] std::uint64_t entries_offset(std::uint32_t digest_count);
 
 /// A received piece whose header was checked against the manifest.
 class PieceView {
  public:
-    /// Throws Error naming bucket, trainer, field, found and expected where the header does not fit.
-    PieceView(const RefitManifest& manifest, std::uint32_t bucket, std::uint32_t trainer, std::uint64_t version,
-              std::span<const std::byte> bytes);
+    /// Throws Error naming bucket, trainer, field, found and expected where the header does not
+    /// fit.
+    PieceView(const RefitManifest& manifest, std::uint32_t bucket, std::uint32_t trainer,
+              std::uint64_t version, std::span<const std::byte> bytes);
     [[nodiscard]] bool aborted() const { return aborted_; }
     [[nodiscard]] std::span<const DigestRecord> digests() const { return digests_; }
     [[nodiscard]] std::span<const std::byte> entry(const PieceEntry& entry) const;
@@ -68,6 +71,7 @@ class PieceView {
 };
 
 /// Writes header and digests in front of the entries of a piece.
-void write_piece_header(std::span<std::byte> piece, const PieceHeader& header, std::span<const DigestRecord> digests);
+void write_piece_header(std::span<std::byte> piece, const PieceHeader& header,
+                        std::span<const DigestRecord> digests);
 
 }  // namespace refit::wire

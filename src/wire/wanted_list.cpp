@@ -15,7 +15,8 @@ std::string to_json(const WantedList& wanted) {
     for (const WantedParameter& p : wanted) {
         json dtypes = json::array();
         for (const core::DType dtype : p.dtypes) dtypes.push_back(core::safetensors_name(dtype));
-        root.push_back({p.name, std::move(dtypes), p.shape, p.scale, p.scale_of, p.row_cuts, p.col_cuts, p.fuse_group});
+        root.push_back({p.name, std::move(dtypes), p.shape, p.scale, p.scale_of, p.row_cuts,
+                        p.col_cuts, p.fuse_group});
     }
     return root.dump();
 }
@@ -28,7 +29,9 @@ WantedList wanted_list_from_json(const std::string& text) {
             p.name = row.at(0).get<std::string>();
             for (const json& name : row.at(1)) {
                 const auto dtype = core::from_safetensors_name(name.get<std::string>());
-                if (!dtype) throw core::Error(core::ExitCode::environment, "the wanted list has an unknown dtype for " + p.name);
+                if (!dtype)
+                    throw core::Error(core::ExitCode::environment,
+                                      "the wanted list has an unknown dtype for " + p.name);
                 p.dtypes.push_back(*dtype);
             }
             p.shape = row.at(2).get<core::Shape>();
@@ -40,8 +43,9 @@ WantedList wanted_list_from_json(const std::string& text) {
             wanted.push_back(std::move(p));
         }
     } catch (const json::exception& error) {
-        throw core::Error(core::ExitCode::environment,
-                          std::string("the wanted list of the receivers is malformed: ") + error.what());
+        throw core::Error(
+            core::ExitCode::environment,
+            std::string("the wanted list of the receivers is malformed: ") + error.what());
     }
     return wanted;
 }

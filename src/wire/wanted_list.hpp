@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
-// What the receivers publish at the handshake: every parameter they expect on the wire, and how they cut it.
+// What the receivers publish at the handshake: every parameter they expect on the wire, and how
+// they cut it.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +13,8 @@
 
 namespace refit::wire {
 
-/// One tensor as the receivers' engine wants it on the wire (checkpoint format: Hugging Face names, global shapes).
+/// One tensor as the receivers' engine wants it on the wire (checkpoint format: Hugging Face names,
+/// global shapes).
 struct WantedParameter {
     std::string name;                 ///< "model.layers.0.mlp.up_proj.weight_scale_inv"
     std::vector<core::DType> dtypes;  ///< that load correctly; the first is the one to send
@@ -21,13 +23,13 @@ struct WantedParameter {
     std::string scale;
     /// Of a scale: the name of its weight. Else empty.
     std::string scale_of;
-    /// Cuts of the tensor seen as a matrix: cell boundaries from 0 to rows (cols), ascending. {0, rows} = not cut.
-    /// The rectangle between neighbouring row and column cuts is a cell: what one tensor-parallel rank keeps, and the
-    /// unit of digests.
+    /// Cuts of the tensor seen as a matrix: cell boundaries from 0 to rows (cols), ascending. {0,
+    /// rows} = not cut. The rectangle between neighbouring row and column cuts is a cell: what one
+    /// tensor-parallel rank keeps, and the unit of digests.
     std::vector<std::int64_t> row_cuts;
     std::vector<std::int64_t> col_cuts;
-    /// Parameters with the same non-empty group are fused by the engine (q/k/v, gate/up) and travel in one bucket
-    /// together with their scales.
+    /// Parameters with the same non-empty group are fused by the engine (q/k/v, gate/up) and travel
+    /// in one bucket together with their scales.
     std::string fuse_group;
 };
 
