@@ -19,8 +19,10 @@
 #include "core/error.hpp"
 #include "harness/case_setup.hpp"
 #include "harness/ceilings.hpp"
+#include "harness/floor.hpp"
 #include "harness/loaded_digest.hpp"
 #include "harness/preflight.hpp"
+#include "harness/process_memory.hpp"
 #include "harness/rank_agreement.hpp"
 #include "harness/rank_report.hpp"
 #include "harness/refit_cycle.hpp"
@@ -32,36 +34,6 @@ namespace refit::harness {
 namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-
-/// Memory of this process from /proc, bytes.
-struct ProcessMemory {
-    std::uint64_t peak = 0;    ///< VmHWM
-    std::uint64_t shared = 0;  ///< RssShmem
-};
-
-ProcessMemory process_memory() {
-    ProcessMemory memory;
-    std::ifstream file("/proc/self/status");
-    std::string line;
-    while (std::getline(file, line)) {
-        auto value = [&](const char* key, std::uint64_t& to) {
-            if (!line.starts_with(key)) return;
-            std::istringstream fields(line.substr(std::string(key).size()));
-            std::uint64_t kib = 0;
-            if (fields >> kib) to = kib * 1024;
-        };
-        value("VmHWM:", memory.peak);
-        value("RssShmem:", memory.shared);
-    }
-    return memory;
-}
-
-/// From here on VmHWM counts anew. Where the kernel does not allow it, the peak of the process so
-/// far stays in the figure.
-void reset_peak_memory() {
-    std::ofstream file("/proc/self/clear_refs");
-    file << "5";
-}
 
 double median(std::vector<double> values) {
     if (values.empty()) return kNaN;
@@ -592,8 +564,9 @@ class CaseRunner {
             transport_ != nullptr && trainer_ && transport_name_ == "mpi_window"
                 ? transport_->buffer_bytes()
                 : 0;
-        const std::string mine = std::to_string(memory.peak) + " " + std::to_string(memory.shared) +
-                                 " " + std::to_string(own_shared);
+        const std::string mine = std::to_string(memory.peak_bytes) + " " +
+                                 std::to_string(memory.shared_bytes) + " " +
+                                 std::to_string(own_shared);
         std::uint64_t largest = 0;
         std::uint64_t sum = 0;
         for (const std::string& one : world_.allgather(mine)) {
@@ -619,59 +592,16 @@ class CaseRunner {
     void conclude(bool refitted) {
         record_.cpu_s_sum = median(cpu_sums_);
         if (cpu_sums_.empty()) record_.cpu_s_sum = 0.0;
-        set_floor();
+        const Floor floor = floor_of(case_, setup_.instance, manifest_, transport_name_,
+                                     run_.memory_copy_bytes_per_s);
+        record_.floor_wall_s = floor.wall_s;
+        record_.floor_formula = floor.formula;
         if (!error_.empty()) {
             record_.notes["error_rank"] = std::to_string(error_rank_);
             record_.notes["error_message"] = error_;
         }
         record_.outcome = judge_outcome(case_.expect, record_.findings, !error_.empty());
         (void)refitted;
-    }
-
-    /// The least time that moving these bytes can take on this machine.
-    void set_floor() {
-        if (run_.memory_copy_bytes_per_s <= 0.0) return;
-        double quantize = 0.0;
-        double pack = 0.0;
-        for (const wire::ParameterMeta& parameter : manifest_.parameters) {
-            const auto elements = static_cast<double>(parameter.rows() * parameter.cols());
-            const auto bytes = static_cast<double>(parameter.rows() * parameter.row_bytes());
-            if (parameter.kind == wire::ParameterKind::codes) quantize += 2.0 * elements + bytes;
-            if (parameter.kind == wire::ParameterKind::scale) quantize += bytes;
-            if (parameter.kind == wire::ParameterKind::raw) pack += 2.0 * bytes;
-        }
-        double load = 0.0;
-        for (const auto& spans : setup_.instance.spans) {
-            for (const receiver::LoadSpan& span : spans) {
-                const wire::WantedParameter& wanted = setup_.instance.wanted[span.wanted];
-                load += 2.0 * static_cast<double>(span.source.rows * span.source.cols *
-                                                  core::size_bytes(wanted.dtypes.front()));
-            }
-        }
-        load *= case_.engines;
-        const double receivers = static_cast<double>(case_.engines * case_.tp);
-        const double broadcast = transport_name_ == "mpi"
-                                     ? 2.0 * receivers * static_cast<double>(record_.bytes_wire)
-                                     : 0.0;
-        const double memory_s = (quantize + pack + broadcast + load) / run_.memory_copy_bytes_per_s;
-        char text[512];
-        std::snprintf(text, sizeof text,
-                      "(quantize %.4g + pack %.4g + broadcast %.4g + load %.4g bytes read and "
-                      "written) / memory_copy %.4g B/s",
-                      quantize, pack, broadcast, load, run_.memory_copy_bytes_per_s);
-        record_.floor_wall_s = memory_s;
-        record_.floor_formula = text;
-        if (case_.link_bytes_per_s != 0) {
-            const double link_s = static_cast<double>(record_.bytes_wire) /
-                                  static_cast<double>(case_.link_bytes_per_s);
-            if (link_s > memory_s) {
-                record_.floor_wall_s = link_s;
-                std::snprintf(text, sizeof text, "bytes_wire %.4g / link_bytes_per_s %.4g",
-                              static_cast<double>(record_.bytes_wire),
-                              static_cast<double>(case_.link_bytes_per_s));
-                record_.floor_formula = text;
-            }
-        }
     }
 
     void skip(const std::string& reason) {

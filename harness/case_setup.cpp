@@ -65,6 +65,12 @@ checks::SchemeFacts facts_of(const quant::Recipe* recipe) {
     facts.tile_cols = scaling.tile_cols;
     facts.power_of_two_scales = scaling.power_of_two != numerics::PowerOfTwo::none;
     facts.pad_last_element = scaling.edge == numerics::Edge::pad_last_element;
+    if (scaling.round_quotient_to_bf16) {
+        facts.round_quotient_to_bf16 = true;
+        // BF16 keeps 8 bits: half an ulp is at most 2^-8 of the value, 17 / 256 of the bound
+        // |x| / 17, before the cast rounds again.
+        facts.slack = 17.0 / 256.0;
+    }
     if (scaling.floor_on == numerics::FloorOn::scale)
         facts.scale_floor = static_cast<double>(scaling.floor_value);
     if (scaling.floor_on == numerics::FloorOn::amax)

@@ -90,7 +90,7 @@ std::string case_text(const record::RunRecord& record, const record::CaseRecord&
         c.skip_reason.empty() ? "" : ": " + c.skip_reason);
 }
 
-std::string findings_text(const record::CaseRecord& c, std::size_t at_most) {
+std::string findings_text(const record::CaseRecord& c, std::size_t at_most, bool explain) {
     std::string text;
     std::size_t shown = 0;
     for (const core::Finding& f : c.findings) {
@@ -115,6 +115,10 @@ std::string findings_text(const record::CaseRecord& c, std::size_t at_most) {
         text += fmt::format("#   {} {} rank {}: {}{}\n",
                             f.severity == core::Severity::error ? "error" : "warning", f.check,
                             f.rank, subject, message);
+        if (explain && !f.engine_behaviour.empty()) {
+            text += fmt::format("#     {}: {}{}\n", c.engine, f.engine_behaviour,
+                                f.engine_message.empty() ? "" : ": \"" + f.engine_message + "\"");
+        }
         if (!f.remedy.empty()) text += fmt::format("#     remedy: {}\n", f.remedy);
     }
     return text;

@@ -92,9 +92,13 @@ RankStatus::RankStatus(World& world) : rank_(world.rank()) {
         name = "/refitbench.status." + std::to_string(getpid()) + "." +
                std::to_string(process_state(getpid()).start_time);
         const int fd = shm_open(name.c_str(), O_CREAT | O_EXCL | O_RDWR, 0600);
-        if (fd < 0 || ftruncate(fd, sizeof(StatusPage)) != 0) {
+        // Reserved rather than only sized: a page that does not fit would otherwise end the run
+        // with SIGBUS at its first use.
+        const int code = fd < 0 ? errno : posix_fallocate(fd, 0, sizeof(StatusPage));
+        if (code != 0) {
+            if (fd >= 0) shm_unlink(name.c_str());
             problem =
-                "cannot make the status page in /dev/shm: " + std::string(std::strerror(errno)) +
+                "cannot make the status page in /dev/shm: " + std::string(std::strerror(code)) +
                 "; give the container more shared memory (--shm-size=1g)";
         }
         if (fd >= 0) close(fd);

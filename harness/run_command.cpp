@@ -3,9 +3,6 @@
 #include "harness/run_command.hpp"
 
 #include <fmt/core.h>
-#include <sched.h>
-#include <sys/time.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,22 +10,21 @@
 #include <exception>
 #include <filesystem>
 #include <fstream>
-#include <iostream>
 #include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <sstream>
 #include <thread>
 
 #include "core/error.hpp"
 #include "harness/case_runner.hpp"
-#include "harness/case_setup.hpp"
 #include "harness/ceilings.hpp"
 #include "harness/console.hpp"
+#include "harness/dry_run.hpp"
+#include "harness/environment.hpp"
 #include "harness/preflight.hpp"
 #include "harness/rank_agreement.hpp"
-#include "record/build_info.hpp"
+#include "harness/run_output.hpp"
 #include "record/hdf5_writer.hpp"
 #include "record/json_report.hpp"
 
@@ -37,97 +33,14 @@ namespace {
 
 using nlohmann::json;
 
-std::string utc_now() {
-    timeval now{};
-    gettimeofday(&now, nullptr);
-    tm parts{};
-    gmtime_r(&now.tv_sec, &parts);
-    char text[64];
-    std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
-    return fmt::format("{}.{:06d}Z", text, static_cast<int>(now.tv_usec));
-}
-
-std::string cpu_model() {
-    std::ifstream file("/proc/cpuinfo");
-    std::string line;
-    while (std::getline(file, line)) {
-        if (line.starts_with("model name")) {
-            const std::size_t colon = line.find(':');
-            if (colon != std::string::npos && colon + 2 <= line.size())
-                return line.substr(colon + 2);
-        }
-    }
-    return "unknown";
-}
-
-std::string host_name() {
-    char text[256] = {};
-    return gethostname(text, sizeof text - 1) == 0 ? text : "unknown";
-}
-
-/// Cores this process may run on, "0-1,4".
-std::string cpu_list() {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    if (sched_getaffinity(0, sizeof set, &set) != 0) return "unknown";
-    std::string text = "cpu ";
-    bool first = true;
-    for (int cpu = 0; cpu < CPU_SETSIZE;) {
-        if (!CPU_ISSET(cpu, &set)) {
-            ++cpu;
-            continue;
-        }
-        int last = cpu;
-        while (last + 1 < CPU_SETSIZE && CPU_ISSET(last + 1, &set)) ++last;
-        text += (first ? "" : ",") + std::to_string(cpu) +
-                (last > cpu ? "-" + std::to_string(last) : "");
-        first = false;
-        cpu = last + 1;
-    }
-    return text;
-}
-
-std::map<std::string, std::string> environment(bool is_mpi) {
-    std::map<std::string, std::string> map;
-    map["version"] = record::tool_version();
-    map["commit"] = record::tool_commit();
-    map["dirty"] = record::tool_dirty() ? "true" : "false";
-    map["compiler"] = record::compiler();
-    map["flags"] = record::compiler_flags();
-    map["cpu"] = cpu_model();
-    map["cores"] = std::to_string(std::thread::hardware_concurrency());
-    map["mpi"] = is_mpi ? mpi_version() : "none (one process plays all ranks)";
-    map["hdf5"] = record::hdf5_version();
-    map["cuda"] = "not compiled";
-    map["nccl"] = "not compiled";
-    map["hostname"] = host_name();
-    map["memory_available_bytes"] = std::to_string(available_memory_bytes());
-    const char* yield = std::getenv("OMPI_MCA_mpi_yield_when_idle");
-    map["mpi_yield_when_idle"] = yield != nullptr ? yield : "unset";
-    return map;
-}
-
 /// The record in the making, shared by the main thread and the monitor.
 struct Draft {
     std::mutex mutex;
     record::RunRecord record;
     std::filesystem::path path;
     const RunOptions* options = nullptr;
+    bool several_nodes = false;
 };
-
-void write_text(const std::string& target, const std::string& text) {
-    if (target == "-") {
-        std::fwrite(text.data(), 1, text.size(), stdout);
-        std::fflush(stdout);
-        return;
-    }
-    std::ofstream file(target, std::ios::trunc);
-    file << text;
-    file.flush();
-    if (!file)
-        throw core::FileError("cannot write " + target +
-                              "; is its folder there and the disk not full?");
-}
 
 /// Record, JSON and JUnit of a finished or failed run. Returns the record's path.
 std::filesystem::path write_all(const record::RunRecord& record, const std::filesystem::path& path,
@@ -139,24 +52,14 @@ std::filesystem::path write_all(const record::RunRecord& record, const std::file
     return absolute;
 }
 
-bool quiet(const RunOptions& options) {
-    return options.json == "-";
-}
-
-void say(const RunOptions& options, const std::string& text) {
-    if (quiet(options)) return;
-    std::fwrite(text.data(), 1, text.size(), stdout);
-    std::fflush(stdout);
-}
-
-void complain(const std::string& text) {
-    const std::string line = "refitbench: " + text + "\n";
-    std::fwrite(line.data(), 1, line.size(), stderr);
-    std::fflush(stderr);
-}
-
 /// Runs in the monitor's thread when a rank is lost or the user interrupts.
 void write_loss(Draft& draft, const Loss& loss) {
+    if (draft.several_nodes && loss.rank < 0) {
+        // Each node judges its own ranks. Where this one finds nobody to blame, another node may
+        // know better and has written already; the launcher leaves a second before it kills.
+        usleep(500'000);
+        if (std::filesystem::exists(draft.path)) return;
+    }
     std::unique_lock lock(draft.mutex, std::defer_lock);
     // The main thread holds the lock for moments only; if it was struck down inside, the draft is
     // used as it is.
@@ -326,7 +229,8 @@ class Run {
         std::string text = case_text(draft_.record, kept);
         if (!kept.case_name.empty() && !options_.summary)
             text = "# case " + kept.case_name + "\n" + text;
-        if (!options_.summary) text += findings_text(kept, 12);
+        if (!options_.summary)
+            text += findings_text(kept, options_.explain ? 200 : 12, options_.explain);
         say(options_, text);
         const auto error = kept.notes.find("error_message");
         if (error != kept.notes.end() && kept.outcome == "error")
@@ -419,6 +323,7 @@ int run_under_mpi(const RunOptions& options, const std::vector<std::string>& arg
     });
     start_record(draft, options, loaded, created);
     draft.record.environment = environment(true);
+    draft.several_nodes = !world.one_node();
     int code = 0;
     {
         LostRankMonitor monitor(status, [&](const Loss& loss) { write_loss(draft, loss); });
@@ -555,52 +460,6 @@ int run_in_one_process(const RunOptions& options, const std::vector<std::string>
     return finish(draft, options, status);
 }
 
-/// --dry-run: cases, the ranks each needs and its memory.
-int dry_run(const RunOptions& options, const LoadedScenarios& loaded, bool is_mpi) {
-    json rows = json::array();
-    std::string text =
-        fmt::format("#{:<44} {:>4} {:>8} {:>11} {:>11} {:>11} {:>11}\n", "scenario/case", "np",
-                    "tensors", "wire", "memory", "/dev/shm", "available");
-    for (const Case& c : loaded.cases) {
-        const CaseSetup setup = set_up_case(c);
-        const trainer::RefitPlan plan =
-            trainer::make_plan(setup.tensors, setup.instance.wanted, setup.payload, setup.sharding,
-                               setup.trainer_faults);
-        const std::string transport = c.world_size() > 1 && !is_mpi && c.transport_given
-                                          ? c.transport
-                                          : transport_of(c, true);
-        const CaseNeeds needs = needs_of(c, setup, plan, transport);
-        const std::string name = c.scenario + (c.name.empty() ? "" : "/" + c.name);
-        text += fmt::format(" {:<44} {:>4} {:>8} {:>11} {:>11} {:>11} {:>11}\n", name,
-                            c.world_size(), setup.tensors.size(),
-                            bytes_text(plan.manifest.payload_bytes()), bytes_text(needs.total()),
-                            bytes_text(needs.shared_memory), bytes_text(available_memory_bytes()));
-        if (needs.total() > available_memory_bytes() ||
-            needs.shared_memory > available_shared_memory_bytes()) {
-            text += "#   too large for this machine: 'run' would stop with exit code 3\n";
-        }
-        rows.push_back({{"scenario", c.scenario},
-                        {"case", c.name},
-                        {"np", c.world_size()},
-                        {"tensors", setup.tensors.size()},
-                        {"bytes_wire", plan.manifest.payload_bytes()},
-                        {"memory_bytes", needs.total()},
-                        {"shared_memory_bytes", needs.shared_memory},
-                        {"buckets", plan.manifest.buckets.size()}});
-    }
-    if (!options.json.empty()) {
-        const json root = {{"schema", "refitbench.dry_run/1"},
-                           {"tool",
-                            {{"name", "refitbench"},
-                             {"version", record::tool_version()},
-                             {"commit", record::tool_commit()}}},
-                           {"cases", rows}};
-        write_text(options.json, root.dump(2) + "\n");
-    }
-    say(options, text);
-    return 0;
-}
-
 }  // namespace
 
 int run_command(const RunOptions& options, const std::vector<std::string>& argv, World* world) {
@@ -608,9 +467,9 @@ int run_command(const RunOptions& options, const std::vector<std::string>& argv,
         const LoadedScenarios loaded = load_scenarios(options, world);
         if (options.dry_run) {
             int code = 0;
-            if (world == nullptr) return dry_run(options, loaded, false);
+            if (world == nullptr) return dry_run(options, loaded.cases, false);
             together(*world, [&] {
-                if (world->rank() == 0) code = dry_run(options, loaded, true);
+                if (world->rank() == 0) code = dry_run(options, loaded.cases, true);
             });
             return code;
         }

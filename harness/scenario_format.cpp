@@ -93,7 +93,6 @@ std::optional<quant::Scheme> scheme_of_algo(const receiver::EngineContract& cont
 
 }  // namespace
 
-/// others.
 void resolve_format(const WantedFormat& wanted, const MapReader& payload,
                     const model::ModelConfig& model, Case& result) {
     const receiver::EngineContract& contract = receiver::find_engine(result.engine);
@@ -105,6 +104,11 @@ void resolve_format(const WantedFormat& wanted, const MapReader& payload,
     const std::string recipe_where = place(payload.get("recipe"), result.file);
 
     if (!result.algo.empty()) {
+        if (contract.algos.empty()) {
+            refuse_at(wanted.algo->where, "receiver.algo: found '" + result.algo + "'; engine '" +
+                                              result.engine +
+                                              "' has one contract only: leave receiver.algo out");
+        }
         require_name(*wanted.algo, "receiver.algo", "algo of " + result.engine, result.algo,
                      contract.algos, {});
     }

@@ -140,6 +140,7 @@ class QuantizedPart {
             segment.count = stop - col;
             segment.loaded_scale = scales_.at(dest_row, dest_col);
             segment.own_scale = tiles.scale(row, col);
+            segment.round_quotient_to_bf16 = scene_.facts.round_quotient_to_bf16;
             segment.source_finite = tiles.finite(row, col);
             walk_segment(segment, scene_.facts.slack, audit_, beyond_, nonfinite_);
             if (!beyond_.empty() || !nonfinite_.empty()) report(segment, row, col);

@@ -27,6 +27,9 @@ struct SchemeFacts {
     bool power_of_two_scales = false;
     bool pad_last_element = false;  ///< ragged tiles also count W[rows-1, cols-1] into their amax
     double scale_floor = 0.0;  ///< smallest scale the recipe gives to a tile that is not all zero
+    /// The recipe rounds x / s to BF16 before the cast: a second rounding, which the expected error
+    /// has too.
+    bool round_quotient_to_bf16 = false;
     /// The bound of a legal element: |d - x| <= max(|x| / 17, s / 1024) * (1 + slack), s from the
     /// source's own amax.
     double slack = 1.0 / 65536.0;

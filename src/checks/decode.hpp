@@ -26,6 +26,14 @@ inline constexpr double kE4m3Max = 448.0;
 /// Value of an E8M0 byte: 2^(byte - 127); 255 is NaN. Source: OCP Microscaling Formats 1.0, 5.4.1.
 [[nodiscard]] double decode_e8m0(std::uint8_t byte);
 
+/// x rounded to the 8 significant bits of BF16 (the exponent's range is not looked at); x finite
+/// and below 2^900. Source: Veltkamp's splitting, T. J. Dekker, Numerische Mathematik 18 (1971).
+[[nodiscard]] inline double nearest_bf16(double x) {
+    constexpr double kSplit = 35184372088833.0;  // 2^45 + 1: leaves 53 - 45 bits
+    const double product = x * kSplit;
+    return product - (product - x);
+}
+
 /// The E4M3FN value nearest to x (ties to even), saturating at 448; x finite. The sign of zero is
 /// that of x.
 ///

@@ -16,7 +16,7 @@ namespace {
 constexpr std::int64_t kLanes = 64;
 
 /// The loop over one segment. Without kLookAtSource the caller has seen that all of it is finite.
-template <bool kLookAtSource>
+template <bool kLookAtSource, bool kRoundQuotient>
 void walk_nonzero_tile(const Segment& segment, double slack, TensorAudit& audit,
                        std::vector<std::int64_t>& beyond, std::vector<std::int64_t>& nonfinite) {
     const std::array<double, 256>& values = e4m3_values();
@@ -48,7 +48,9 @@ void walk_nonzero_tile(const Segment& segment, double slack, TensorAudit& audit,
         const double bound = std::max(magnitude * (1.0 / 17.0), smallest_bound);
         sum_x2 += x * x;
         sum_error2 += error * error;
-        const double expected = nearest_e4m3(x / own_scale) * own_scale - x;
+        double quotient = x / own_scale;
+        if constexpr (kRoundQuotient) quotient = nearest_bf16(quotient);
+        const double expected = nearest_e4m3(quotient) * own_scale - x;
         sum_expected2 += expected * expected;
         saturated +=
             static_cast<std::int64_t>((magnitude_code == 0x7eU) & (magnitude > saturation));
@@ -128,9 +130,13 @@ void walk_segment(const Segment& segment, double slack, TensorAudit& audit,
     if (segment.own_scale == 0.0) {
         walk_zero_tile(segment, audit, beyond, nonfinite);
     } else if (segment.source_finite) {
-        walk_nonzero_tile<false>(segment, slack, audit, beyond, nonfinite);
+        segment.round_quotient_to_bf16
+            ? walk_nonzero_tile<false, true>(segment, slack, audit, beyond, nonfinite)
+            : walk_nonzero_tile<false, false>(segment, slack, audit, beyond, nonfinite);
     } else {
-        walk_nonzero_tile<true>(segment, slack, audit, beyond, nonfinite);
+        segment.round_quotient_to_bf16
+            ? walk_nonzero_tile<true, true>(segment, slack, audit, beyond, nonfinite)
+            : walk_nonzero_tile<true, false>(segment, slack, audit, beyond, nonfinite);
     }
     audit.mismatched += static_cast<std::int64_t>(beyond.size());
 }

@@ -17,6 +17,7 @@ struct Segment {
     std::int64_t count = 0;
     double loaded_scale = 0.0;  ///< what the engine multiplies with
     double own_scale = 0.0;  ///< from the source's amax; 0 where the tile holds nothing but zeros
+    bool round_quotient_to_bf16 = false;  ///< see SchemeFacts
     bool source_finite = true;  ///< false: the tile holds a NaN or an Inf, look at each element
 };
 

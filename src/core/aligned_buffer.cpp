@@ -15,7 +15,10 @@ AlignedBuffer::AlignedBuffer(std::size_t bytes) : size_(bytes) {
     constexpr std::size_t kHugePage = std::size_t{2} << 20;
     const std::size_t alignment = bytes >= 2 * kHugePage ? kHugePage : 64;
     const std::size_t rounded = (bytes + alignment - 1) / alignment * alignment;
-    void* memory = std::aligned_alloc(alignment, rounded == 0 ? alignment : rounded);
+    // A size near the largest number wraps to a small one; there is no such memory either.
+    void* memory = rounded < bytes
+                       ? nullptr
+                       : std::aligned_alloc(alignment, rounded == 0 ? alignment : rounded);
     if (memory == nullptr) {
         throw ResourceError(
             "cannot allocate " + std::to_string(bytes) +

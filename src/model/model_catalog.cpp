@@ -47,8 +47,11 @@ std::vector<CatalogRow> make_catalog() {
     using enum Architecture;
     // The totals count every parameter once. A published checkpoint may store a tied head beside
     // the embedding (Qwen3-0.6B and 1.7B do), so that its files hold more elements than this.
-    const std::string meta = "config.json and parameter count of meta-llama/";
-    const std::string qwen = "config.json and parameter count of Qwen/";
+    const std::string meta =
+        "THUDM/slime @ 624b824a scripts/models (shape figures); published parameter total of "
+        "meta-llama/";
+    const std::string qwen =
+        "THUDM/slime @ 624b824a scripts/models (shape figures); published parameter total of Qwen/";
     const std::string ours = "refitbench: the smallest shapes that load blockwise at TP 1, 2 and 4";
     return {
         // name, architecture, {hidden, ffn, layers, heads, kv heads, head dim, vocabulary, tied},

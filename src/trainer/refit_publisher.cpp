@@ -119,7 +119,7 @@ void RefitPublisher::gather(std::size_t bucket, const MaxOverTrainers& max_over_
             const std::int64_t begin = std::max(own.begin, grid_row * grid.tile_rows);
             const std::int64_t end = std::min(own.end, (grid_row + 1) * grid.tile_rows);
             if (begin < end) {
-                const kernels::Band band{shard_.row(tensor, begin),
+                const kernels::Band band{values_to_send(tensor, {begin, end}, meta.cols()),
                                          meta.cols(),
                                          begin,
                                          end - begin,
@@ -132,11 +132,23 @@ void RefitPublisher::gather(std::size_t bucket, const MaxOverTrainers& max_over_
             word += grid_cols;
         }
         if (shared.last_element && own.end == meta.rows() && !own.empty()) {
-            const std::uint16_t last = shard_.row(tensor, meta.rows() - 1)[meta.cols() - 1];
+            const core::RowRange row{meta.rows() - 1, meta.rows()};
+            const std::uint16_t last = values_to_send(tensor, row, meta.cols())[meta.cols() - 1];
             exchange_[word] = (std::uint32_t{last} & 0x7fffU) << 16;
         }
     }
     max_over_trainers(exchange_);
+}
+
+const std::uint16_t* RefitPublisher::values_to_send(std::size_t tensor, const core::RowRange& rows,
+                                                    std::int64_t cols) {
+    const std::uint16_t* values = shard_.row(tensor, rows.begin);
+    if (payload_.nonfinite != Nonfinite::sanitize) return values;
+    const std::int64_t count = rows.count() * cols;
+    if (backend_.max_abs_bits(values, count) < kInfBits) return values;
+    sanitized_.resize(static_cast<std::size_t>(count));
+    std::transform(values, values + count, sanitized_.begin(), sanitized);
+    return sanitized_.data();
 }
 
 std::span<const std::uint32_t> RefitPublisher::shared_amax(std::size_t bucket,
@@ -215,7 +227,7 @@ void RefitPublisher::fill_codes(std::size_t bucket, const wire::PieceEntry& entr
     const numerics::TileScaling& scaling = payload_.recipe->scaling;
     const std::int64_t cols = meta.cols();
     const kernels::TileGrid grid = kernels::tile_grid(scaling, meta.rows(), cols);
-    const std::uint16_t* values = shard_.row(production.tensor, entry.rows.begin);
+    const std::uint16_t* values = values_to_send(production.tensor, entry.rows, cols);
     auto* codes = reinterpret_cast<std::uint8_t*>(piece.data() + entry.offset);
     EntryDigests digests(meta, entry.rows);
 
@@ -291,13 +303,6 @@ void RefitPublisher::fill_codes(std::size_t bucket, const wire::PieceEntry& entr
         // A tile shared with another trainer may be non-finite through that trainer's rows alone:
         // it reports them.
         aborted_ = true;
-    } else if (nonfinite && payload_.nonfinite == Nonfinite::sanitize) {
-        sanitized_.assign(values, values + entry.rows.count() * cols);
-        std::transform(sanitized_.begin(), sanitized_.end(), sanitized_.begin(), sanitized);
-        values = sanitized_.data();
-        std::fill(amax_.begin(), amax_.end(), 0);
-        digests = EntryDigests(meta, entry.rows);
-        encode_all();
     } else if (nonfinite && payload_.nonfinite == Nonfinite::propagate) {
         for (std::size_t i = 0; i < amax_.size(); ++i) {
             if (amax_[i] >= kInfBits) scales_[i] = std::numeric_limits<float>::quiet_NaN();
@@ -307,8 +312,11 @@ void RefitPublisher::fill_codes(std::size_t bucket, const wire::PieceEntry& entr
 
     // The scale entry of this piece holds the grid rows whose first weight row is this trainer's.
     const auto scale_parameter = static_cast<std::uint32_t>(production.scale);
-    if (!faults_.scale_doubled.empty() && weights::glob_match(faults_.scale_doubled, meta.name))
+    // The first scale of the tensor is that of its first row, wherever shards begin.
+    if (entry.rows.begin == 0 && !faults_.scale_doubled.empty() &&
+        weights::glob_match(faults_.scale_doubled, meta.name)) {
         scales_[0] *= 2.0F;
+    }
     for (const wire::PieceEntry& scale : plan_.manifest.buckets[bucket].pieces[trainer_].entries) {
         if (scale.parameter != scale_parameter) continue;
         const wire::ParameterMeta& scale_meta = plan_.manifest.parameters[scale_parameter];

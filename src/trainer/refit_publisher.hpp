@@ -57,6 +57,11 @@ class RefitPublisher {
     void fill_raw(const wire::PieceEntry& entry, std::span<std::byte> piece,
                   const std::function<void()>& on_progress, PublishTimes& times);
     void finish_scale(const wire::PieceEntry& entry, std::span<std::byte> piece);
+    /// Rows of the shard as they are quantized: under the policy `sanitize` a copy without
+    /// non-finite values, valid until the next call.
+    [[nodiscard]] const std::uint16_t* values_to_send(std::size_t tensor,
+                                                      const core::RowRange& rows,
+                                                      std::int64_t cols);
     [[nodiscard]] std::span<const std::uint32_t> shared_amax(std::size_t bucket,
                                                              std::uint32_t parameter,
                                                              std::int64_t grid_row,

@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <system_error>
+#include <utility>
 
 #include "core/error.hpp"
 
@@ -21,6 +23,13 @@ class TemporaryFile {
  public:
     explicit TemporaryFile(const std::filesystem::path& target)
         : target_(target), path_(target.string() + ".partial." + std::to_string(getpid())) {
+        // Renaming over a device or a folder would take its place.
+        std::error_code missing;
+        const auto status = std::filesystem::status(target_, missing);
+        if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
+            throw core::FileError("cannot write " + target_.string() +
+                                  ": it exists and is not a regular file; name another output");
+        }
         fd_ = open(path_.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
         if (fd_ < 0) fail("create");
     }
@@ -46,8 +55,9 @@ class TemporaryFile {
 
     void keep() {
         if (fsync(fd_) != 0) fail("sync");
-        if (close(fd_) != 0) fail("close");
-        fd_ = -1;
+        // The descriptor is gone whether or not close reports an error.
+        const int fd = std::exchange(fd_, -1);
+        if (close(fd) != 0) fail("close");
         if (rename(path_.c_str(), target_.c_str()) != 0) fail("rename");
         kept_ = true;
     }

@@ -34,6 +34,12 @@ void check_entry(const RefitManifest& manifest, const PieceEntry& entry,
     }
 }
 
+/// Cell boundaries lead from 0 to the extent and never back; a cell outside would be read outside.
+bool are_cuts(const std::vector<std::int64_t>& cuts, std::int64_t extent) {
+    return cuts.size() >= 2 && cuts.front() == 0 && cuts.back() == extent &&
+           std::is_sorted(cuts.begin(), cuts.end());
+}
+
 }  // namespace
 
 std::uint64_t RefitManifest::payload_bytes() const {
@@ -99,7 +105,11 @@ RefitManifest manifest_from_json(const std::string& text) {
         for (const json& row : root.at("parameters")) {
             ParameterMeta p;
             p.name = row.at(0).get<std::string>();
-            p.kind = static_cast<ParameterKind>(row.at(1).get<int>());
+            const int kind = row.at(1).get<int>();
+            if (kind < 0 || kind > static_cast<int>(ParameterKind::scale)) {
+                malformed("kind of " + p.name);
+            }
+            p.kind = static_cast<ParameterKind>(kind);
             const auto dtype = core::from_safetensors_name(row.at(2).get<std::string>());
             if (!dtype) malformed("dtype of " + p.name);
             p.dtype = *dtype;
@@ -108,7 +118,9 @@ RefitManifest manifest_from_json(const std::string& text) {
             p.scale_of = row.at(5).get<std::string>();
             p.row_cuts = row.at(6).get<std::vector<std::int64_t>>();
             p.col_cuts = row.at(7).get<std::vector<std::int64_t>>();
-            if (p.row_cuts.size() < 2 || p.col_cuts.size() < 2) malformed("cuts of " + p.name);
+            if (!are_cuts(p.row_cuts, p.rows()) || !are_cuts(p.col_cuts, p.cols())) {
+                malformed("cuts of " + p.name);
+            }
             manifest.parameters.push_back(std::move(p));
         }
         for (const json& bucket_row : root.at("buckets")) {

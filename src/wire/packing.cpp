@@ -73,8 +73,14 @@ class Packer {
 
  private:
     void split(const Unit& unit) {
-        const auto parts =
+        // A row is the least that can travel: more parts than rows would leave empty buckets.
+        std::int64_t most_rows = 1;
+        for (const core::RowRange& rows : parameters_[unit.first].rows_of_trainer) {
+            most_rows = std::max(most_rows, rows.count());
+        }
+        const auto wanted =
             static_cast<std::int64_t>((unit.bytes + bucket_bytes_ - 1) / bucket_bytes_);
+        const std::int64_t parts = std::min(wanted, most_rows);
         for (std::int64_t part = 0; part < parts; ++part) {
             open_ = false;
             add(unit.first, part, parts);

@@ -57,6 +57,10 @@ PieceView::PieceView(const RefitManifest& manifest, std::uint32_t bucket, std::u
     const std::uint32_t last = bucket + 1 == manifest.buckets.size() ? 1 : 0;
     if (header.last_bucket != last)
         bad_header(bucket, trainer, "end marker", header.last_bucket, last);
+    if (header.state != PieceState::complete && header.state != PieceState::aborted) {
+        bad_header(bucket, trainer, "state", static_cast<std::uint64_t>(header.state),
+                   static_cast<std::uint64_t>(PieceState::complete));
+    }
     aborted_ = header.state != PieceState::complete;
     digests_ = {reinterpret_cast<const DigestRecord*>(bytes.data() + sizeof(PieceHeader)), digests};
 }

@@ -3,10 +3,14 @@
 """Fixtures of the tests that drive the built program; see user_program.py."""
 
 import os
+import pathlib
 import shutil
 
 import pytest
+from checkpoints import llama_config, write_checkpoint
 from user_program import BUILD, PROGRAM, Refitbench
+
+SHARED_MEMORY = pathlib.Path("/dev/shm")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,3 +29,20 @@ def refitbench(tmp_path):
     program = Refitbench(tmp_path)
     yield program
     program.end_all()
+
+
+@pytest.fixture
+def shared_memory():
+    """Says which shared-memory objects of the program came since the test began."""
+    def ours():
+        return {path.name for path in SHARED_MEMORY.glob("refitbench*")}
+    before = ours()
+    return lambda: ours() - before
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A folder with config.json and model.safetensors of a small Llama model, BF16."""
+    folder = tmp_path / "checkpoint"
+    write_checkpoint(folder, llama_config())
+    return folder

@@ -50,7 +50,7 @@ def case_label(record: Record, number: int, width: int = 34) -> str:
 def title(record: Record, what: str) -> str:
     """What is drawn, below the scenario's own question."""
     purpose = record.cases["purpose"].iloc[0] if len(record.cases) else ""
-    return textwrap.fill(purpose, 90) + "\n" + what
+    return textwrap.fill(purpose, 90) + "\n" + textwrap.fill(what, 100)
 
 
 def time_scale(longest_s: float) -> tuple[float, str]:

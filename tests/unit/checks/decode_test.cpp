@@ -130,6 +130,18 @@ TEST(NearestE4m3, EqualsTheCudaHeaderForEveryFiniteBf16) {
 #endif
 }
 
+TEST(NearestBf16, KeepsEightBitsAndRoundsToTheNearer) {
+    // 1 + k / 128 are the neighbours in [1, 2).
+    EXPECT_EQ(nearest_bf16(1.0), 1.0);
+    EXPECT_EQ(nearest_bf16(1.0 + 1.0 / 128), 1.0 + 1.0 / 128);
+    EXPECT_EQ(nearest_bf16(1.0 + 0.4 / 128), 1.0);
+    EXPECT_EQ(nearest_bf16(1.0 + 0.6 / 128), 1.0 + 1.0 / 128);
+    EXPECT_EQ(nearest_bf16(-447.9), -448.0);
+    EXPECT_EQ(nearest_bf16(0.0), 0.0);
+    // 300.7 lies between 300 and 302.
+    EXPECT_EQ(nearest_bf16(300.7), 300.0);
+}
+
 TEST(DecodeE8m0, IsAPowerOfTwoWithBias127) {
     EXPECT_EQ(decode_e8m0(0), 0x1p-127);
     EXPECT_EQ(decode_e8m0(127), 1.0);

@@ -94,6 +94,20 @@ TEST(MergeAudits, FindsAnErrorThatIsTooSmallAsWellAsOneThatIsTooLarge) {
     EXPECT_EQ(findings(std::numeric_limits<double>::infinity(), 1.0), 1U);
 }
 
+TEST(MergeAudits, AllowsTheRoundingOfTheScaleWhereCodesAreNearlyExactButNoMore) {
+    // Relative errors of 2^-24 and of 2^-21: -144.5 and -126.4 dB, where an exact scale would leave
+    // -330 dB.
+    const double rounding = std::ldexp(1.0, -48);
+    const double more = std::ldexp(1.0, -42);
+    const double nothing = 1e-33;
+
+    EXPECT_TRUE(
+        merge_audits({rank_with(0, "w|0,0,8,8", 1.0, rounding, nothing)}, kSqnr).findings.empty());
+    EXPECT_EQ(merge_audits({rank_with(0, "w|0,0,8,8", 1.0, more, nothing)}, kSqnr).findings.size(),
+              1U);
+    EXPECT_EQ(merge_audits({rank_with(0, "w|0,0,8,8", 1.0, more, 0.0)}, kSqnr).findings.size(), 1U);
+}
+
 TEST(CheckVersions, RefusesListsOfDifferentLength) {
     EXPECT_THROW((void)check_versions(1, {0, 1}, {1}, {false, false}), core::ShapeError);
 }
