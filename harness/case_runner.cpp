@@ -185,6 +185,12 @@ class CaseRunner {
     }
 
     bool open_transport() {
+        if (world_.is_mpi() && transport_name_ == "loopback") {
+            skip(
+                "transport loopback plays all ranks in one process; start it without mpirun, or "
+                "use --set transport.name=mpi");
+            return false;
+        }
         // Needs are the same on every rank, what is available is not: each node answers for itself.
         const CaseNeeds needs = needs_of(
             case_, setup_, trainer_ ? plan_ : trainer::RefitPlan{manifest_, {}, {}, {}, {}, {}},
@@ -377,6 +383,7 @@ class CaseRunner {
             if (!all[r].error.empty() && error_.empty()) {
                 error_ = "rank " + std::to_string(r) + ": " + all[r].error;
                 error_rank_ = static_cast<int>(r);
+                error_stage_ = all[r].error_stage;
             }
         }
         if (measured && error_.empty()) keep_samples(all);
@@ -598,6 +605,7 @@ class CaseRunner {
         record_.floor_formula = floor.formula;
         if (!error_.empty()) {
             record_.notes["error_rank"] = std::to_string(error_rank_);
+            record_.notes["error_stage"] = error_stage_;
             record_.notes["error_message"] = error_;
         }
         record_.outcome = judge_outcome(case_.expect, record_.findings, !error_.empty());
@@ -647,6 +655,7 @@ class CaseRunner {
     std::map<std::string, std::string> last_digests_;
     std::string error_;
     int error_rank_ = -1;
+    std::string error_stage_;
     std::int64_t iteration_ = 0;
     std::uint64_t version_ = 0;
 };

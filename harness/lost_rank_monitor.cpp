@@ -12,6 +12,8 @@ namespace refit::harness {
 namespace {
 
 constexpr std::int64_t kTurn_ns = 30'000'000;
+// A rank beats for a moment after its last step forward; the verdict on its silence comes first.
+constexpr std::int64_t kBlameMargin_ns = 500'000'000;
 constexpr int kEnvironmentFailed = 3;
 
 sigset_t watched_signals() {
@@ -150,7 +152,7 @@ void LostRankMonitor::judge() {
     if (progress != last_progress_) {
         last_progress_ = progress;
         progress_ns_ = now;
-    } else if (now - progress_ns_ > timeout) {
+    } else if (now - progress_ns_ > timeout + kBlameMargin_ns) {
         loss = {-1, stage_name(status_.stage()),
                 "no rank made progress for " + seconds_text(now - progress_ns_) +
                     " although all are alive; raise timeout_s if the link is that slow"};

@@ -68,7 +68,7 @@ std::string refit_result_to_json(const RefitResult& result) {
     const json root = {{"committed", result.committed}, {"wall_s", result.times.wall_s},
                        {"cpu_s", result.times.cpu_s},   {"stage_s", result.times.stage_s},
                        {"buckets", std::move(buckets)}, {"findings", to_json(result.findings)},
-                       {"error", result.error}};
+                       {"error", result.error},         {"error_stage", result.error_stage}};
     return root.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
@@ -88,6 +88,7 @@ RefitResult refit_result_from_json(const std::string& text) {
     }
     result.findings = findings_from(root.at("findings"));
     result.error = root.at("error").get<std::string>();
+    result.error_stage = root.at("error_stage").get<std::string>();
     return result;
 }
 

@@ -10,6 +10,26 @@
 namespace refit::harness {
 namespace {
 
+/// The end of a bucket without a pipeline: every receiver has released it. What was published moves
+/// on meanwhile; finish() would not do, for it ends the whole refit.
+void wait_for_all(RefitContext& context, StageClock& clock) {
+    struct Meanwhile {
+        World& world;
+        ~Meanwhile() { world.set_meanwhile({}); }
+    } const meanwhile{context.world};
+    clock.pause();
+    context.world.set_meanwhile([&] { context.transport.progress(); });
+    context.world.barrier();
+    clock.resume();
+}
+
+/// Keeps the first error of this rank, with the stage in which it was met.
+void note_error(RefitResult& result, const RankStatus& status, const std::exception& error) {
+    if (!result.error.empty()) return;
+    result.error = error.what();
+    result.error_stage = stage_name(status.stage());
+}
+
 /// A trainer's part: every bucket is made and sent, also after an error (then as aborted pieces),
 /// so that no receiver waits for bytes that never come.
 void send_all(RefitContext& context, StageClock& clock, RefitResult& result) {
@@ -20,7 +40,7 @@ void send_all(RefitContext& context, StageClock& clock, RefitResult& result) {
         try {
             part();
         } catch (const std::exception& error) {
-            if (result.error.empty()) result.error = error.what();
+            note_error(result, status, error);
             publisher.abort();
         }
     };
@@ -61,7 +81,7 @@ void send_all(RefitContext& context, StageClock& clock, RefitResult& result) {
             try {
                 publisher.fill(b, slot, on_progress, times);
             } catch (const std::exception& error) {
-                if (result.error.empty()) result.error = error.what();
+                note_error(result, status, error);
                 publisher.abort();
                 publisher.fill(b, slot, on_progress, times);
             }
@@ -85,10 +105,7 @@ void send_all(RefitContext& context, StageClock& clock, RefitResult& result) {
             clock.bucket_span(Stage::broadcast, begin, end);
         }
         if (!context.pipeline) {
-            clock.pause();
-            context.transport.finish();
-            context.world.barrier();
-            clock.resume();
+            wait_for_all(context, clock);
         }
     }
     const double begin = clock.now_s();
@@ -136,7 +153,7 @@ void receive_all(RefitContext& context, StageClock& clock, RefitResult& result) 
                 try {
                     part();
                 } catch (const std::exception& error) {
-                    if (result.error.empty()) result.error = error.what();
+                    note_error(result, status, error);
                     usable = false;
                 }
             };
@@ -169,9 +186,7 @@ void receive_all(RefitContext& context, StageClock& clock, RefitResult& result) 
             context.transport.release(b, trainer);
         }
         if (!context.pipeline) {
-            clock.pause();
-            context.world.barrier();
-            clock.resume();
+            wait_for_all(context, clock);
         }
     }
     const double begin = clock.now_s();
@@ -201,7 +216,7 @@ RefitResult run_refit(RefitContext& context, std::uint64_t version) {
     try {
         context.status.enter(Stage::commit);
     } catch (const std::exception& error) {
-        if (result.error.empty()) result.error = error.what();
+        note_error(result, context.status, error);
     }
     const bool fine = result.error.empty() && !core::has_error(result.findings);
     clock.pause();

@@ -34,6 +34,7 @@ struct RefitResult {
     bool committed = false;
     RefitTimes times;
     core::Findings findings;  ///< of this rank
+    std::string error_stage;  ///< where `error` was met
     std::string error;  ///< this rank could not do its part; the stream was drained all the same
 };
 

@@ -85,6 +85,9 @@ struct LoadedScenarios {
     std::vector<Case> cases;
     std::string text;
     std::string stem;
+    /// Of several files, those whose own inputs are not there: a checkpoint that was not fetched,
+    /// say.
+    std::vector<record::CaseRecord> skipped;
 };
 
 /// Rank 0 reads the files; every rank parses the same text.
@@ -105,8 +108,16 @@ LoadedScenarios load_scenarios(const RunOptions& options, World* world) {
     auto parse = [&] {
         for (const json& row : files) {
             const auto path = row.at(0).get<std::string>();
-            loaded.scenarios.push_back(parse_scenario(path, row.at(1).get<std::string>(),
-                                                      options.overrides, options.filter));
+            try {
+                loaded.scenarios.push_back(parse_scenario(path, row.at(1).get<std::string>(),
+                                                          options.overrides, options.filter));
+            } catch (const core::FileError& error) {
+                if (files.size() == 1) throw;
+                Case missing;
+                missing.scenario = std::filesystem::path(path).stem().string();
+                loaded.skipped.push_back(skipped_case(missing, error.what()));
+                continue;
+            }
             const Scenario& scenario = loaded.scenarios.back();
             loaded.text += (loaded.text.empty() ? "" : "\n---\n") + scenario.text;
             loaded.cases.insert(loaded.cases.end(), scenario.cases.begin(), scenario.cases.end());
@@ -125,7 +136,7 @@ LoadedScenarios load_scenarios(const RunOptions& options, World* world) {
     loaded.stem = loaded.scenarios.size() == 1 ? loaded.scenarios.front().stem
                                                : options.files.front().filename().stem().string();
     if (loaded.stem.empty()) loaded.stem = "run";
-    if (loaded.cases.empty()) {
+    if (loaded.cases.empty() && loaded.skipped.empty()) {
         throw core::UsageError(
             "no case matches the filter; 'refitbench run --dry-run FILE' prints the names of all "
             "cases");
@@ -134,6 +145,7 @@ LoadedScenarios load_scenarios(const RunOptions& options, World* world) {
 }
 
 std::string role_of(const Case& c, int rank) {
+    if (rank >= c.world_size()) return "none";
     if (rank < c.trainer_ranks) return "trainer " + std::to_string(rank);
     const int index = rank - c.trainer_ranks;
     return "receiver " + std::to_string(index / c.tp) + "." + std::to_string(index % c.tp);
@@ -168,6 +180,11 @@ class Run {
         draft_.record.argv = argv;
         draft_.record.scenario_text = loaded.text;
         draft_.options = &options;
+    }
+
+    /// Scenarios that could not be read stand in the record too, before the others.
+    void keep_skipped(bool prints) {
+        for (const record::CaseRecord& c : loaded_.skipped) keep(c, prints);
     }
 
     /// One case on this rank of its world.
@@ -290,6 +307,13 @@ void make_output_folder(const RunOptions& options) {
     }
 }
 
+/// What the end of the run will write to is tried before it starts.
+void check_outputs(const RunOptions& options) {
+    make_output_folder(options);
+    check_writable(options.json);
+    check_writable(options.junit);
+}
+
 int finish(Draft& draft, const RunOptions& options, RankStatus& status) {
     status.enter(Stage::record);
     // From here on this rank alone writes; a loss that is noticed later is not this run's any more.
@@ -305,7 +329,7 @@ int run_under_mpi(const RunOptions& options, const std::vector<std::string>& arg
     const bool any_fits = std::any_of(loaded.cases.begin(), loaded.cases.end(), [&](const Case& c) {
         return c.world_size() == world.size();
     });
-    if (!any_fits && loaded.scenarios.size() == 1) {
+    if (!any_fits && loaded.scenarios.size() == 1 && loaded.skipped.empty()) {
         const Case& c = loaded.cases.front();
         throw core::UsageError(
             "the scenario " + c.file.string() + " " + world_mismatch(c, world.size()) +
@@ -319,7 +343,7 @@ int run_under_mpi(const RunOptions& options, const std::vector<std::string>& arg
     run.run_id =
         broadcast_text(world, std::to_string(getpid()) + "." + std::to_string(steady_now_ns()));
     together(world, [&] {
-        if (world.rank() == 0) make_output_folder(options);
+        if (world.rank() == 0) check_outputs(options);
     });
     start_record(draft, options, loaded, created);
     draft.record.environment = environment(true);
@@ -337,17 +361,23 @@ int run_under_mpi(const RunOptions& options, const std::vector<std::string>& arg
             const auto first =
                 std::find_if(loaded.cases.begin(), loaded.cases.end(),
                              [&](const Case& c) { return c.world_size() == world.size(); });
-            const Case& model_case = first == loaded.cases.end() ? loaded.cases.front() : *first;
+            // Where no case fits this world, no rank has a part.
+            const bool fits = first != loaded.cases.end();
+            Case nothing;
+            nothing.trainer_ranks = 0;
+            nothing.engines = 0;
+            const Case& model_case = fits ? *first : nothing;
             std::vector<record::RankRow> rows = rank_rows(world, model_case);
             {
                 const std::lock_guard lock(draft.mutex);
-                draft.record.trainers = model_case.trainer_ranks;
-                draft.record.receivers = world.size() - model_case.trainer_ranks;
+                draft.record.trainers = fits ? model_case.trainer_ranks : 0;
+                draft.record.receivers = fits ? world.size() - model_case.trainer_ranks : 0;
                 draft.record.ranks = std::move(rows);
                 draft.record.ceilings.push_back(
                     {"memory_copy", run.memory_copy, "B/s", "read and written, all ranks at once"});
             }
             if (world.rank() == 0) say(options, header_text(draft.record, options.summary));
+            run.keep_skipped(world.rank() == 0);
             for (std::size_t i = 0; i < loaded.cases.size(); ++i) {
                 const Case& c = loaded.cases[i];
                 if (world.rank() == 0 && options.explain) say(options, explain_text(c));
@@ -424,6 +454,8 @@ record::CaseRecord run_case_in_threads(Run& run, const RunOptions& options, Draf
                 run.one(world, status, rank == 0 ? &monitor : nullptr, c, index, hub);
             if (rank == 0) record = std::move(mine);
             status.leave();
+        } catch (const RunGivenUp&) {
+            LostRankMonitor::wait_for_end();
         } catch (const std::exception& error) {
             monitor.give_up({world.rank(), stage_name(status.stage()),
                              "rank " + std::to_string(rank) + ": " + error.what()});
@@ -441,7 +473,7 @@ int run_in_one_process(const RunOptions& options, const std::vector<std::string>
                        const LoadedScenarios& loaded) {
     Draft draft;
     Run run(options, argv, loaded, draft);
-    make_output_folder(options);
+    check_outputs(options);
     start_record(draft, options, loaded, utc_now());
     draft.record.environment = environment(false);
     run.run_id = std::to_string(getpid()) + "." + std::to_string(steady_now_ns());
@@ -450,6 +482,7 @@ int run_in_one_process(const RunOptions& options, const std::vector<std::string>
     RankStatus status(*alone.front(), *page);
     LostRankMonitor monitor(status, [&](const Loss& loss) { write_loss(draft, loss); });
     (void)transport::remove_stale_segments();
+    run.keep_skipped(true);
     for (std::size_t i = 0; i < loaded.cases.size(); ++i) {
         if (options.explain) say(options, explain_text(loaded.cases[i]));
         run.keep(

@@ -3,6 +3,7 @@
 #include "harness/run_output.hpp"
 
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 
 #include "core/error.hpp"
@@ -21,6 +22,16 @@ void write_text(const std::string& target, const std::string& text) {
     if (!file)
         throw core::FileError("cannot write " + target +
                               "; is its folder there and the disk not full?");
+}
+
+void check_writable(const std::string& target) {
+    if (target.empty() || target == "-") return;
+    const bool existed = std::filesystem::exists(target);
+    std::ofstream file(target, std::ios::app);
+    if (!file)
+        throw core::FileError("cannot write " + target + "; is its folder there and writable?");
+    file.close();
+    if (!existed) std::filesystem::remove(target);
 }
 
 bool quiet(const RunOptions& options) {

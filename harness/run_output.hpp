@@ -11,6 +11,9 @@ namespace refit::harness {
 
 /// Writes `text` to a file, or to standard output for "-". Throws FileError naming the file.
 void write_text(const std::string& target, const std::string& text);
+/// Throws FileError unless write_text will be able to write there; "" and "-" always are. Leaves no
+/// new file behind.
+void check_writable(const std::string& target);
 /// True when standard output belongs to the JSON alone (--json -).
 [[nodiscard]] bool quiet(const RunOptions& options);
 /// To standard output, unless quiet.

@@ -211,8 +211,12 @@ std::unique_ptr<World> make_mpi_world() {
     const auto cores = static_cast<int>(std::thread::hardware_concurrency());
     if (local > cores) setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
     int provided = 0;
+    int initialized = 0;
+    MPI_Initialized(&initialized);
     // The main thread alone calls MPI; the monitor thread never does.
-    check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+    if (initialized == 0) {
+        check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+    }
     return std::make_unique<MpiWorld>();
 }
 

@@ -28,6 +28,8 @@ class World {
     [[nodiscard]] virtual const std::vector<int>& local_ranks() const = 0;
     [[nodiscard]] bool one_node() const { return local_size() == size(); }
     void set_on_wait(std::function<void()> on_wait) { on_wait_ = std::move(on_wait); }
+    /// Called besides on_wait, for what must move on while this rank waits; {} ends it.
+    void set_meanwhile(std::function<void()> meanwhile) { meanwhile_ = std::move(meanwhile); }
 
     /// Collective over the world.
     virtual void barrier() = 0;
@@ -43,10 +45,12 @@ class World {
  protected:
     void waited() const {
         if (on_wait_) on_wait_();
+        if (meanwhile_) meanwhile_();
     }
 
  private:
     std::function<void()> on_wait_;
+    std::function<void()> meanwhile_;
 };
 
 /// Rank 0's text on every rank.

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Command line, exit codes, JSON and record of the program, as README.md promises them."""
 
-import json
 import re
 
 import h5py

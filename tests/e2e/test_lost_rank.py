@@ -13,7 +13,10 @@ TIMEOUT_S = 3
 
 
 def endless_run(trainers, tp, transport):
-    """A scenario that would last hours; its paced link keeps a refit in the middle for most of its time."""
+    """A scenario that would last hours.
+
+    The paced link keeps every refit in the middle for most of its time.
+    """
     text = small_run(trainers, tp, transport).replace("iterations: 1", "iterations: 100000").replace(
         "timeout_s: 20", f"timeout_s: {TIMEOUT_S}")
     return text.replace("bucket_bytes: 256KiB", "bucket_bytes: 64KiB, link_bytes_per_s: 4MiB")

@@ -48,7 +48,8 @@ def test_json_and_record_say_the_same(refitbench, np):
 
 
 def test_junit_counts_what_it_lists(refitbench):
-    plant = "weights: {plant: [{tensor: '*.0.mlp.down_proj.weight', kind: nan, where: {row: 3, col: 7}}]}\n"
+    plant = ("weights: {plant: [{tensor: '*.0.mlp.down_proj.weight', kind: nan, "
+             "where: {row: 3, col: 7}}]}\n")
     for text, code, failures in ((QUICK, 0, 0), (QUICK + plant, 1, None)):
         refitbench.run(text, "--junit", "junit.xml").expect(code)
 

@@ -132,7 +132,8 @@ def test_cases_run_one_by_one_in_their_order(refitbench):
 
 def test_set_wins_over_sweep_and_cases(refitbench):
     sweep = LOOPBACK + "sweep: {payload.recipe: [prime-rl-blockwise, nemo-rl-linear]}\n"
-    cases = LOOPBACK + "cases: [{payload.recipe: prime-rl-blockwise}, {payload.recipe: nemo-rl-linear}]\n"
+    cases = LOOPBACK + ("cases: [{payload.recipe: prime-rl-blockwise}, "
+                        "{payload.recipe: nemo-rl-linear}]\n")
 
     for text in (sweep, cases):
         found = cases_of(refitbench, text, "--set", "payload.recipe=deepgemm")

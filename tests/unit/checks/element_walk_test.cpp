@@ -27,8 +27,12 @@ struct Walked {
 Walked walk(const std::vector<std::uint16_t>& source, const std::vector<std::uint8_t>& codes,
             double loaded_scale, double own_scale, bool finite = true) {
     Walked walked;
-    walk_segment({source.data(), codes.data(), static_cast<std::int64_t>(source.size()),
-                  loaded_scale, own_scale, finite},
+    walk_segment({.source = source.data(),
+                  .codes = codes.data(),
+                  .count = static_cast<std::int64_t>(source.size()),
+                  .loaded_scale = loaded_scale,
+                  .own_scale = own_scale,
+                  .source_finite = finite},
                  kSlack, walked.audit, walked.beyond, walked.nonfinite);
     return walked;
 }
@@ -74,10 +78,10 @@ TEST(WalkSegment, RefusesAnErrorThreePercentBeyondTheBoundAfterLegalOnes) {
     std::vector<std::int64_t> nonfinite;
     const std::uint16_t midpoint = 0x3f88;  // 1.0625
     const std::uint8_t code = 0x38;         // 1
-    walk_segment({&midpoint, &code, 1, 1.0, 1.0, true}, kSlack, audit, beyond, nonfinite);
+    walk_segment({&midpoint, &code, 1, 1.0, 1.0}, kSlack, audit, beyond, nonfinite);
     EXPECT_TRUE(beyond.empty());
     // Decoded as 0.998 the same element is (1.0625 - 0.998) / 0.0625 = 1.032 times the bound off.
-    walk_segment({&midpoint, &code, 1, 0.998, 1.0, true}, kSlack, audit, beyond, nonfinite);
+    walk_segment({&midpoint, &code, 1, 0.998, 1.0}, kSlack, audit, beyond, nonfinite);
     EXPECT_EQ(beyond.size(), 1U);
     EXPECT_NEAR(audit.max_error_over_bound, 1.032, 1e-12);
 }

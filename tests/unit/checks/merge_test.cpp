@@ -89,7 +89,10 @@ TEST(MergeAudits, FindsAnErrorThatIsTooSmallAsWellAsOneThatIsTooLarge) {
     EXPECT_EQ(findings(1.0, 1.012), 1U);
     EXPECT_EQ(findings(0.0, 1.0), 1U);
     EXPECT_EQ(findings(0.0, 0.0), 0U);
-    EXPECT_EQ(findings(1e-30, 0.0), 1U);
+    // Exact codes: what a few roundings of an F32 scale leave is no error, more is. The limit here
+    // is (2^-22)^2 of the 1000 that the values' squares sum to, 5.7e-11.
+    EXPECT_EQ(findings(5e-11, 0.0), 0U);
+    EXPECT_EQ(findings(6e-11, 0.0), 1U);
     EXPECT_EQ(findings(std::numeric_limits<double>::quiet_NaN(), 1.0), 1U);
     EXPECT_EQ(findings(std::numeric_limits<double>::infinity(), 1.0), 1U);
 }

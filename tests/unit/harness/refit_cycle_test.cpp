@@ -1,0 +1,140 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// run_refit over loopback: what commits, what does not, and that nobody is left waiting.
+#include "harness/refit_cycle.hpp"
+
+#include <gtest/gtest.h>
+
+#include <stdexcept>
+#include <string>
+
+#include "small_run.hpp"
+
+namespace refit::harness_test {
+namespace {
+
+using harness::RankStatus;
+using harness::RefitContext;
+using harness::RefitResult;
+using harness::Stage;
+
+void expect_committed(const SmallRun& run, std::uint64_t version) {
+    for (const RefitResult& result : run.results) {
+        EXPECT_TRUE(result.committed);
+        EXPECT_EQ(result.error, "");
+        for (const core::Finding& finding : result.findings) ADD_FAILURE() << finding.message;
+    }
+    for (const std::uint64_t seen : run.versions) EXPECT_EQ(seen, version);
+}
+
+void expect_refused(const SmallRun& run, std::uint64_t version) {
+    EXPECT_FALSE(run.any_committed());
+    for (const std::uint64_t seen : run.versions) EXPECT_EQ(seen, version);
+}
+
+TEST(RunRefit, CommitsOnEveryReceiver) {
+    for (const bool pipeline : {true, false}) {
+        harness::Case c = small_case("vllm-fp8", "fp8_blockwise", 2, 2);
+        c.pipeline = pipeline;
+        const SmallRun run = run_small(c, 3);
+        expect_committed(run, 3);
+        for (std::size_t rank = 0; rank < run.results.size(); ++rank) {
+            const auto& stages = run.results[rank].times.stage_s;
+            const bool trainer = rank < 2;
+            for (const char* name : {"gather", "quantize", "pack"}) {
+                EXPECT_EQ(stages.contains(name), trainer) << name;
+            }
+            for (const char* name : {"check", "load"}) {
+                EXPECT_EQ(stages.contains(name), !trainer) << name;
+            }
+            EXPECT_TRUE(stages.contains("broadcast"));
+            EXPECT_TRUE(stages.contains("commit"));
+            EXPECT_GT(run.results[rank].times.buckets.size(), 5U);
+        }
+    }
+}
+
+TEST(RunRefit, RefusesANonfiniteRefitEverywhereAndKeepsTheVersion) {
+    harness::Case c = small_case("vllm-fp8", "fp8_blockwise");
+    weights::Plant plant;
+    plant.tensor = "model.layers.0.mlp.up_proj.weight";
+    plant.row = 3;
+    plant.col = 4;
+    c.plants = {plant};
+    const SmallRun run = run_small(c);
+    expect_refused(run, 0);
+    ASSERT_EQ(run.results[0].findings.size(), 1U);
+    EXPECT_EQ(run.results[0].findings[0].check, "nonfinite");
+    EXPECT_EQ(run.results[0].findings[0].rank, 0);
+    EXPECT_EQ(run.results[0].findings[0].index, (std::vector<std::int64_t>{3, 4}));
+    for (const RefitResult& result : run.results) EXPECT_EQ(result.error, "");
+}
+
+TEST(RunRefit, SurvivesAnErrorInAnyStageOfAnyRankWithoutCommitting) {
+    struct Strike {
+        int rank;
+        Stage stage;
+    };
+    const Strike strikes[] = {{0, Stage::gather},    {1, Stage::quantize}, {0, Stage::pack},
+                              {1, Stage::broadcast}, {0, Stage::commit},   {2, Stage::broadcast},
+                              {3, Stage::check},     {2, Stage::load},     {3, Stage::commit}};
+    for (const bool pipeline : {true, false}) {
+        for (const Strike& strike : strikes) {
+            SCOPED_TRACE("rank " + std::to_string(strike.rank) + " in " +
+                         harness::stage_name(strike.stage));
+            harness::Case c = small_case("vllm-fp8", "fp8_blockwise");
+            c.pipeline = pipeline;
+            const SmallRun run = run_small(c, 2, [&](int rank, RankStatus& status, RefitContext&) {
+                if (rank != strike.rank) return;
+                status.set_on_enter([&](Stage stage, std::int64_t bucket) {
+                    if (stage == strike.stage && bucket <= 2) {
+                        throw std::runtime_error("struck");
+                    }
+                });
+            });
+            expect_refused(run, 1);
+            for (std::size_t rank = 0; rank < run.results.size(); ++rank) {
+                EXPECT_EQ(run.results[rank].error,
+                          static_cast<int>(rank) == strike.rank ? "struck" : "");
+            }
+        }
+    }
+}
+
+TEST(RunRefit, RefusesTheCommitOfARunThatWasGivenUp) {
+    const SmallRun run = run_small(small_case("vllm-fp8", "fp8_blockwise"), 2,
+                                   [](int rank, RankStatus& status, RefitContext& context) {
+                                       // The refit before is over on every rank.
+                                       context.world.barrier();
+                                       if (rank == 0) {
+                                           EXPECT_TRUE(status.claim_loss());
+                                       }
+                                       context.world.barrier();
+                                   });
+    for (std::size_t rank = 1; rank < run.results.size(); ++rank) {
+        EXPECT_FALSE(run.results[rank].committed);
+    }
+    for (const std::uint64_t version : run.versions) EXPECT_EQ(version, 1U);
+}
+
+TEST(RunRefit, GoesOnAfterARefusedRefit) {
+    // Errors of one refit do not stick: the next one with sound ranks commits.
+    harness::Case c = small_case("vllm-fp8", "fp8_blockwise");
+    int turn = 0;
+    const SmallRun run = run_small(c, 2, [&](int rank, RankStatus& status, RefitContext& context) {
+        if (rank == 2) {
+            status.set_on_enter([](Stage stage, std::int64_t) {
+                if (stage == Stage::load) throw std::runtime_error("struck");
+            });
+        }
+        const RefitResult refused = harness::run_refit(context, 9);
+        EXPECT_FALSE(refused.committed);
+        status.set_on_enter({});
+        if (rank == 0) ++turn;
+    });
+    EXPECT_EQ(turn, 1);
+    expect_committed(run, 2);
+}
+
+}  // namespace
+}  // namespace refit::harness_test
