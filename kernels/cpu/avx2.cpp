@@ -98,7 +98,9 @@ PlainEncoder plain_encoder(const numerics::TileScaling& scaling,
 
 /// Codes by group of eight significands, for one tile.
 struct alignas(32) TileTable {
-    std::uint8_t base[16];  ///< code of the group's first significand minus 8 * exponent, mod 256
+    /// Code of the group's first significand minus what its bits alone give, 8 * exponent + group /
+    /// 2, modulo 256.
+    std::uint8_t base[16];
     std::uint8_t last_of_base[16];  ///< last significand with that code; later ones have the next
     /// Magnitudes below this (15-bit BF16 patterns) take the plain path; 0x7fff: all do.
     std::int16_t smallest = 0x7fff;
@@ -139,7 +141,7 @@ void build_table(const PlainEncoder& plain, std::uint32_t amax_bits, TileTable& 
         const int count = __builtin_popcount(
             static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(same))));
         first_code[group] = first;
-        table.base[group] = static_cast<std::uint8_t>(first - 8 * exponent);
+        table.base[group] = static_cast<std::uint8_t>(first - 8 * exponent - group / 2);
         table.last_of_base[group] = static_cast<std::uint8_t>(group * 8 + count - 1);
     }
     const int amax_significand = static_cast<int>((amax_bits >> 16) & 0x7fU);
@@ -183,52 +185,96 @@ struct TableEncoder {
               _mm_load_si128(reinterpret_cast<const __m128i*>(table.last_of_base)))),
           smallest(_mm256_set1_epi16(table.smallest)) {}
 
-    [[gnu::always_inline]] __m256i encode32(const std::uint16_t* source,
-                                            const PlainEncoder& plain) const {
+    /// The smaller magnitudes of two vectors of sixteen values.
+    [[gnu::always_inline]] static __m256i smaller16(const std::uint16_t* source) {
+        const __m256i mask = _mm256_set1_epi16(0x7fff);
+        return _mm256_min_epi16(
+            _mm256_and_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source)), mask),
+            _mm256_and_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source + 16)),
+                             mask));
+    }
+
+    [[nodiscard, gnu::always_inline]] bool covers(__m256i magnitudes) const {
+        return _mm256_movemask_epi8(_mm256_cmpgt_epi16(smallest, magnitudes)) == 0;
+    }
+
+    /// Codes of 32 values that the table covers.
+    [[nodiscard, gnu::always_inline]] __m256i look_up32(const std::uint16_t* source) const {
         const __m256i x0 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source));
         const __m256i x1 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source + 16));
-        const __m256i magnitude_mask = _mm256_set1_epi16(0x7fff);
-        const __m256i least = _mm256_min_epi16(_mm256_and_si256(x0, magnitude_mask),
-                                               _mm256_and_si256(x1, magnitude_mask));
-        if (_mm256_movemask_epi8(_mm256_cmpgt_epi16(smallest, least)) != 0) [[unlikely]] {
-            return plain.encode32(source);
-        }
         const __m256i byte_mask = _mm256_set1_epi16(0xff);
-        // low = last exponent bit and significand, high = sign and the other exponent bits.
+        // The last exponent bit and the significand.
         const __m256i low =
             _mm256_packus_epi16(_mm256_and_si256(x0, byte_mask), _mm256_and_si256(x1, byte_mask));
-        const __m256i high =
-            _mm256_packus_epi16(_mm256_srli_epi16(x0, 8), _mm256_srli_epi16(x1, 8));
+        // 8 * exponent plus the three first bits of the significand, modulo 256: what the code
+        // would be if the scale were a power of two and nothing were rounded.
+        const __m256i unscaled =
+            _mm256_packus_epi16(_mm256_and_si256(_mm256_srli_epi16(x0, 4), byte_mask),
+                                _mm256_and_si256(_mm256_srli_epi16(x1, 4), byte_mask));
+        // Saturation keeps the sign: covered magnitudes are at least 128 as integers.
+        const __m256i sign = _mm256_and_si256(_mm256_packs_epi16(x0, x1), _mm256_set1_epi8(-128));
         const __m256i significand = _mm256_and_si256(low, _mm256_set1_epi8(0x7f));
         const __m256i group = _mm256_and_si256(_mm256_srli_epi16(low, 3), _mm256_set1_epi8(0x0f));
-        __m256i code = _mm256_sub_epi8(
+        const __m256i step = _mm256_sub_epi8(
             _mm256_shuffle_epi8(base, group),
             _mm256_cmpgt_epi8(significand, _mm256_shuffle_epi8(last_of_base, group)));
-        // 8 * exponent modulo 256: the four low bits of `high` and the top bit of `low`.
-        code = _mm256_add_epi8(code,
-                               _mm256_and_si256(_mm256_slli_epi16(high, 4), _mm256_set1_epi8(-16)));
-        code = _mm256_add_epi8(code,
-                               _mm256_and_si256(_mm256_srli_epi16(low, 4), _mm256_set1_epi8(0x08)));
-        code = _mm256_or_si256(code, _mm256_and_si256(high, _mm256_set1_epi8(-128)));
+        const __m256i code = _mm256_or_si256(_mm256_add_epi8(unscaled, step), sign);
         return _mm256_permute4x64_epi64(code, 0xd8);  // undo the lane order of packus
+    }
+
+    [[nodiscard, gnu::always_inline]] __m256i encode32(const std::uint16_t* source,
+                                                       const PlainEncoder& plain) const {
+        if (!covers(smaller16(source))) [[unlikely]] {
+            return plain.encode32(source);
+        }
+        return look_up32(source);
     }
 };
 
-[[gnu::always_inline]] inline void store(std::uint8_t* target, __m256i codes, bool streaming) {
-    if (streaming) {
+template <bool kStreaming>
+[[gnu::always_inline]] inline void store(std::uint8_t* target, __m256i codes) {
+    if constexpr (kStreaming) {
         _mm256_stream_si256(reinterpret_cast<__m256i*>(target), codes);
     } else {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(target), codes);
     }
 }
 
-template <typename Encode32>
-[[gnu::always_inline]] inline void encode_row(const std::uint16_t* source, std::int64_t count,
-                                              std::uint8_t* target, bool streaming,
-                                              const Encode32& encode32) {
+/// One row of a full tile. Most rows have no value below the table: one question for all 128.
+template <bool kStreaming>
+[[gnu::always_inline]] inline void encode_tile_row(const TableEncoder& table,
+                                                   const PlainEncoder& plain,
+                                                   const std::uint16_t* x, std::uint8_t* y) {
+    const __m256i smallest =
+        _mm256_min_epi16(_mm256_min_epi16(table.smaller16(x), table.smaller16(x + 32)),
+                         _mm256_min_epi16(table.smaller16(x + 64), table.smaller16(x + 96)));
+    if (!table.covers(smallest)) [[unlikely]] {
+        for (int i = 0; i < 128; i += 32) {
+            store<kStreaming>(y + i, table.encode32(x + i, plain));
+        }
+        return;
+    }
+    store<kStreaming>(y, table.look_up32(x));
+    store<kStreaming>(y + 32, table.look_up32(x + 32));
+    store<kStreaming>(y + 64, table.look_up32(x + 64));
+    store<kStreaming>(y + 96, table.look_up32(x + 96));
+}
+
+/// `count` values from `source` on; without a table all take the plain path.
+template <bool kStreaming>
+void encode_row(const TileTable& table, const PlainEncoder& plain, const std::uint16_t* source,
+                std::int64_t count, std::uint8_t* target) {
+    const bool has_table = table.smallest != 0x7fff;
+    const TableEncoder encoder(table);
     std::int64_t i = 0;
+    if (has_table) {
+        for (; i + 128 <= count; i += 128) {
+            encode_tile_row<kStreaming>(encoder, plain, source + i, target + i);
+        }
+    }
     for (; i + 32 <= count; i += 32) {
-        store(target + i, encode32(source + i), streaming);
+        store<kStreaming>(target + i, has_table ? encoder.encode32(source + i, plain)
+                                                : plain.encode32(source + i));
     }
     if (i < count) {
         // Padded with an element of the row, so that the padding does not choose the plain path.
@@ -237,7 +283,8 @@ template <typename Encode32>
         for (std::int64_t k = 0; k < 32; ++k) {
             rest[k] = source[i + k < count ? i + k : i];
         }
-        _mm256_store_si256(reinterpret_cast<__m256i*>(rest_codes), encode32(rest));
+        _mm256_store_si256(reinterpret_cast<__m256i*>(rest_codes),
+                           has_table ? encoder.encode32(rest, plain) : plain.encode32(rest));
         std::memcpy(target + i, rest_codes, static_cast<std::size_t>(count - i));
     }
 }
@@ -329,6 +376,7 @@ struct PanelReader {
         const __m256i mask = _mm256_set1_epi16(0x7fff);
         __m256i even = largest[tile];
         __m256i odd = _mm256_setzero_si256();
+#pragma GCC unroll 4
         for (int i = 0; i < 8; i += 2) {
             const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x) + i);
             const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x) + i + 1);
@@ -410,17 +458,9 @@ class Avx2 final : public TileWalk {
                     const std::int64_t begin = t * grid.tile_cols;
                     const std::int64_t width =
                         begin + grid.tile_cols < band.cols ? grid.tile_cols : band.cols - begin;
-                    const PlainEncoder& p = plain[t - first];
-                    if (tables[t - first].smallest == 0x7fff) {
-                        encode_row(source + begin, width, target + begin, can_stream,
-                                   [&p](const std::uint16_t* x) { return p.encode32(x); });
-                    } else {
-                        const TableEncoder encoder(tables[t - first]);
-                        encode_row(
-                            source + begin, width, target + begin, can_stream,
-                            [&encoder, &p ](const std::uint16_t* x)
-                                __attribute__((always_inline)) { return encoder.encode32(x, p); });
-                    }
+                    const auto encode = can_stream ? encode_row<true> : encode_row<false>;
+                    encode(tables[t - first], plain[t - first], source + begin, width,
+                           target + begin);
                 }
             }
         }
@@ -509,15 +549,11 @@ class Avx2 final : public TileWalk {
                 const std::uint16_t* from = copy[panel % 2] + t * 128;
                 std::uint8_t* to = target + (first + t) * 128;
                 const std::int64_t next_step = has_next ? t * rows : -1;
-                if (table.smallest == 0x7fff) {
-                    encode_tile(from, rows, to, code_stride, can_stream, reader, next_step,
-                                [&plain](const std::uint16_t* x) { return plain.encode32(x); });
+                if (can_stream) {
+                    encode_tile<true>(table, plain, from, rows, to, code_stride, reader, next_step);
                 } else {
-                    const TableEncoder encoder(table);
-                    encode_tile(
-                        from, rows, to, code_stride, can_stream, reader, next_step,
-                        [&encoder, &plain ](const std::uint16_t* x)
-                            __attribute__((always_inline)) { return encoder.encode32(x, plain); });
+                    encode_tile<false>(table, plain, from, rows, to, code_stride, reader,
+                                       next_step);
                 }
             }
         }
@@ -527,15 +563,21 @@ class Avx2 final : public TileWalk {
     }
 
     /// One tile from the dense copy; step `next_step` + row of the next panel after each row.
-    template <typename Encode32>
-    static void encode_tile(const std::uint16_t* from, std::int64_t rows, std::uint8_t* to,
-                            std::int64_t code_stride, bool streaming, PanelReader& reader,
-                            std::int64_t next_step, const Encode32& encode32) {
+    template <bool kStreaming>
+    static void encode_tile(const TileTable& table, const PlainEncoder& plain,
+                            const std::uint16_t* from, std::int64_t rows, std::uint8_t* to,
+                            std::int64_t code_stride, PanelReader& reader, std::int64_t next_step) {
+        const bool has_table = table.smallest != 0x7fff;
+        const TableEncoder encoder(table);
         for (std::int64_t row = 0; row < rows; ++row) {
             const std::uint16_t* x = from + row * kPipelineCols;
             std::uint8_t* y = to + row * code_stride;
-            for (int i = 0; i < 128; i += 32) {
-                store(y + i, encode32(x + i), streaming);
+            if (has_table) {
+                encode_tile_row<kStreaming>(encoder, plain, x, y);
+            } else {
+                for (int i = 0; i < 128; i += 32) {
+                    store<kStreaming>(y + i, plain.encode32(x + i));
+                }
             }
             if (next_step >= 0) {
                 reader.step(next_step + row);
