@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/model_config.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace refit::model {
@@ -14,14 +15,28 @@ std::string architecture_name(Architecture architecture) {
             return "Qwen2ForCausalLM";
         case Architecture::qwen3:
             return "Qwen3ForCausalLM";
+        case Architecture::qwen3_moe:
+            return "Qwen3MoeForCausalLM";
+        case Architecture::deepseek_v3:
+            return "DeepseekV3ForCausalLM";
     }
     return "unknown";
+}
+
+bool is_moe_layer(const ModelConfig& config, std::int64_t layer) {
+    if (config.experts == 0 || layer < config.first_dense_layers) return false;
+    const auto& dense = config.dense_layers;
+    if (std::find(dense.begin(), dense.end(), layer) != dense.end()) return false;
+    // Qwen3-MoE counts layers from one for its step, DeepSeek from zero; with a step of one, the
+    // only published one, they agree.
+    const std::int64_t counted = config.architecture == Architecture::qwen3_moe ? layer + 1 : layer;
+    return config.moe_layer_every <= 1 || counted % config.moe_layer_every == 0;
 }
 
 std::vector<TensorSpec> tensors_of(const ModelConfig& config) {
     std::vector<TensorSpec> tensors;
     const auto add = [&tensors](std::string name, core::Shape shape, Role role, int layer) {
-        tensors.push_back({std::move(name), std::move(shape), core::DType::bf16, role, layer});
+        tensors.push_back({std::move(name), std::move(shape), core::DType::bf16, role, layer, -1});
     };
     const std::int64_t q_rows = config.heads * config.head_dim;
     const std::int64_t kv_rows = config.kv_heads * config.head_dim;

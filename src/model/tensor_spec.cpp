@@ -20,6 +20,14 @@ std::string_view role_name(Role role) {
             return "v_proj";
         case Role::o_proj:
             return "o_proj";
+        case Role::q_a_proj:
+            return "q_a_proj";
+        case Role::q_b_proj:
+            return "q_b_proj";
+        case Role::kv_a_proj:
+            return "kv_a_proj";
+        case Role::kv_b_proj:
+            return "kv_b_proj";
         case Role::gate_proj:
             return "gate_proj";
         case Role::up_proj:
@@ -30,6 +38,8 @@ std::string_view role_name(Role role) {
             return "bias";
         case Role::router:
             return "router";
+        case Role::mtp_proj:
+            return "mtp_proj";
     }
     return "unknown";
 }
