@@ -11,6 +11,10 @@ bool is_eligible(const model::TensorSpec& tensor) {
         case Role::k_proj:
         case Role::v_proj:
         case Role::o_proj:
+        case Role::q_a_proj:
+        case Role::q_b_proj:
+        case Role::kv_a_proj:
+        case Role::kv_b_proj:
         case Role::gate_proj:
         case Role::up_proj:
         case Role::down_proj:
@@ -20,6 +24,7 @@ bool is_eligible(const model::TensorSpec& tensor) {
         case Role::norm:
         case Role::bias:
         case Role::router:
+        case Role::mtp_proj:
             return false;
     }
     return false;
