@@ -28,6 +28,9 @@
 #include "harness/refit_cycle.hpp"
 #include "kernels/backend.hpp"
 #include "receiver/contract_check.hpp"
+#include "receiver/derived_weights.hpp"
+#include "trainer/bucket_source.hpp"
+#include "trainer/resident_shard.hpp"
 #include "weights/safetensors_file.hpp"
 
 namespace refit::harness {
@@ -192,10 +195,11 @@ class CaseRunner {
             return false;
         }
         // Needs are the same on every rank, what is available is not: each node answers for itself.
+        const double share = static_cast<double>(world_.local_size()) / world_.size();
+        decide_residency(share);
         const CaseNeeds needs = needs_of(
             case_, setup_, trainer_ ? plan_ : trainer::RefitPlan{manifest_, {}, {}, {}, {}, {}},
-            transport_name_);
-        const double share = static_cast<double>(world_.local_size()) / world_.size();
+            transport_name_, resident_);
         together(world_, [&] { check_needs(needs, share); });
 
         transport::TransportOptions options;
@@ -240,6 +244,34 @@ class CaseRunner {
         return true;
     }
 
+    /// Whether the trainers hold their weights; all ranks agree, and the record says why.
+    void decide_residency(double share) {
+        const std::string size = bytes_text(resident_bytes(setup_)) + " of weights";
+        if (case_.resident == Resident::automatic) {
+            // A planted write needs weights that stay in memory.
+            const bool wanted = !setup_.trainer_faults.source_write.empty();
+            resident_ = world_.all_true(wanted || resident_fits(setup_, share));
+            const std::string part = std::to_string(static_cast<int>(100 * kResidentShare)) +
+                                     " % of the memory available)";
+            record_.notes["weights_resident"] =
+                wanted      ? "true (auto: a planted write needs weights in memory)"
+                : resident_ ? "true (auto: " + size + " take at most " + part
+                            : "false (auto: " + size + " would take more than " + part;
+        } else {
+            resident_ = case_.resident == Resident::yes;
+            record_.notes["weights_resident"] =
+                std::string(resident_ ? "true" : "false") + " (as asked; " + size + ")";
+        }
+        if (!resident_ && checks("source_unchanged")) {
+            std::string& names = record_.notes["checks_not_applicable"];
+            names += (names.empty() ? "" : ",") + std::string("source_unchanged");
+            record_.notes["source_unchanged"] =
+                "not applicable: weights.resident is false, no weights stay in memory";
+        }
+    }
+
+    [[nodiscard]] bool checks_source() const { return resident_ && checks("source_unchanged"); }
+
     /// A flipped byte strikes a cell that the receiver concerned keeps: elsewhere nobody would load
     /// it.
     void aim_transport_faults() {
@@ -264,11 +296,15 @@ class CaseRunner {
         const wire::ParameterMeta& meta = manifest_.parameters[entry.parameter];
         for (const receiver::LoadSpan& span : spans) {
             if (setup_.instance.wanted[span.wanted].name != meta.name) continue;
-            const std::int64_t row = std::max(entry.rows.begin, span.source.row);
-            if (row >= std::min(entry.rows.end, span.source.row + span.source.rows)) continue;
-            fault.byte = entry.offset +
-                         static_cast<std::uint64_t>((row - entry.rows.begin) * meta.row_bytes() +
-                                                    span.source.col * core::size_bytes(meta.dtype));
+            const core::Region sent = entry.region(meta);
+            const std::int64_t row = std::max(sent.row, span.source.row);
+            const std::int64_t col = std::max(sent.col, span.source.col);
+            if (row >= std::min(sent.row + sent.rows, span.source.row + span.source.rows) ||
+                col >= std::min(sent.col + sent.cols, span.source.col + span.source.cols))
+                continue;
+            const std::int64_t element = (row - sent.row) * sent.cols + col - sent.col;
+            fault.byte =
+                entry.offset + static_cast<std::uint64_t>(element * core::size_bytes(meta.dtype));
             return true;
         }
         return false;
@@ -280,10 +316,18 @@ class CaseRunner {
         record_.notes["weights"] = source_->description();
         const std::function<void()> moved = [this] { run_.status.progressed(); };
         if (trainer_) {
-            shard_ = std::make_unique<trainer::ResidentShard>(setup_.tensors, plan_.shards,
-                                                              world_.rank(), *source_, moved);
+            const trainer::WeightRows* weights = nullptr;
+            if (resident_) {
+                shard_ = std::make_unique<trainer::ResidentShard>(setup_.tensors, plan_.placements,
+                                                                  world_.rank(), *source_, moved);
+                weights = shard_.get();
+            } else {
+                bucket_source_ = std::make_unique<trainer::BucketSource>(setup_.tensors, plan_,
+                                                                         world_.rank(), *source_);
+                weights = bucket_source_.get();
+            }
             publisher_ = std::make_unique<trainer::RefitPublisher>(
-                setup_.tensors, plan_, setup_.payload, setup_.trainer_faults, *backend_, *shard_,
+                setup_.tensors, plan_, setup_.payload, setup_.trainer_faults, *backend_, *weights,
                 world_.rank());
         } else {
             const auto mode = case_.commit == "staged" ? receiver::CommitMode::staged
@@ -323,7 +367,14 @@ class CaseRunner {
         RefitContext context{world_,           run_.status,         *transport_,
                              manifest_,        case_.trainer_ranks, case_.pipeline,
                              publisher_.get(), loader_.get()};
-        if (trainer_ && checks("source_unchanged"))
+        context.source_by_bucket = !resident_;
+        if (bucket_source_ != nullptr) {
+            context.read_source = [this](std::size_t bucket,
+                                         const std::function<void()>& on_progress) {
+                bucket_source_->read(bucket, on_progress);
+            };
+        }
+        if (trainer_ && checks_source())
             before_ = shard_->digests([this] { run_.status.progressed(); });
         for (int refit = 0; refit < case_.refits; ++refit) {
             if (refit > 0 && !next_step(refit)) return false;
@@ -348,9 +399,9 @@ class CaseRunner {
         together(world_, [&] {
             run_.status.enter(Stage::source);
             source_->set_step(case_.step + refit);
-            if (trainer_) {
+            if (shard_ != nullptr) {
                 shard_->reload(setup_.tensors, *source_, [this] { run_.status.progressed(); });
-                if (checks("source_unchanged"))
+                if (checks_source())
                     before_ = shard_->digests([this] { run_.status.progressed(); });
             }
         });
@@ -401,6 +452,7 @@ class CaseRunner {
             return row;
         };
         for (const char* stage : record::kStages) record_.samples[stage].push_back(row_of(stage));
+        if (!resident_) record_.samples["source"].push_back(row_of("source"));
         std::vector<double> wall;
         double cpu = 0.0;
         for (const RefitResult& one : all) {
@@ -436,15 +488,24 @@ class CaseRunner {
         together(world_, [&] {
             run_.status.enter(Stage::audit);
             if (loader_ != nullptr) {
-                mine = checks::to_json(checks::audit_loaded(*loader_, setup_.tensors, *source_,
-                                                            setup_.facts, enabled, world_.rank(),
-                                                            moved));
-            } else if (checks("source_unchanged")) {
+                checks::AuditResult audit =
+                    checks::audit_loaded(*loader_, setup_.tensors, *source_, setup_.facts, enabled,
+                                         world_.rank(), moved);
+                if (enabled.contains("version")) {
+                    for (core::Finding& finding :
+                         receiver::check_derived(loader_->instance(), loader_->loaded(),
+                                                 loader_->derived(), loader_->version())) {
+                        finding.rank = world_.rank();
+                        audit.findings.push_back(std::move(finding));
+                    }
+                }
+                mine = checks::to_json(audit);
+            } else if (checks_source()) {
                 sources = source_digests(moved);
             }
         });
         merge(world_.allgather(mine), enabled);
-        if (enabled.contains("source_unchanged")) merge_sources(world_.allgather(sources));
+        if (checks_source()) merge_sources(world_.allgather(sources));
         if (enabled.contains("version")) merge_versions();
         if (last_digests_.empty() || case_.refits > 1) {
             last_digests_ = loaded_digests(world_, case_.trainer_ranks, setup_.instance,
@@ -462,7 +523,8 @@ class CaseRunner {
             const bool struck =
                 !setup_.trainer_faults.source_write.empty() && world_.rank() == 0 &&
                 weights::glob_match(setup_.trainer_faults.source_write, setup_.tensors[i].name);
-            if (struck && !shard_->rows(i).empty()) *shard_->row(i, shard_->rows(i).begin) ^= 1;
+            const core::Region& held = shard_->held(i);
+            if (struck && !parallel::is_empty(held)) *shard_->at(i, held.row, held.col) ^= 1;
         }
         const std::vector<wire::Digest> after = shard_->digests(moved);
         nlohmann::json rows = nlohmann::json::array();
@@ -647,7 +709,9 @@ class CaseRunner {
     wire::RefitManifest manifest_;
     std::unique_ptr<transport::Transport> transport_;
     std::unique_ptr<weights::WeightSource> source_;
-    std::unique_ptr<trainer::ResidentShard> shard_;
+    bool resident_ = true;
+    std::unique_ptr<trainer::ResidentShard> shard_;         ///< exactly one of these two
+    std::unique_ptr<trainer::BucketSource> bucket_source_;  ///< on a trainer
     std::unique_ptr<trainer::RefitPublisher> publisher_;
     std::unique_ptr<receiver::WeightLoader> loader_;
     std::vector<wire::Digest> before_;

@@ -7,6 +7,7 @@
 #include "model/hf_config.hpp"
 #include "model/model_catalog.hpp"
 #include "quant/recipe.hpp"
+#include "trainer/tensor_places.hpp"
 #include "weights/safetensors_file.hpp"
 
 namespace refit::harness {
@@ -15,6 +16,8 @@ namespace {
 model::ModelConfig model_of(const Case& c) {
     model::ModelConfig config = c.model_config ? model::read_hf_config(*c.model_config)
                                                : model::find_model(c.model_name).config;
+    if (c.model_config && c.weights_source == "safetensors")
+        config = weights::config_of_checkpoint(std::move(config), c.weights_path);
     if (c.layers) config = model::slice_layers(std::move(config), *c.layers);
     return config;
 }
@@ -71,6 +74,12 @@ checks::SchemeFacts facts_of(const quant::Recipe* recipe) {
         // |x| / 17, before the cast rounds again.
         facts.slack = 17.0 / 256.0;
     }
+    if (scaling.scale_storage == numerics::ScaleStorage::bf16) {
+        // BF16 keeps 8 bits: the engine multiplies with a scale that moved by up to 2^-8 of itself
+        // after the codes were chosen. A decoded value is at most (1 + 1/17) |x|, so that is 18 /
+        // 256 of the bound |x| / 17.
+        facts.slack = 18.0 / 256.0;
+    }
     if (scaling.floor_on == numerics::FloorOn::scale)
         facts.scale_floor = static_cast<double>(scaling.floor_value);
     if (scaling.floor_on == numerics::FloorOn::amax)
@@ -102,6 +111,7 @@ void add_fault(const FaultSpec& fault, CaseSetup& setup) {
     if (fault.name == "skip_load") setup.load_faults.skip_tensor = glob;
     if (fault.name == "replica_flip") setup.load_faults.flip_tensor = glob;
     if (fault.name == "forget_commit") setup.load_faults.forget_commit = true;
+    if (fault.name == "stale_derived") setup.load_faults.stale_derived = true;
 }
 
 }  // namespace
@@ -112,7 +122,8 @@ CaseSetup set_up_case(const Case& c) {
     setup.tensors = model::tensors_of(setup.config);
     const receiver::EngineContract& contract = receiver::find_engine(c.engine);
     setup.quantization = quantization_of(c, setup.config, contract);
-    setup.instance = receiver::apply_contract(contract, setup.config, setup.quantization, c.tp);
+    setup.instance =
+        receiver::apply_contract(contract, setup.config, setup.quantization, c.tp, c.ep);
 
     setup.payload.scheme = setup.quantization.scheme;
     if (setup.payload.scheme != quant::Scheme::bf16) {
@@ -137,8 +148,20 @@ CaseSetup set_up_case(const Case& c) {
     if (c.nonfinite == "propagate") setup.payload.nonfinite = trainer::Nonfinite::propagate;
     if (c.nonfinite == "sanitize") setup.payload.nonfinite = trainer::Nonfinite::sanitize;
     setup.payload.bucket_bytes = c.bucket_bytes;
-    setup.sharding = {c.trainer_ranks, c.shard_multiple, c.shares};
-    for (const FaultSpec& fault : c.faults) add_fault(fault, setup);
+    setup.sharding = parallel::RowSharding{c.trainer_ranks, c.shard_multiple, c.shares};
+    setup.sharding.layout = parallel::layout_from_name(c.layout).value_or(parallel::Layout::fsdp);
+    setup.sharding.heads = setup.config.heads;
+    setup.sharding.kv_heads = setup.config.kv_heads;
+    setup.sharding.experts = setup.config.experts;
+    setup.placements = trainer::place_tensors(setup.tensors, setup.sharding);
+    for (const FaultSpec& fault : c.faults) {
+        add_fault(fault, setup);
+        if (fault.name == "source_write" && c.resident == Resident::no) {
+            throw core::ScenarioError(
+                "the fault source_write changes weights in memory, and weights.resident is false; "
+                "set weights.resident to true, or take the fault out");
+        }
+    }
     setup.facts = facts_of(setup.payload.recipe);
     if (c.weights_source == "synthetic") weights::check_plants(c.plants, setup.tensors);
     return setup;

@@ -28,7 +28,8 @@ struct CaseSetup {
     receiver::QuantizationConfig quantization;
     receiver::ContractInstance instance;
     trainer::Payload payload;
-    parallel::RowSharding sharding;
+    parallel::Sharding sharding;
+    std::vector<parallel::Placement> placements;  ///< of the tensors, by model tensor
     trainer::TrainerFaults trainer_faults;
     receiver::LoadFaults load_faults;
     std::vector<transport::TransportFault> transport_faults;

@@ -26,8 +26,6 @@ struct Planned {
 };
 // Commands of the interface that this version does not have.
 constexpr Planned kPlanned[] = {
-    {"dequantize", "an FP8 checkpoint back to BF16 or F32"},
-    {"identify", "which recipe made these bytes"},
     {"verify", "a check of any FP8 checkpoint on disk"},
     {"export", "an FP8 checkpoint with its quantization_config"},
     {"plan", "predicted stage times at scale"},
@@ -36,6 +34,7 @@ constexpr Planned kPlanned[] = {
 const Names kKinds = {"scenarios",  "models",   "recipes", "schemes", "engines",
                       "transports", "backends", "checks",  "faults",  "framings"};
 const Names kBackends = {"auto", "portable", "avx2", "avx512", "cuda"};
+const Names kOutputDtypes = {"bf16", "f32"};
 const Names kPolicies = {"recipe", "propagate", "sanitize", "reject"};
 
 constexpr const char* kExitCodes =
@@ -68,6 +67,18 @@ constexpr const char* kQuantizeExample =
     "Example:\n"
     "  refitbench quantize --recipe prime-rl-blockwise --input bf16.safetensors --output "
     "fp8.safetensors\n";
+
+constexpr const char* kDequantizeExample =
+    "Every F8_E4M3 matrix becomes fl32(code * scale), for bf16 rounded once more to the nearest\n"
+    "BF16, as the field's own converters do; everything else passes through.\n\n"
+    "Example:\n"
+    "  refitbench dequantize --input fp8.safetensors --output bf16.safetensors --dtype bf16\n";
+
+constexpr const char* kIdentifyExample =
+    "Exit code 0 if every F8_E4M3 matrix has a recipe that gives exactly its codes and scales,\n"
+    "else 1.\n\n"
+    "Example:\n"
+    "  refitbench identify fp8.safetensors --reference bf16.safetensors\n";
 
 CommandLine finish(CommandLine line, core::ExitCode code, std::string text, bool is_error) {
     if (text.empty() || text.back() != '\n') text += '\n';
@@ -214,6 +225,26 @@ void add_quantize(CLI::App& app, QuantizeOptions& quantize, Texts& texts) {
     sub->footer(std::string(kQuantizeExample) + "\n" + kExitCodes);
 }
 
+void add_dequantize(CLI::App& app, DequantizeOptions& dequantize) {
+    CLI::App* sub = app.add_subcommand("dequantize", "An FP8 safetensors file to BF16 or F32");
+    sub->add_option("--input", dequantize.input, "FP8 safetensors file")->type_name("FILE");
+    sub->add_option("--output", dequantize.output, "file to write")->type_name("FILE");
+    sub->add_option("--dtype", dequantize.dtype, "bf16 (default) or f32")->type_name("DTYPE");
+    sub->add_option("--json", dequantize.json, "result as JSON to this file, - for standard output")
+        ->type_name("FILE");
+    sub->footer(std::string(kDequantizeExample) + "\n" + kExitCodes);
+}
+
+void add_identify(CLI::App& app, IdentifyOptions& identify) {
+    CLI::App* sub = app.add_subcommand("identify", "Which recipe made these codes and scales");
+    sub->add_option("FILE", identify.file, "FP8 safetensors file");
+    sub->add_option("--reference", identify.reference, "BF16 safetensors file it was made from")
+        ->type_name("FILE");
+    sub->add_option("--json", identify.json, "result as JSON to this file, - for standard output")
+        ->type_name("FILE");
+    sub->footer(std::string(kIdentifyExample) + "\n" + kExitCodes);
+}
+
 void read_run(const Texts& texts, RunOptions& run) {
     if (texts.files.empty())
         throw Misuse{"no scenario given; name a file or a folder, such as scenarios/smoke"};
@@ -244,8 +275,6 @@ void read_list(const ListOptions& list) {
     }
     if (list.tp && list.kind != "models")
         throw Misuse{"--tp belongs to 'refitbench list models --tp'"};
-    if (list.tp)
-        throw Misuse{"models --tp is not available yet; 'refitbench list models' works without it"};
 }
 
 void read_quantize(const Texts& texts, QuantizeOptions& quantize) {
@@ -260,6 +289,23 @@ void read_quantize(const Texts& texts, QuantizeOptions& quantize) {
     require_one_of("--backend", quantize.backend, kBackends);
     require_one_of("--nonfinite", quantize.nonfinite, kPolicies);
     if (!texts.threads.empty()) quantize.threads = strict_count("--threads", texts.threads, 1);
+}
+
+void read_dequantize(const DequantizeOptions& dequantize) {
+    for (const auto& [option, empty] :
+         {std::pair<const char*, bool>{"--input", dequantize.input.empty()},
+          {"--output", dequantize.output.empty()}}) {
+        if (empty)
+            throw Misuse{std::string(option) +
+                         " is missing; dequantize needs --input and --output"};
+    }
+    require_one_of("--dtype", dequantize.dtype, kOutputDtypes);
+}
+
+void read_identify(const IdentifyOptions& identify) {
+    if (identify.file.empty()) throw Misuse{"FILE is missing; name the quantized file"};
+    if (identify.reference.empty())
+        throw Misuse{"--reference is missing; name the BF16 file that FILE was made from"};
 }
 
 std::string version_text() {
@@ -291,6 +337,8 @@ CommandLine parse(int argc, char** argv, CommandLine line) {
     add_run(app, line.run, texts);
     add_list(app, line.list);
     add_quantize(app, line.quantize, texts);
+    add_dequantize(app, line.dequantize);
+    add_identify(app, line.identify);
     bool version = false;
     app.add_flag("--version", version, "Print version and commit");
     std::string planned = "Not available yet:";
@@ -316,16 +364,19 @@ CommandLine parse(int argc, char** argv, CommandLine line) {
         if (chosen.size() == 1) line.subcommand = chosen.front()->get_name();
         require_nothing_left(app, true);
         if (chosen.empty()) {
-            return finish(
-                std::move(line), core::ExitCode::usage,
-                "refitbench: no command given; nearest: run, list, quantize\n\n" + app.help(),
-                true);
+            return finish(std::move(line), core::ExitCode::usage,
+                          "refitbench: no command given; nearest: run, list, quantize, dequantize, "
+                          "identify\n\n" +
+                              app.help(),
+                          true);
         }
         if (chosen.size() > 1) throw Misuse{"one command at a time"};
         require_nothing_left(*chosen.front(), false);
         if (line.subcommand == "run") read_run(texts, line.run);
         if (line.subcommand == "list") read_list(line.list);
         if (line.subcommand == "quantize") read_quantize(texts, line.quantize);
+        if (line.subcommand == "dequantize") read_dequantize(line.dequantize);
+        if (line.subcommand == "identify") read_identify(line.identify);
     } catch (const Misuse& misuse) {
         return refuse_line(std::move(line), misuse.message);
     }

@@ -38,12 +38,26 @@ struct QuantizeOptions {
     std::string json;
 };
 
+struct DequantizeOptions {
+    std::filesystem::path input, output;
+    std::string dtype = "bf16";  ///< bf16 | f32
+    std::string json;
+};
+
+struct IdentifyOptions {
+    std::filesystem::path file;       ///< the quantized one
+    std::filesystem::path reference;  ///< the BF16 one it was made from
+    std::string json;
+};
+
 struct CommandLine {
     std::string
         subcommand;  ///< run | list | quantize | dequantize | identify | verify | export | plan
     RunOptions run;
     ListOptions list;
     QuantizeOptions quantize;
+    DequantizeOptions dequantize;
+    IdentifyOptions identify;
     std::vector<std::string> argv;
     /// Set when the program should print `text` and end with `exit_code` at once (help, version,
     /// usage error).

@@ -29,7 +29,9 @@ int dry_run(const RunOptions& options, const std::vector<Case>& cases, bool is_m
         const std::string transport = c.world_size() > 1 && !is_mpi && c.transport_given
                                           ? c.transport
                                           : transport_of(c, true);
-        const CaseNeeds needs = needs_of(c, setup, plan, transport);
+        const bool resident = c.resident == Resident::automatic ? resident_fits(setup, 1.0)
+                                                                : c.resident == Resident::yes;
+        const CaseNeeds needs = needs_of(c, setup, plan, transport, resident);
         const std::string name = c.scenario + (c.name.empty() ? "" : "/" + c.name);
         text += fmt::format(" {:<44} {:>4} {:>8} {:>11} {:>11} {:>11} {:>11}\n", name,
                             c.world_size(), setup.tensors.size(),

@@ -43,6 +43,11 @@ const std::vector<FaultRow>& fault_catalog() {
          "one receiver keeps the old version when the others commit",
          "version",
          {"receiver"}},
+        {"stale_derived",
+         "one receiver keeps the W_UV and W_UK_T of its first refit; needs latent attention and "
+         "refits: 2",
+         "version",
+         {"receiver"}},
         {"source_write",
          "the first trainer writes into its own weights during the refit",
          "source_unchanged",

@@ -20,6 +20,7 @@
 #include "model/model_catalog.hpp"
 #include "quant/recipe.hpp"
 #include "receiver/engine_contract.hpp"
+#include "receiver/tp_feasibility.hpp"
 #include "record/build_info.hpp"
 #include "transport/transport_catalog.hpp"
 
@@ -62,12 +63,19 @@ Json scenario_rows() {
 Json model_rows() {
     Json rows = Json::array();
     for (const model::CatalogRow& row : model::model_catalog()) {
-        rows.push_back({{"name", row.config.name},
-                        {"source", row.source},
-                        {"architecture", model::architecture_name(row.config.architecture)},
-                        {"layers", row.config.layers},
-                        {"hidden", row.config.hidden},
-                        {"parameters", row.published_parameters}});
+        const model::ModelConfig& config = row.config;
+        Json json = {{"name", config.name},
+                     {"source", row.source},
+                     {"architecture", model::architecture_name(config.architecture)},
+                     {"layers", config.layers},
+                     {"hidden", config.hidden},
+                     {"parameters", row.published_parameters}};
+        if (config.experts > 0) {
+            json["experts"] = config.experts;
+            json["experts_per_token"] = config.experts_per_token;
+        }
+        if (config.mtp_layers > 0) json["mtp_layers"] = config.mtp_layers;
+        rows.push_back(std::move(json));
     }
     return rows;
 }
@@ -80,6 +88,8 @@ Json recipe_rows() {
                         {"scheme", quant::scheme_name(row.scheme)},
                         {"scale", row.scale_suffix},
                         {"scale_rank", row.scale_rank},
+                        {"scale_dtype", core::safetensors_name(quant::scale_dtype(row))},
+                        {"bits", quant::describe(row.scaling)},
                         {"summary", row.summary}});
     }
     return rows;
@@ -224,6 +234,87 @@ std::string as_text(const std::string& kind, const Json& rows) {
     return text;
 }
 
+/// The engine and scheme of `list models --tp`: the ones with the most to refuse.
+constexpr const char* kTpEngine = "vllm-fp8";
+constexpr quant::Scheme kTpScheme = quant::Scheme::fp8_blockwise;
+
+Json tp_json(const receiver::TpFeasibility& one) {
+    return {{"tp", one.tp},
+            {"ep", one.ep},
+            {"passes", one.passes},
+            {"tensor", one.tensor},
+            {"found", one.found},
+            {"expected", one.expected},
+            {"engine_message", one.engine_message}};
+}
+
+Json tp_rows() {
+    Json rows = Json::array();
+    for (const model::CatalogRow& row : model::model_catalog()) {
+        Json sizes = Json::array();
+        for (const receiver::TpFeasibility& one :
+             receiver::tp_feasibility(row.config, kTpEngine, kTpScheme)) {
+            sizes.push_back(tp_json(one));
+        }
+        rows.push_back({{"name", row.config.name},
+                        {"source", kOurs},
+                        {"engine", kTpEngine},
+                        {"scheme", quant::scheme_name(kTpScheme)},
+                        {"sizes", sizes}});
+    }
+    return rows;
+}
+
+/// One line of the table: a column for each TP size, then the first failure. Sizes of the other
+/// kind (experts cut, experts whole) are left out; empty where no size is of this kind.
+std::string tp_line(const std::string& name, const Json& sizes, bool whole_experts,
+                    std::size_t width) {
+    std::string line = name;
+    line.resize(width, ' ');
+    std::string failure;
+    bool any = false;
+    for (const int tp : receiver::kTpSizes) {
+        std::string cell = "-";
+        for (const Json& one : sizes) {
+            const bool whole = one.at("ep").get<int>() > 1;
+            if (one.at("tp").get<int>() != tp || whole != whole_experts) continue;
+            any = true;
+            cell = one.at("passes").get<bool>() ? "yes" : "no";
+            if (cell == "yes" || !failure.empty()) continue;
+            const auto text = [&one](const char* key) { return one.at(key).get<std::string>(); };
+            failure = "TP " + std::to_string(tp) + ": " + text("tensor") + ": " + text("found") +
+                      ", wanted " + text("expected");
+            if (!text("engine_message").empty()) failure += "; " + text("engine_message");
+        }
+        cell.resize(5, ' ');
+        line += cell;
+    }
+    line += failure;
+    return any ? line.substr(0, line.find_last_not_of(' ') + 1) + "\n" : std::string();
+}
+
+std::string tp_text(const Json& rows) {
+    const std::string whole = "  whole experts (ep = tp)";
+    std::size_t width = whole.size() + 2;
+    for (const Json& row : rows)
+        width = std::max(width, row.at("name").get<std::string>().size() + 2);
+    std::string head = "# model";
+    head.resize(width, ' ');
+    for (const int tp : receiver::kTpSizes) {
+        std::string cell = std::to_string(tp);
+        cell.resize(5, ' ');
+        head += cell;
+    }
+    std::string text = std::string("# TP sizes at which ") + kTpEngine + " loads each model as " +
+                       std::string(quant::scheme_name(kTpScheme)) +
+                       ", by its contract, and the first failure\n" + head + "first failure\n";
+    for (const Json& row : rows) {
+        text += tp_line(row.at("name").get<std::string>(), row.at("sizes"), false, width);
+        text += tp_line(whole, row.at("sizes"), true, width);
+    }
+    return text;
+}
+
 void write_file(const std::string& path, const std::string& text) {
     std::ofstream out(path, std::ios::binary);
     out << text;
@@ -236,7 +327,6 @@ void write_file(const std::string& path, const std::string& text) {
 void list(const ListOptions& options, const std::vector<std::string>& argv) {
     std::vector<std::string> names;
     for (const Kind& kind : kinds()) names.push_back(kind.name);
-    if (options.tp) throw core::UsageError("list models --tp is not available yet; leave --tp out");
     Json rows = Json::array();
     std::string text;
     if (options.kind.empty()) {
@@ -253,8 +343,8 @@ void list(const ListOptions& options, const std::vector<std::string>& argv) {
         });
         if (found == kinds().end())
             throw core::UsageError(core::unknown_name_message("kind", options.kind, names));
-        rows = found->rows();
-        text = as_text(options.kind, rows);
+        rows = options.tp ? tp_rows() : found->rows();
+        text = options.tp ? tp_text(rows) : as_text(options.kind, rows);
     }
     if (!options.json.empty()) {
         const Json document = {{"schema", "refitbench.list/1"},

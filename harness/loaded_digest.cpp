@@ -20,15 +20,16 @@ struct Part {
     receiver::LoadSpan span;
 };
 
-std::vector<Part> parts_of(const receiver::ContractInstance& instance, std::size_t wanted) {
-    std::vector<Part> parts;
+/// Parts by wanted parameter, of all of them in one pass: a model of experts has tens of thousands.
+std::vector<std::vector<Part>> parts_by_wanted(const receiver::ContractInstance& instance) {
+    std::vector<std::vector<Part>> parts(instance.wanted.size());
     for (std::size_t tp = 0; tp < instance.spans.size(); ++tp) {
         for (const receiver::LoadSpan& span : instance.spans[tp]) {
-            if (span.wanted != wanted) continue;
-            const bool known = std::any_of(parts.begin(), parts.end(), [&](const Part& part) {
-                return part.span.source == span.source;
-            });
-            if (!known) parts.push_back({static_cast<int>(tp), span});
+            std::vector<Part>& of_wanted = parts[span.wanted];
+            const bool known =
+                std::any_of(of_wanted.begin(), of_wanted.end(),
+                            [&](const Part& part) { return part.span.source == span.source; });
+            if (!known) of_wanted.push_back({static_cast<int>(tp), span});
         }
     }
     return parts;
@@ -40,7 +41,7 @@ std::string rows_of(const receiver::WeightLoader& loader, const receiver::LoadSp
     const receiver::DestinationParameter& destination =
         loader.instance().destinations[span.destination];
     const std::int64_t size = core::size_bytes(destination.dtype);
-    const std::int64_t stride = core::matrix_cols(destination.shape) * size;
+    const std::int64_t stride = destination.cols() * size;
     const std::byte* bytes = loader.loaded().bytes(span.destination).data();
     std::string out;
     for (std::int64_t r = std::max(begin, span.source.row);
@@ -64,13 +65,17 @@ std::map<std::string, std::string> loaded_digests(World& world, int trainers,
     for (std::size_t i = 0; i < instance.wanted.size(); ++i)
         wanted_index[instance.wanted[i].name] = i;
     const int my_tp_rank = world.rank() - trainers;  // of the first engine; others hold copies
+    const std::vector<std::vector<Part>> all_parts = parts_by_wanted(instance);
     nlohmann::json digests = nlohmann::json::object();
     for (const model::TensorSpec& tensor : tensors) {
         const auto found = wanted_index.find(tensor.name);
         if (found == wanted_index.end()) continue;
         const wire::WantedParameter& wanted = instance.wanted[found->second];
-        const std::vector<Part> parts = parts_of(instance, found->second);
-        const std::int64_t element = core::size_bytes(wanted.dtypes.front());
+        const std::vector<Part>& parts = all_parts[found->second];
+        if (parts.empty()) continue;
+        // The engine's own dtype: a parameter may be F32 where BF16 travels.
+        const std::int64_t element =
+            core::size_bytes(instance.destinations[parts.front().span.destination].dtype);
         const std::int64_t rows = core::matrix_rows(wanted.shape);
         const std::int64_t row_bytes = core::matrix_cols(wanted.shape) * element;
         const std::int64_t step =

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "harness/command_line.hpp"
+#include "harness/dequantize_command.hpp"
+#include "harness/identify_command.hpp"
 #include "harness/lost_rank_monitor.hpp"
 #include "harness/quantize_command.hpp"
 #include "harness/run_command.hpp"
@@ -27,6 +29,10 @@ int run(const refit::harness::CommandLine& line, refit::harness::World* world) {
     if (line.subcommand == "list") return refit::harness::run_list(line.list, line.argv);
     if (line.subcommand == "quantize")
         return refit::harness::quantize_command(line.quantize, line.argv);
+    if (line.subcommand == "dequantize")
+        return refit::harness::dequantize_command(line.dequantize, line.argv);
+    if (line.subcommand == "identify")
+        return refit::harness::identify_command(line.identify, line.argv);
     std::fprintf(stderr, "refitbench: error: '%s' is not available yet\n", line.subcommand.c_str());
     return 2;
 }

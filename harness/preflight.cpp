@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "core/error.hpp"
+#include "trainer/bucket_source.hpp"
 
 namespace refit::harness {
 namespace {
@@ -34,18 +35,26 @@ std::string control_group() {
 }  // namespace
 
 CaseNeeds needs_of(const Case& c, const CaseSetup& setup, const trainer::RefitPlan& plan,
-                   const std::string& transport) {
+                   const std::string& transport, bool resident) {
     CaseNeeds needs;
-    for (const model::TensorSpec& tensor : setup.tensors) {
-        needs.trainer_shards += 2 * static_cast<std::uint64_t>(core::element_count(tensor.shape));
+    if (resident) {
+        needs.trainer_shards = resident_bytes(setup);
+    } else {
+        for (std::size_t t = 0; t < static_cast<std::size_t>(c.trainer_ranks); ++t)
+            needs.trainer_shards += trainer::BucketSource::largest_bucket(plan.manifest, t);
     }
     std::uint64_t one_copy = 0;
     for (const receiver::DestinationParameter& destination : setup.instance.destinations) {
         one_copy += static_cast<std::uint64_t>(core::element_count(destination.shape) *
                                                core::size_bytes(destination.dtype));
     }
+    std::uint64_t derived = 0;  // in BF16, beside the copies
+    for (const receiver::LatentProjection& latent : setup.instance.latent) {
+        derived += 2 * static_cast<std::uint64_t>(latent.heads * (latent.nope_dim + latent.v_dim) *
+                                                  latent.kv_lora_rank);
+    }
     const auto receivers = static_cast<std::uint64_t>(c.engines) * static_cast<std::uint64_t>(c.tp);
-    needs.receiver_copies = one_copy * receivers * (c.commit == "staged" ? 2 : 1);
+    needs.receiver_copies = (one_copy * (c.commit == "staged" ? 2 : 1) + derived) * receivers;
 
     const transport::StreamPlan stream = stream_plan(c, plan.manifest);
     std::uint64_t slots = 0;
@@ -67,6 +76,22 @@ CaseNeeds needs_of(const Case& c, const CaseSetup& setup, const trainer::RefitPl
     needs.audit = std::min<std::uint64_t>(largest_tensor * 4, std::uint64_t{256} << 20) *
                   static_cast<std::uint64_t>(c.world_size());
     return needs;
+}
+
+std::uint64_t resident_bytes(const CaseSetup& setup) {
+    std::uint64_t bytes = 0;
+    for (const parallel::Placement& placement : setup.placements) {
+        for (const core::Region& held : placement.held) {
+            if (!parallel::is_empty(held))
+                bytes += 2 * static_cast<std::uint64_t>(held.rows * held.cols);
+        }
+    }
+    return bytes;
+}
+
+bool resident_fits(const CaseSetup& setup, double share) {
+    return static_cast<double>(resident_bytes(setup)) * share <=
+           kResidentShare * static_cast<double>(available_memory_bytes());
 }
 
 std::uint64_t available_memory_bytes() {
@@ -107,8 +132,7 @@ void check_needs(const CaseNeeds& needs, double share) {
             bytes_text(needs.receiver_copies) + ", buffers " + bytes_text(needs.transport_buffers) +
             ", audit " + bytes_text(needs.audit) + ") and " + bytes_text(have) +
             " are available; use fewer layers (--set model.layers=N), --set "
-            "receiver.commit=in_place, or "
-            "a larger machine");
+            "receiver.commit=in_place, --set weights.resident=false, or a larger machine");
     }
     const auto shared =
         static_cast<std::uint64_t>(static_cast<double>(needs.shared_memory) * share);

@@ -14,7 +14,8 @@ namespace refit::harness {
 
 /// What a case needs, in bytes, by rank and in all.
 struct CaseNeeds {
-    std::uint64_t trainer_shards = 0;     ///< BF16 weights of all trainers
+    std::uint64_t trainer_shards = 0;  ///< BF16 weights that all trainers hold: their parts of the
+                                       ///< model, or of the largest bucket where not resident
     std::uint64_t transport_buffers = 0;  ///< of all ranks, shared memory included
     std::uint64_t receiver_copies = 0;  ///< destinations of all receivers, both copies when staged
     std::uint64_t audit = 0;            ///< work space
@@ -25,7 +26,16 @@ struct CaseNeeds {
 };
 
 [[nodiscard]] CaseNeeds needs_of(const Case& c, const CaseSetup& setup,
-                                 const trainer::RefitPlan& plan, const std::string& transport);
+                                 const trainer::RefitPlan& plan, const std::string& transport,
+                                 bool resident = true);
+
+/// BF16 bytes that all trainers hold together when their weights are resident; what several hold
+/// counts as often.
+[[nodiscard]] std::uint64_t resident_bytes(const CaseSetup& setup);
+/// `weights.resident: auto`: true when the trainers' parts on this node take at most kResidentShare
+/// of the memory that is available. `share` as in check_needs.
+inline constexpr double kResidentShare = 0.5;
+[[nodiscard]] bool resident_fits(const CaseSetup& setup, double share);
 
 /// Memory that processes may still use: MemAvailable, or less where a control group limits it.
 [[nodiscard]] std::uint64_t available_memory_bytes();

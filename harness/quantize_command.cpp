@@ -9,11 +9,8 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <limits>
 #include <map>
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <thread>
@@ -22,9 +19,9 @@
 #include "checks/decode.hpp"
 #include "core/aligned_buffer.hpp"
 #include "core/error.hpp"
+#include "harness/fp8_file.hpp"
 #include "kernels/backend.hpp"
 #include "quant/recipe.hpp"
-#include "record/build_info.hpp"
 #include "weights/safetensors_file.hpp"
 #include "weights/safetensors_writer.hpp"
 
@@ -40,18 +37,14 @@ struct Quantized {
     std::string scale_name;
     core::Shape shape;
     core::Shape scale_shape;
+    core::DType scale_dtype = core::DType::f32;
     const weights::StoredTensor* stored = nullptr;
     core::AlignedBuffer codes;
     std::vector<float> scales;
-    std::vector<std::uint32_t> amax;
+    std::vector<std::byte> stored_scales;
     double sum_x2 = 0.0;
     double sum_error2 = 0.0;
 };
-
-bool same_file(const std::filesystem::path& a, const std::filesystem::path& b) {
-    std::error_code problem;
-    return std::filesystem::exists(b, problem) && std::filesystem::equivalent(a, b, problem);
-}
 
 /// "X.weight" + ".weight_scale_inv" of the recipe's system: the suffix without its leading "weight"
 /// follows the name.
@@ -59,8 +52,9 @@ std::string scale_name_of(const std::string& name, const quant::Recipe& recipe) 
     return name + recipe.scale_suffix.substr(std::string("weight").size());
 }
 
-/// First non-finite element, as text with its index; counts of NaN and Inf.
-std::string describe_nonfinite(const std::vector<std::uint16_t>& values, std::int64_t cols) {
+/// Counts of NaN and Inf, and where the first is: its index and its tile.
+std::string describe_nonfinite(const std::vector<std::uint16_t>& values, std::int64_t cols,
+                               const kernels::TileGrid& grid) {
     std::int64_t nan_count = 0;
     std::int64_t inf_count = 0;
     std::int64_t first = -1;
@@ -69,9 +63,11 @@ std::string describe_nonfinite(const std::vector<std::uint16_t>& values, std::in
         if (first < 0) first = static_cast<std::int64_t>(i);
         ((values[i] & 0x7f) != 0 ? nan_count : inf_count) += 1;
     }
-    return fmt::format("{} NaN and {} Inf, the first at [{}, {}], tile [{}, {}] of 128 x 128",
-                       nan_count, inf_count, first / cols, first % cols, first / cols / 128,
-                       first % cols / 128);
+    const std::int64_t row = first / cols;
+    const std::int64_t col = first % cols;
+    return fmt::format("{} NaN and {} Inf, the first at [{}, {}], tile [{}, {}] of {} x {}",
+                       nan_count, inf_count, row, col, row / grid.tile_rows, col / grid.tile_cols,
+                       grid.tile_rows, grid.tile_cols);
 }
 
 /// Sums for the SQNR with the checks' own decoder.
@@ -111,12 +107,13 @@ void quantize_one(Quantized& tensor, const weights::SafetensorsFile& file,
     // A tensor of a file may lie at an odd offset: copy it to where 16-bit loads are allowed.
     std::vector<std::uint16_t> values(bytes.size() / sizeof(std::uint16_t));
     if (!values.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
+    const kernels::TileGrid grid = kernels::tile_grid(recipe.scaling, rows, cols);
     const bool finite =
         backend.max_abs_bits(values.data(), static_cast<std::int64_t>(values.size())) < kInfBits;
     if (!finite && nonfinite == "reject") {
         throw core::Error(core::ExitCode::verdict,
                           "tensor " + tensor.name + " of " + file.path().string() + " holds " +
-                              describe_nonfinite(values, cols) +
+                              describe_nonfinite(values, cols, grid) +
                               "; mend it, or choose --nonfinite recipe | propagate | sanitize");
     }
     if (!finite && nonfinite == "sanitize") {
@@ -127,23 +124,27 @@ void quantize_one(Quantized& tensor, const weights::SafetensorsFile& file,
                                         : static_cast<std::uint16_t>(0x43e0 | (value & 0x8000));
         }
     }
-    const kernels::TileGrid grid = kernels::tile_grid(recipe.scaling, rows, cols);
     const auto tiles = static_cast<std::size_t>(grid.grid_rows * grid.grid_cols);
-    tensor.amax.assign(tiles, 0);
+    std::vector<std::uint32_t> amax(tiles);
     tensor.scales.assign(tiles, 0.0F);
     tensor.codes = core::AlignedBuffer(values.size());
     if (values.empty()) return;
     const std::uint32_t last = (std::uint32_t{values.back()} & 0x7fffU) << 16;
     const kernels::Band band{values.data(), cols, 0, rows, rows, cols, last};
-    backend.quantize(recipe.scaling, band, tensor.amax, tensor.scales,
+    backend.quantize(recipe.scaling, band, amax, tensor.scales,
                      reinterpret_cast<std::uint8_t*>(tensor.codes.data()), cols,
                      [](std::int64_t, std::int64_t) {});
     if (!finite && nonfinite == "propagate") {
+        // The recipe may drop or replace NaN: ask for the amax that does not.
+        numerics::TileScaling plain = recipe.scaling;
+        plain.nonfinite_input = numerics::NonfiniteInput::propagate;
+        std::fill(amax.begin(), amax.end(), 0U);
+        backend.tile_amax(plain, band, amax);
         for (std::size_t i = 0; i < tiles; ++i) {
-            if (tensor.amax[i] >= kInfBits)
-                tensor.scales[i] = std::numeric_limits<float>::quiet_NaN();
+            if (amax[i] >= kInfBits) tensor.scales[i] = std::numeric_limits<float>::quiet_NaN();
         }
     }
+    tensor.stored_scales = quant::stored_scales(recipe, tensor.scales);
     measure(tensor, values, grid);
 }
 
@@ -169,6 +170,7 @@ std::vector<Quantized> list_matrices(const weights::SafetensorsFile& file,
         }
         tensor.shape = stored.shape;
         tensor.scale_shape = quant::scale_shape(recipe, stored.shape, recipe.scale_rank);
+        tensor.scale_dtype = quant::scale_dtype(recipe);
         tensor.stored = &stored;
         matrices.push_back(std::move(tensor));
     }
@@ -183,8 +185,8 @@ void write_output(const QuantizeOptions& options, const weights::SafetensorsFile
         replaced.insert(tensor.name);
         out.push_back({tensor.name, core::DType::f8_e4m3, tensor.shape,
                        [&tensor] { return tensor.codes.span(); }});
-        out.push_back({tensor.scale_name, core::DType::f32, tensor.scale_shape,
-                       [&tensor] { return std::as_bytes(std::span(tensor.scales)); }});
+        out.push_back({tensor.scale_name, tensor.scale_dtype, tensor.scale_shape,
+                       [&tensor] { return std::span<const std::byte>(tensor.stored_scales); }});
     }
     for (const weights::StoredTensor& stored : file.tensors()) {
         if (replaced.contains(stored.name)) continue;
@@ -194,10 +196,6 @@ void write_output(const QuantizeOptions& options, const weights::SafetensorsFile
     std::map<std::string, std::string> metadata = file.metadata();
     metadata.try_emplace("format", "pt");
     weights::write_safetensors(options.output, std::move(out), metadata);
-}
-
-json number_or_null(double value) {
-    return std::isfinite(value) ? json(value) : json(nullptr);
 }
 
 void report(const QuantizeOptions& options, const std::vector<std::string>& argv,
@@ -213,31 +211,19 @@ void report(const QuantizeOptions& options, const std::vector<std::string>& argv
              {"scale", tensor.scale_name},
              {"shape", tensor.shape},
              {"scale_shape", tensor.scale_shape},
+             {"scale_dtype", core::safetensors_name(tensor.scale_dtype)},
              {"sqnr_db", number_or_null(checks::sqnr_db(tensor.sum_x2, tensor.sum_error2))}});
     }
     const double pooled = checks::sqnr_db(x2, error2);
-    if (!options.json.empty()) {
-        const json root = {{"schema", "refitbench.quantize/1"},
-                           {"tool",
-                            {{"name", "refitbench"},
-                             {"version", record::tool_version()},
-                             {"commit", record::tool_commit()}}},
-                           {"argv", argv},
-                           {"recipe", options.recipe},
-                           {"backend", backend},
-                           {"input", options.input.string()},
-                           {"output", options.output.string()},
-                           {"sqnr_db", number_or_null(pooled)},
-                           {"tensors", rows}};
-        const std::string text = root.dump(2) + "\n";
-        if (options.json == "-") {
-            std::fwrite(text.data(), 1, text.size(), stdout);
-        } else {
-            std::ofstream file(options.json, std::ios::trunc);
-            file << text;
-            if (!file.flush()) throw core::FileError("cannot write " + options.json);
-        }
-    }
+    json root = json_head("refitbench.quantize/1", argv);
+    root["recipe"] = options.recipe;
+    root["backend"] = backend;
+    root["nonfinite"] = options.nonfinite;
+    root["input"] = options.input.string();
+    root["output"] = options.output.string();
+    root["sqnr_db"] = number_or_null(pooled);
+    root["tensors"] = rows;
+    put_json(options.json, root);
     if (options.json != "-") {
         fmt::print(
             "# recipe {}, backend {}: {} matrices quantized, pooled SQNR {:.2f} dB\n# output: {}\n",
@@ -245,54 +231,48 @@ void report(const QuantizeOptions& options, const std::vector<std::string>& argv
     }
 }
 
+int quantize(const QuantizeOptions& options, const std::vector<std::string>& argv) {
+    const quant::Recipe& recipe = quant::find_recipe(options.recipe);
+    const kernels::Backend* backend = kernels::find_backend(options.backend);
+    if (backend == nullptr) {
+        for (const kernels::BackendRow& row : kernels::backend_rows()) {
+            if (row.name == options.backend)
+                throw core::NotViable("backend " + row.name + " is not viable: " + row.reason);
+        }
+        throw core::UsageError("unknown backend '" + options.backend +
+                               "'; 'refitbench list backends' prints all");
+    }
+    refuse_same_file("--output", options.output, options.input);
+    if (!options.json.empty()) refuse_same_file("--json", options.json, options.input);
+    const weights::SafetensorsFile file(options.input);
+    std::vector<Quantized> matrices = list_matrices(file, recipe);
+    std::vector<std::exception_ptr> problems(matrices.size());
+    std::atomic<std::size_t> next{0};
+    auto work = [&] {
+        for (std::size_t i = next++; i < matrices.size(); i = next++) {
+            try {
+                quantize_one(matrices[i], file, recipe, *backend, options.nonfinite);
+            } catch (...) {
+                problems[i] = std::current_exception();
+            }
+        }
+    };
+    std::vector<std::thread> threads;
+    for (int t = 1; t < options.threads; ++t) threads.emplace_back(work);
+    work();
+    for (std::thread& thread : threads) thread.join();
+    for (const std::exception_ptr& problem : problems) {
+        if (problem) std::rethrow_exception(problem);
+    }
+    write_output(options, file, matrices);
+    report(options, argv, std::string(backend->name()), matrices);
+    return 0;
+}
+
 }  // namespace
 
 int quantize_command(const QuantizeOptions& options, const std::vector<std::string>& argv) {
-    try {
-        const quant::Recipe& recipe = quant::find_recipe(options.recipe);
-        const kernels::Backend* backend = kernels::find_backend(options.backend);
-        if (backend == nullptr) {
-            for (const kernels::BackendRow& row : kernels::backend_rows()) {
-                if (row.name == options.backend)
-                    throw core::NotViable("backend " + row.name + " is not viable: " + row.reason);
-            }
-            throw core::UsageError("unknown backend '" + options.backend +
-                                   "'; 'refitbench list backends' prints all");
-        }
-        if (same_file(options.input, options.output)) {
-            throw core::UsageError("--input and --output are the same file " +
-                                   options.input.string() + "; name another output");
-        }
-        const weights::SafetensorsFile file(options.input);
-        std::vector<Quantized> matrices = list_matrices(file, recipe);
-        std::vector<std::exception_ptr> problems(matrices.size());
-        std::atomic<std::size_t> next{0};
-        auto work = [&] {
-            for (std::size_t i = next++; i < matrices.size(); i = next++) {
-                try {
-                    quantize_one(matrices[i], file, recipe, *backend, options.nonfinite);
-                } catch (...) {
-                    problems[i] = std::current_exception();
-                }
-            }
-        };
-        std::vector<std::thread> threads;
-        for (int t = 1; t < options.threads; ++t) threads.emplace_back(work);
-        work();
-        for (std::thread& thread : threads) thread.join();
-        for (const std::exception_ptr& problem : problems) {
-            if (problem) std::rethrow_exception(problem);
-        }
-        write_output(options, file, matrices);
-        report(options, argv, std::string(backend->name()), matrices);
-        return 0;
-    } catch (const core::Error& error) {
-        fmt::print(stderr, "refitbench: error: {}\n", error.what());
-        return static_cast<int>(error.code());
-    } catch (const std::exception& error) {
-        fmt::print(stderr, "refitbench: error: {}\n", error.what());
-        return static_cast<int>(core::ExitCode::environment);
-    }
+    return guarded([&] { return quantize(options, argv); });
 }
 
 }  // namespace refit::harness

@@ -23,6 +23,21 @@ void wait_for_all(RefitContext& context, StageClock& clock) {
     clock.resume();
 }
 
+/// The phase in which a bucket's values are read; see RefitContext::source_by_bucket. Returns
+/// without effect where the weights are resident. `read` must not throw.
+void source_phase(RefitContext& context, StageClock& clock, const std::function<void()>& read) {
+    if (!context.source_by_bucket) return;
+    wait_for_all(context, clock);
+    clock.halt();
+    if (read) {
+        const std::int64_t begin = steady_now_ns();
+        read();
+        clock.add(Stage::source, 1e-9 * static_cast<double>(steady_now_ns() - begin));
+    }
+    context.world.barrier();
+    clock.restart();
+}
+
 /// Keeps the first error of this rank, with the stage in which it was met.
 void note_error(RefitResult& result, const RankStatus& status, const std::exception& error) {
     if (!result.error.empty()) return;
@@ -52,6 +67,12 @@ void send_all(RefitContext& context, StageClock& clock, RefitResult& result) {
     for (std::size_t b = 0; b < context.manifest.buckets.size(); ++b) {
         const wire::PiecePlan& piece = context.manifest.buckets[b].pieces[trainer];
         const auto bucket = static_cast<std::int64_t>(b);
+        source_phase(context, clock, [&] {
+            guarded([&] {
+                status.enter(Stage::source, bucket);
+                context.read_source(b, [&] { status.progressed(); });
+            });
+        });
         clock.begin_bucket(bucket, static_cast<std::int64_t>(piece.bytes));
 
         double begin = clock.now_s();
@@ -135,6 +156,7 @@ void receive_all(RefitContext& context, StageClock& clock, RefitResult& result) 
             if (piece != 0) waiting.push_back(t);
             bytes += static_cast<std::int64_t>(piece);
         }
+        source_phase(context, clock, {});
         clock.begin_bucket(bucket, bytes);
         while (!waiting.empty()) {
             std::size_t next = 0;

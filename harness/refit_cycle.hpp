@@ -28,6 +28,14 @@ struct RefitContext {
     bool pipeline = true;  ///< false: one bucket and one stage after the other
     trainer::RefitPublisher* publisher = nullptr;
     receiver::WeightLoader* loader = nullptr;
+    /// The weights are not resident: before each bucket all ranks meet, the trainers read what they
+    /// send in it, and all meet again. The clocks stand still between the two meetings, so that
+    /// wall = time from start to commit - sum over buckets of (end - begin of its reading phase).
+    /// Nothing else moves in such a phase, and so nothing of the refit is hidden behind it; the
+    /// price is that buckets do not overlap. The same on all ranks.
+    bool source_by_bucket = false;
+    /// Of a trainer with `source_by_bucket`: reads a bucket's values; called with on_progress.
+    std::function<void(std::size_t bucket, const std::function<void()>&)> read_source = {};
 };
 
 struct RefitResult {

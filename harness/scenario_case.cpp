@@ -30,8 +30,6 @@ constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
 
 // Names of the interface that a catalogue may not have yet: they are refused with another text than
 // a slip of the pen.
-const Names kPlannedModels = {"qwen3-30b-a3b", "qwen3-235b-a22b", "deepseek-v3",
-                              "kimi-k2",       "tiny-moe",        "tiny-mla"};
 const Names kPlannedEngines = {"vllm-fp8",         "vllm-compressed-tensors",
                                "vllm-modelopt",    "sglang-fp8",
                                "trtllm-fp8",       "sglang-compressed-tensors",
@@ -84,12 +82,12 @@ constexpr const char* kConfigOfWeights = "weights";
 void read_model(const Node* node, Case& result) {
     if (node == nullptr || node->is_none()) missing(result, "model", "'model: qwen3-0.6b'");
     if (node->kind == Node::Kind::scalar) {
-        require_name(*node, "model", "model", node->text, model::model_names(), kPlannedModels);
+        require_name(*node, "model", "model", node->text, model::model_names(), {});
         result.model_name = node->text;
         return;
     }
     const MapReader reader(node, "model", {"name", "config", "layers"});
-    result.model_name = reader.name("name", "", "model", model::model_names(), kPlannedModels);
+    result.model_name = reader.name("name", "", "model", model::model_names(), {});
     const std::filesystem::path config = reader.file_path("config", result.file.parent_path());
     if (!config.empty()) result.model_config = config;
     if (result.model_name.empty() == config.empty()) {
@@ -192,13 +190,7 @@ void read_weights(const Node* node, Case& result) {
     }
     const Node* resident = reader.get("resident");
     if (resident != nullptr && !resident->is_none() && flow_text(*resident) != "auto") {
-        if (!reader.on_off("resident", true)) {
-            refuse_at(
-                resident->where,
-                "weights.resident: false (regions made when they are wanted) is not available yet; "
-                "use auto or true");
-        }
-        result.resident = Resident::yes;
+        result.resident = reader.on_off("resident", true) ? Resident::yes : Resident::no;
     }
     const MapReader outliers(reader.get("outliers"), "weights.outliers", {"share", "times"});
     result.outliers.share = outliers.decimal("share", 0.0);
@@ -217,7 +209,7 @@ void read_weights(const Node* node, Case& result) {
 void read_trainer(const Node* node, Case& result) {
     const MapReader reader(node, "trainer", {"ranks", "layout", "shard_multiple", "shares"});
     result.trainer_ranks = reader.count("ranks", 1, 1);
-    result.layout = reader.name("layout", "fsdp", "trainer layout", {"fsdp"}, {"tp", "ep"});
+    result.layout = reader.name("layout", "fsdp", "trainer layout", {"fsdp", "tp", "ep"});
     result.shard_multiple = reader.integer("shard_multiple", 128, 1, kMost);
     for (const Node& item : reader.list("shares")) {
         const auto share =
@@ -262,10 +254,12 @@ WantedFormat read_receiver(const Node* node, Case& result) {
     result.engines = reader.count("engines", 1, 1);
     result.tp = reader.count("tp", 1, 1);
     result.ep = reader.count("ep", 1, 1);
-    if (result.ep > 1) {
-        refuse_at(reader.get("ep")->where, "receiver.ep: expert parallelism (" +
-                                               std::to_string(result.ep) +
-                                               ") is not available yet; use 1");
+    if (result.ep != 1 && result.ep != result.tp) {
+        refuse_at(reader.get("ep")->where,
+                  "receiver.ep is " + std::to_string(result.ep) + " at receiver.tp " +
+                      std::to_string(result.tp) +
+                      "; an engine spreads its experts over all of its ranks or over none: use 1 "
+                      "or the TP size");
     }
     result.commit = reader.name("commit", "staged", "way to commit", {"staged", "in_place"});
     result.algo = reader.string("algo", "");

@@ -17,12 +17,13 @@ double thread_cpu_s() {
 void StageClock::start() {
     times_ = {};
     cpu_waiting_s_ = 0.0;
+    halted_ns_ = 0;
     cpu_start_s_ = thread_cpu_s();
     start_ns_ = steady_now_ns();
 }
 
 double StageClock::now_s() const {
-    return 1e-9 * static_cast<double>(steady_now_ns() - start_ns_);
+    return 1e-9 * static_cast<double>(steady_now_ns() - start_ns_ - halted_ns_);
 }
 
 void StageClock::begin_bucket(std::int64_t index, std::int64_t bytes) {
@@ -43,6 +44,18 @@ void StageClock::pause() {
 }
 void StageClock::resume() {
     cpu_waiting_s_ += thread_cpu_s() - pause_cpu_s_;
+}
+
+void StageClock::halt() {
+    halt_cpu_s_ = thread_cpu_s();
+    halt_ns_ = steady_now_ns();
+}
+
+double StageClock::restart() {
+    const std::int64_t halted = steady_now_ns() - halt_ns_;
+    halted_ns_ += halted;
+    cpu_waiting_s_ += thread_cpu_s() - halt_cpu_s_;
+    return 1e-9 * static_cast<double>(halted);
 }
 
 RefitTimes StageClock::finish() {

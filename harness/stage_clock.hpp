@@ -46,10 +46,17 @@ class StageClock {
     /// The thread waits: its CPU time does not count until resume().
     void pause();
     void resume();
+    /// The refit stands still: neither wall nor CPU time counts until restart(), which returns the
+    /// seconds between the two.
+    void halt();
+    double restart();
     [[nodiscard]] RefitTimes finish();
 
  private:
     std::int64_t start_ns_ = 0;
+    std::int64_t halt_ns_ = 0;
+    std::int64_t halted_ns_ = 0;  ///< sum over all halts
+    double halt_cpu_s_ = 0.0;
     double cpu_start_s_ = 0.0;
     double cpu_waiting_s_ = 0.0;
     double pause_cpu_s_ = 0.0;

@@ -55,12 +55,14 @@ class Backend {
     [[nodiscard]] virtual std::string_view name() const = 0;
 
     /// amax_bits[i] = max(amax_bits[i], bits(|x|) as F32 for x in tile i that the band holds).
-    /// Integer maximum: exact, order-free, NaN wins. Zero the span before the first band. amax_bits
-    /// : [touched_grid_rows, grid_cols].
+    /// Integer maximum: exact, order-free, NaN wins (but see numerics::hides_nonfinite: where a
+    /// recipe drops or replaces NaN, x is what it leaves). Zero the span before the first band.
+    /// amax_bits : [touched_grid_rows, grid_cols].
     virtual void tile_amax(const numerics::TileScaling& scaling, const Band& band,
                            std::span<std::uint32_t> amax_bits) const = 0;
 
-    /// scale_inv[i] from amax_bits[i]: the multiplier that dequantizes.
+    /// scale_inv[i] from amax_bits[i]: the multiplier that dequantizes, already rounded to what
+    /// the scaling stores (so a conversion to BF16 or E8M0 is exact).
     virtual void scales(const numerics::TileScaling& scaling,
                         std::span<const std::uint32_t> amax_bits,
                         std::span<float> scale_inv) const = 0;
@@ -72,7 +74,8 @@ class Backend {
                         std::int64_t code_stride, const StripeDone& stripe_done) const = 0;
 
     /// tile_amax, scales and encode in one pass, stripe by stripe, for a band that holds every tile
-    /// it touches whole. amax_bits is an output (it tells non-finite tiles: bits >= 0x7f800000).
+    /// it touches whole. amax_bits is an output (it tells non-finite tiles: bits >= 0x7f800000,
+    /// unless numerics::hides_nonfinite(scaling)).
     virtual void quantize(const numerics::TileScaling& scaling, const Band& band,
                           std::span<std::uint32_t> amax_bits, std::span<float> scale_inv,
                           std::uint8_t* codes, std::int64_t code_stride,

@@ -24,12 +24,35 @@ namespace {
 /// Tiles with fewer elements than this in a patch do not repay the table.
 constexpr std::int64_t kTableElements = 512;
 
+constexpr std::uint32_t kInfBits = 0x7f800000;
+
+/// numerics::hides_nonfinite, which must not be emitted from here.
+bool can_hide_nonfinite(const numerics::TileScaling& scaling) {
+    return scaling.nonfinite_input != numerics::NonfiniteInput::propagate;
+}
+
 /// Eight F32 quotients at a time: what every other path falls back to.
 struct PlainEncoder {
     __m256 operand;
     bool divide;
     bool round_to_bf16;
     bool add_zero;
+    bool replace_nonfinite;
+    bool drop_nan;
+
+    /// Whether a tile with a finite amax can hold NaN or Inf, which no table knows.
+    [[nodiscard]] bool hides_nonfinite() const { return replace_nonfinite || drop_nan; }
+
+    /// Eight F32 patterns with NaN as +0 and Inf as +-448.
+    [[nodiscard]] static __m256i replaced(__m256i wide) {
+        const __m256i infinity = _mm256_set1_epi32(0x7f800000);
+        const __m256i magnitude = _mm256_and_si256(wide, _mm256_set1_epi32(0x7fffffff));
+        const __m256i sign = _mm256_xor_si256(wide, magnitude);
+        const __m256i bound = _mm256_or_si256(sign, _mm256_set1_epi32(0x43e00000));
+        const __m256i finite =
+            _mm256_blendv_epi8(wide, bound, _mm256_cmpeq_epi32(magnitude, infinity));
+        return _mm256_andnot_si256(_mm256_cmpgt_epi32(magnitude, infinity), finite);
+    }
 
     [[nodiscard]] __m256 quotient(__m256 x) const {
         __m256 value = divide ? _mm256_div_ps(x, operand) : _mm256_mul_ps(x, operand);
@@ -52,8 +75,11 @@ struct PlainEncoder {
 
     /// Codes of eight BF16 values in the low bytes of eight 32-bit lanes.
     [[nodiscard]] __m256i encode8(const std::uint16_t* source) const {
-        const __m256i wide = _mm256_slli_epi32(
+        __m256i wide = _mm256_slli_epi32(
             _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source))), 16);
+        if (replace_nonfinite) {
+            wide = replaced(wide);
+        }
         const __m256i bits = _mm256_castps_si256(quotient(_mm256_castsi256_ps(wide)));
         const __m256i full = _mm256_and_si256(bits, _mm256_set1_epi32(0x7fffffff));
         const __m256i sign = _mm256_and_si256(_mm256_srli_epi32(bits, 24), _mm256_set1_epi32(0x80));
@@ -73,7 +99,7 @@ struct PlainEncoder {
         const __m256i is_subnormal = _mm256_cmpgt_epi32(_mm256_set1_epi32(0x3c800000), magnitude);
         __m256i code = _mm256_blendv_epi8(normal, subnormal, is_subnormal);
         code = _mm256_or_si256(code, sign);
-        return _mm256_blendv_epi8(code, _mm256_set1_epi32(0x7f), nan);
+        return _mm256_blendv_epi8(code, _mm256_set1_epi32(drop_nan ? 0xfe : 0x7f), nan);
     }
 
     /// Codes of 32 values. Not inlined: it is the rare path of the table loop.
@@ -93,6 +119,8 @@ PlainEncoder plain_encoder(const numerics::TileScaling& scaling,
     plain.divide = scaling.quotient == numerics::Quotient::divide_by_scale;
     plain.round_to_bf16 = scaling.round_quotient_to_bf16;
     plain.add_zero = scaling.add_zero;
+    plain.replace_nonfinite = scaling.nonfinite_input == numerics::NonfiniteInput::replace;
+    plain.drop_nan = scaling.nonfinite_input == numerics::NonfiniteInput::drop_nan;
     return plain;
 }
 
@@ -260,35 +288,6 @@ template <bool kStreaming>
     store<kStreaming>(y + 96, table.look_up32(x + 96));
 }
 
-/// `count` values from `source` on; without a table all take the plain path.
-template <bool kStreaming>
-void encode_row(const TileTable& table, const PlainEncoder& plain, const std::uint16_t* source,
-                std::int64_t count, std::uint8_t* target) {
-    const bool has_table = table.smallest != 0x7fff;
-    const TableEncoder encoder(table);
-    std::int64_t i = 0;
-    if (has_table) {
-        for (; i + 128 <= count; i += 128) {
-            encode_tile_row<kStreaming>(encoder, plain, source + i, target + i);
-        }
-    }
-    for (; i + 32 <= count; i += 32) {
-        store<kStreaming>(target + i, has_table ? encoder.encode32(source + i, plain)
-                                                : plain.encode32(source + i));
-    }
-    if (i < count) {
-        // Padded with an element of the row, so that the padding does not choose the plain path.
-        alignas(32) std::uint16_t rest[32];
-        alignas(32) std::uint8_t rest_codes[32];
-        for (std::int64_t k = 0; k < 32; ++k) {
-            rest[k] = source[i + k < count ? i + k : i];
-        }
-        _mm256_store_si256(reinterpret_cast<__m256i*>(rest_codes),
-                           has_table ? encoder.encode32(rest, plain) : plain.encode32(rest));
-        std::memcpy(target + i, rest_codes, static_cast<std::size_t>(count - i));
-    }
-}
-
 [[gnu::always_inline]] inline __m256i magnitude16(const std::uint16_t* source) {
     return _mm256_and_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source)),
                             _mm256_set1_epi16(0x7fff));
@@ -327,6 +326,36 @@ std::uint32_t row_max(const std::uint16_t* values, std::int64_t count) {
         result = bits > result ? bits : result;
     }
     return result;
+}
+
+/// `count` values from `source` on; without a table all take the plain path.
+template <bool kStreaming>
+void encode_row(const TileTable& table, const PlainEncoder& plain, const std::uint16_t* source,
+                std::int64_t count, std::uint8_t* target) {
+    const bool has_table = table.smallest != 0x7fff &&
+                           !(plain.hides_nonfinite() && row_max(source, count) >= kInfBits);
+    const TableEncoder encoder(table);
+    std::int64_t i = 0;
+    if (has_table) {
+        for (; i + 128 <= count; i += 128) {
+            encode_tile_row<kStreaming>(encoder, plain, source + i, target + i);
+        }
+    }
+    for (; i + 32 <= count; i += 32) {
+        store<kStreaming>(target + i, has_table ? encoder.encode32(source + i, plain)
+                                                : plain.encode32(source + i));
+    }
+    if (i < count) {
+        // Padded with an element of the row, so that the padding does not choose the plain path.
+        alignas(32) std::uint16_t rest[32];
+        alignas(32) std::uint8_t rest_codes[32];
+        for (std::int64_t k = 0; k < 32; ++k) {
+            rest[k] = source[i + k < count ? i + k : i];
+        }
+        _mm256_store_si256(reinterpret_cast<__m256i*>(rest_codes),
+                           has_table ? encoder.encode32(rest, plain) : plain.encode32(rest));
+        std::memcpy(target + i, rest_codes, static_cast<std::size_t>(count - i));
+    }
 }
 
 /// Rows of tiles 128 columns wide take panels of this many tiles: 128 rows of it are 128 KiB, and
@@ -416,13 +445,13 @@ class Avx2 final : public TileWalk {
     }
 
  protected:
-    void patch_amax(const TileGrid& grid, const Band& band, const Patch& patch,
-                    std::uint32_t* amax_row) const override {
+    void patch_amax(const numerics::TileScaling& scaling, const TileGrid& grid, const Band& band,
+                    const Patch& patch, std::uint32_t* amax_row) const override {
         constexpr std::int64_t kChunk = 16;
         for (std::int64_t first = patch.tile_begin; first < patch.tile_end; first += kChunk) {
             const std::int64_t last =
                 first + kChunk < patch.tile_end ? first + kChunk : patch.tile_end;
-            chunk_amax(grid, band, patch, first, last, amax_row);
+            chunk_amax(scaling, grid, band, patch, first, last, amax_row);
         }
     }
 
@@ -491,7 +520,7 @@ class Avx2 final : public TileWalk {
         for (std::int64_t t = panels * kPipelineTiles; t < grid.grid_cols; t = patch.tile_end) {
             patch.tile_begin = t;
             patch.tile_end = t + panel_tiles < grid.grid_cols ? t + panel_tiles : grid.grid_cols;
-            patch_amax(grid, band, patch, amax_row);
+            patch_amax(scaling, grid, band, patch, amax_row);
             pad_edge(scaling, grid, band, grid_row, t, patch.tile_end, amax_row);
             for (std::int64_t i = t; i < patch.tile_end; ++i) {
                 scale_row[i] = tile_factor_of(scaling, amax_row[i]).scale_inv;
@@ -530,8 +559,14 @@ class Avx2 final : public TileWalk {
         }
         for (std::int64_t panel = 0; panel < panels; ++panel) {
             const std::int64_t first = panel * kPipelineTiles;
+            bool finite[kPipelineTiles];
             for (std::int64_t t = 0; t < kPipelineTiles; ++t) {
-                amax_row[first + t] = horizontal_max(reader.largest[t]);
+                std::uint32_t bits = horizontal_max(reader.largest[t]);
+                finite[t] = bits < kInfBits;
+                if (!finite[t] && can_hide_nonfinite(scaling)) [[unlikely]] {
+                    bits = copied_amax(scaling, copy[panel % 2] + t * 128, rows);
+                }
+                amax_row[first + t] = bits;
             }
             pad_edge(scaling, grid, band, grid_row, first, first + kPipelineTiles, amax_row);
             const bool has_next = panel + 1 < panels;
@@ -543,7 +578,7 @@ class Avx2 final : public TileWalk {
                 scale_row[first + t] = factor.scale_inv;
                 const PlainEncoder plain = plain_encoder(scaling, factor);
                 TileTable table;
-                if (rows * 128 >= kTableElements) {
+                if (rows * 128 >= kTableElements && finite[t]) {
                     build_table(plain, amax_row[first + t], table);
                 }
                 const std::uint16_t* from = copy[panel % 2] + t * 128;
@@ -560,6 +595,16 @@ class Avx2 final : public TileWalk {
         if (can_stream) {
             _mm_sfence();  // the codes are visible to whoever is told that the stripe is done
         }
+    }
+
+    static std::uint32_t copied_amax(const numerics::TileScaling& scaling,
+                                     const std::uint16_t* tile, std::int64_t rows) {
+        std::uint32_t bits = 0;
+        for (std::int64_t row = 0; row < rows; ++row) {
+            const std::uint32_t part = max_amax_part(scaling, tile + row * kPipelineCols, 128);
+            bits = part > bits ? part : bits;
+        }
+        return bits;
     }
 
     /// One tile from the dense copy; step `next_step` + row of the next panel after each row.
@@ -586,8 +631,9 @@ class Avx2 final : public TileWalk {
     }
 
     /// Row by row over at most 16 tiles: memory is read in the order in which it lies.
-    static void chunk_amax(const TileGrid& grid, const Band& band, const Patch& patch,
-                           std::int64_t first, std::int64_t last, std::uint32_t* amax_row) {
+    static void chunk_amax(const numerics::TileScaling& scaling, const TileGrid& grid,
+                           const Band& band, const Patch& patch, std::int64_t first,
+                           std::int64_t last, std::uint32_t* amax_row) {
         __m256i largest[16];
         for (__m256i& value : largest) {
             value = _mm256_setzero_si256();
@@ -608,13 +654,25 @@ class Avx2 final : public TileWalk {
                     value = _mm256_max_epu16(
                         value, _mm256_max_epu16(_mm256_max_epu16(a, b), _mm256_max_epu16(c, d)));
                 } else {
-                    const std::uint32_t bits = row_max(source + begin, width);
+                    std::uint32_t bits = row_max(source + begin, width);
+                    if (bits >= kInfBits && can_hide_nonfinite(scaling)) [[unlikely]] {
+                        bits = max_amax_part(scaling, source + begin, width);
+                    }
                     amax_row[t] = bits > amax_row[t] ? bits : amax_row[t];
                 }
             }
         }
         for (std::int64_t t = first; t < last; ++t) {
-            const std::uint32_t bits = horizontal_max(largest[t - first]);
+            std::uint32_t bits = horizontal_max(largest[t - first]);
+            if (bits >= kInfBits && can_hide_nonfinite(scaling)) [[unlikely]] {
+                bits = 0;
+                for (std::int64_t row = patch.row_begin; row < patch.row_end; ++row) {
+                    const std::uint16_t* source =
+                        band.data + (row - band.row_begin) * band.row_stride + t * grid.tile_cols;
+                    const std::uint32_t part = max_amax_part(scaling, source, 128);
+                    bits = part > bits ? part : bits;
+                }
+            }
             amax_row[t] = bits > amax_row[t] ? bits : amax_row[t];
         }
     }

@@ -32,14 +32,14 @@ class Portable final : public TileWalk {
     }
 
  protected:
-    void patch_amax(const TileGrid& grid, const Band& band, const Patch& patch,
-                    std::uint32_t* amax_row) const override {
+    void patch_amax(const numerics::TileScaling& scaling, const TileGrid& grid, const Band& band,
+                    const Patch& patch, std::uint32_t* amax_row) const override {
         for (std::int64_t row = patch.row_begin; row < patch.row_end; ++row) {
             const std::uint16_t* source = band.data + (row - band.row_begin) * band.row_stride;
             for (std::int64_t t = patch.tile_begin; t < patch.tile_end; ++t) {
                 const std::int64_t begin = t * grid.tile_cols;
                 const std::int64_t count = std::min(grid.tile_cols, band.cols - begin);
-                amax_row[t] = std::max(amax_row[t], max_abs_bits(source + begin, count));
+                amax_row[t] = std::max(amax_row[t], max_amax_part(scaling, source + begin, count));
             }
         }
     }
@@ -72,6 +72,15 @@ void encode_elements(const numerics::TileScaling& scaling, float operand,
     for (std::int64_t i = 0; i < count; ++i) {
         codes[i] = numerics::encode_element(scaling, source[i], operand);
     }
+}
+
+std::uint32_t max_amax_part(const numerics::TileScaling& scaling, const std::uint16_t* source,
+                            std::int64_t count) {
+    std::uint32_t result = 0;
+    for (std::int64_t i = 0; i < count; ++i) {
+        result = std::max(result, numerics::amax_part(scaling, numerics::abs_bits(source[i])));
+    }
+    return result;
 }
 
 const Backend* portable_backend() {

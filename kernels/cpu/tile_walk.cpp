@@ -67,9 +67,10 @@ void pad_edge(const numerics::TileScaling& scaling, const TileGrid& grid, const 
         return;
     }
     const bool ragged_row = (grid_row + 1) * grid.tile_rows > band.rows;
+    const std::uint32_t last = numerics::amax_part(scaling, band.last_element_bits);
     for (std::int64_t t = tile_begin; t < tile_end; ++t) {
         if (ragged_row || (t + 1) * grid.tile_cols > band.cols) {
-            amax_row[t] = std::max(amax_row[t], band.last_element_bits);
+            amax_row[t] = std::max(amax_row[t], last);
         }
     }
 }
@@ -87,7 +88,7 @@ void TileWalk::tile_amax(const numerics::TileScaling& scaling, const Band& band,
         patch.row_begin = std::max(band.row_begin, g * grid.tile_rows);
         patch.row_end = std::min(band.row_begin + band.row_count, (g + 1) * grid.tile_rows);
         patch.tile_end = grid.grid_cols;
-        patch_amax(grid, band, patch, amax_row);
+        patch_amax(scaling, grid, band, patch, amax_row);
         pad_edge(scaling, grid, band, g, 0, grid.grid_cols, amax_row);
     }
 }
@@ -186,7 +187,7 @@ void TileWalk::quantize_grid_row(const numerics::TileScaling& scaling, const Til
     for (std::int64_t t = 0; t < grid.grid_cols; t += panel_tiles) {
         patch.tile_begin = t;
         patch.tile_end = std::min(grid.grid_cols, t + panel_tiles);
-        patch_amax(grid, band, patch, amax_row);
+        patch_amax(scaling, grid, band, patch, amax_row);
         pad_edge(scaling, grid, band, grid_row, patch.tile_begin, patch.tile_end, amax_row);
         for (std::int64_t i = patch.tile_begin; i < patch.tile_end; ++i) {
             scale_row[i] = numerics::tile_factor(scaling, amax_row[i]).scale_inv;

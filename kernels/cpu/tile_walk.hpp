@@ -40,7 +40,8 @@ class TileWalk : public Backend {
 
  protected:
     /// Raises amax_row[t], t in [tile_begin, tile_end), by the patch's own elements.
-    virtual void patch_amax(const TileGrid& grid, const Band& band, const Patch& patch,
+    virtual void patch_amax(const numerics::TileScaling& scaling, const TileGrid& grid,
+                            const Band& band, const Patch& patch,
                             std::uint32_t* amax_row) const = 0;
     /// amax, scales and codes of the tiles of one grid row, rows [row_begin, row_end). The default
     /// goes panel by panel; amax_row is zero and scale_row unset before.
@@ -62,6 +63,10 @@ class TileWalk : public Backend {
                                                   std::uint32_t amax_bits);
 void encode_elements(const numerics::TileScaling& scaling, float operand,
                      const std::uint16_t* source, std::int64_t count, std::uint8_t* codes);
+
+/// Amax of `count` elements under the recipe's treatment of NaN and Inf, one by one.
+[[nodiscard]] std::uint32_t max_amax_part(const numerics::TileScaling& scaling,
+                                          const std::uint16_t* source, std::int64_t count);
 
 /// Raises the amax of tiles that reach over the edge by the last element, where the recipe pads so.
 void pad_edge(const numerics::TileScaling& scaling, const TileGrid& grid, const Band& band,

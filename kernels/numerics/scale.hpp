@@ -23,6 +23,30 @@ namespace refit::numerics {
     return magnitude_bits > 0x7f800000U;
 }
 
+/// A BF16 pattern after the recipe's replacement of NaN and Inf.
+[[nodiscard]] REFIT_HD constexpr std::uint16_t replaced(const TileScaling& scaling,
+                                                        std::uint16_t bf16_bits) {
+    if (scaling.nonfinite_input != NonfiniteInput::replace || (bf16_bits & 0x7f80U) != 0x7f80U) {
+        return bf16_bits;
+    }
+    if ((bf16_bits & 0x7fU) != 0U) {
+        return 0;
+    }
+    return static_cast<std::uint16_t>((bf16_bits & 0x8000U) | 0x43e0U);  // 448
+}
+
+/// What a magnitude (BF16 widened to F32 bits, sign clear) adds to the amax of its tile.
+[[nodiscard]] REFIT_HD constexpr std::uint32_t amax_part(const TileScaling& scaling,
+                                                         std::uint32_t magnitude_bits) {
+    if (magnitude_bits < 0x7f800000U || scaling.nonfinite_input == NonfiniteInput::propagate) {
+        return magnitude_bits;
+    }
+    if (is_nan_bits(magnitude_bits)) {
+        return 0U;
+    }
+    return scaling.nonfinite_input == NonfiniteInput::replace ? 0x43e00000U : magnitude_bits;
+}
+
 /// What a tile needs: the stored scale and the operand of the quotient.
 struct TileFactor {
     float scale_inv = 0.0F;  ///< stored; the multiplier that dequantizes. NaN is always 0x7fc00000.
@@ -53,9 +77,19 @@ namespace detail {
     return rounded < 254U ? rounded : 254U;
 }
 
-/// 2^(127 - byte) for byte in [1, 254]; 2^-127 is subnormal.
+/// 2^(127 - byte) for byte in [0, 254]; 2^-127 is subnormal.
 [[nodiscard]] REFIT_HD constexpr float factor_from_byte(std::uint32_t byte) {
     return std::bit_cast<float>(byte == 254U ? 0x00400000U : (254U - byte) << 23);
+}
+
+/// clamp(floor(log2(amax)) - 8, -127, 127) + 127 for an amax that is no NaN; Inf gives 254. A
+/// subnormal amax is below 2^-126: its byte is 0.
+[[nodiscard]] REFIT_HD constexpr std::uint32_t floor_exponent_byte(std::uint32_t amax_bits) {
+    const std::uint32_t exponent = amax_bits >> 23;
+    if (exponent == 255U) {
+        return 254U;
+    }
+    return exponent > 8U ? exponent - 8U : 0U;
 }
 
 }  // namespace detail
@@ -114,6 +148,14 @@ namespace detail {
             const std::uint32_t byte = detail::ceil_exponent_byte(scale);
             factor = byte == 0U ? 1.0F : detail::factor_from_byte(byte);
             has_factor = true;
+        } else if (scaling.power_of_two == PowerOfTwo::e8m0_ceil) {
+            factor = detail::factor_from_byte(detail::ceil_exponent_byte(scale));
+            has_factor = true;
+        } else if (scaling.power_of_two == PowerOfTwo::e8m0_floor) {
+            const std::uint32_t bits = std::bit_cast<std::uint32_t>(amax);
+            scale = e8m0_to_f32(is_nan_bits(bits)
+                                    ? std::uint8_t{255}
+                                    : static_cast<std::uint8_t>(detail::floor_exponent_byte(bits)));
         }
     }
     if (has_factor) {
@@ -121,9 +163,12 @@ namespace detail {
     }
     TileFactor result;
     result.scale_inv = detail::canonical_nan(scale);
+    if (scaling.scale_storage == ScaleStorage::bf16) {
+        result.scale_inv = bf16_to_f32(f32_to_bf16(result.scale_inv));
+    }
     switch (scaling.quotient) {
         case Quotient::divide_by_scale:
-            result.operand = result.scale_inv;
+            result.operand = scale;
             break;
         case Quotient::multiply_by_factor:
             result.operand = factor;
@@ -157,7 +202,12 @@ namespace detail {
 [[nodiscard]] REFIT_HD constexpr std::uint8_t encode_element(const TileScaling& scaling,
                                                              std::uint16_t bf16_bits,
                                                              float operand) {
-    return f32_to_e4m3(quotient(scaling, bf16_to_f32(bf16_bits), operand));
+    const float value = quotient(scaling, bf16_to_f32(replaced(scaling, bf16_bits)), operand);
+    if (scaling.nonfinite_input == NonfiniteInput::drop_nan &&
+        is_nan_bits(std::bit_cast<std::uint32_t>(value) & 0x7fffffffU)) {
+        return 0xfe;
+    }
+    return f32_to_e4m3(value);
 }
 
 }  // namespace refit::numerics

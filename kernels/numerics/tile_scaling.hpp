@@ -37,6 +37,27 @@ enum class PowerOfTwo : std::uint8_t {
     scale_up,
     /// e = clamp(ceil(log2(s)), -127, 127) + 127, 0 for NaN; f = 1 if e is 0, else 2^(127 - e).
     exponent_byte,
+    /// The same e, byte 0 included: f = 2^(127 - e), s = 2^(e - 127).
+    e8m0_ceil,
+    /// s = 2^clamp(floor(log2(amax)) - 8, -127, 127), NaN for NaN: the shared scale of OCP MX for
+    /// E4M3, whose largest power of two is 2^8. The formula is not used.
+    e8m0_floor,
+};
+
+/// What NaN and Inf of the input meet.
+enum class NonfiniteInput : std::uint8_t {
+    propagate,  ///< NaN wins amax, and a NaN quotient has the NaN code
+    /// Maxima and minima that return the other operand: amax skips NaN, and the clamp turns a NaN
+    /// quotient into its lower bound, code 0xfe.
+    drop_nan,
+    replace,  ///< NaN becomes +0 and Inf +-448 before anything looks at them
+};
+
+/// How the scale is stored. The code is made with the F32 scale.
+enum class ScaleStorage : std::uint8_t {
+    f32,
+    bf16,  ///< rounded to nearest even
+    e8m0,  ///< one byte e, 2^(e - 127), 255 for NaN; only with the e8m0 forms of PowerOfTwo
 };
 
 /// What is rounded to F32 before the cast.
@@ -71,8 +92,15 @@ struct TileScaling {
     /// what the source does, which matters under a cast that gives NaN above 464.
     bool clamp = true;
     Edge edge = Edge::true_extent;
+    NonfiniteInput nonfinite_input = NonfiniteInput::propagate;
+    ScaleStorage scale_storage = ScaleStorage::f32;
 
     bool operator==(const TileScaling&) const = default;
 };
+
+/// Whether a tile can hold NaN or Inf without its amax telling: look at the input instead.
+[[nodiscard]] constexpr bool hides_nonfinite(const TileScaling& scaling) {
+    return scaling.nonfinite_input != NonfiniteInput::propagate;
+}
 
 }  // namespace refit::numerics

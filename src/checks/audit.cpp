@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -210,8 +211,8 @@ std::int64_t tensor_slot(const Scene& scene, const std::string& scale, std::size
     for (const std::size_t index : spans_of(scene, scale)) {
         const LoadSpan& span = scene.spans[index];
         if (span.destination != destination) continue;
-        const core::Shape& shape = scene.instance.destinations.at(destination).shape;
-        return span.dest_row * core::matrix_cols(shape) + span.dest_col;
+        const std::int64_t cols = scene.instance.destinations.at(destination).cols();
+        return span.dest_row * cols + span.dest_col;
     }
     throw core::ShapeError(
         fmt::format("audit of {}: the contract of {} places it nowhere on TP rank of world rank "
@@ -247,7 +248,7 @@ void audit_quantized(const Scene& scene, const model::TensorSpec& tensor,
                                       ? tensor_slot(scene, wanted.scale, scale_destination)
                                       : 0;
         const DestinationView scale_view(scene.instance, scene.loaded, scale_destination);
-        const EngineScales scales(scale_view, destination.granularity, slot);
+        const EngineScales scales(scale_view, destination, slot);
         QuantizedPart(scene, tensor, span, scales, scale_log.any(), audit, log).run(whole);
     }
     result.tensors.push_back(audit);
@@ -257,12 +258,31 @@ void audit_quantized(const Scene& scene, const model::TensorSpec& tensor,
     append_digests(scene, wanted.scale, result);
 }
 
+/// Element `i` of a raw destination row, BF16 or F32, beside its BF16 source.
+struct RawElement {
+    double value = 0.0;
+    bool equal = false;
+    bool poisoned = false;
+};
+
+RawElement raw_element(core::DType dtype, const std::byte* loaded, std::int64_t i,
+                       std::uint16_t source) {
+    if (dtype == core::DType::f32) {
+        std::uint32_t bits = 0;
+        std::memcpy(&bits, loaded + 4 * i, sizeof(bits));
+        return {static_cast<double>(std::bit_cast<float>(bits)),
+                bits == static_cast<std::uint32_t>(source) << 16, bits == 0xffffffffU};
+    }
+    std::uint16_t bits = 0;
+    std::memcpy(&bits, loaded + 2 * i, sizeof(bits));
+    return {decode_bf16(bits), bits == source, bits == 0xffffU};
+}
+
 /// One row of a raw part that holds a non-finite source value or differs from the source.
-void walk_raw_row(const model::TensorSpec& tensor, const std::uint16_t* source,
+void walk_raw_row(const model::TensorSpec& tensor, core::DType dtype, const std::uint16_t* source,
                   const std::byte* loaded, core::Region row, TensorAudit& audit, FaultLog& log) {
     for (std::int64_t i = 0; i < row.cols; ++i) {
-        std::uint16_t bits = 0;
-        std::memcpy(&bits, loaded + 2 * i, sizeof(bits));
+        const RawElement element = raw_element(dtype, loaded, i, source[i]);
         const auto describe = [&](Cause cause, double measured, const std::string& limit) {
             log.describe(cause, global_index(tensor.shape, row.row, row.col + i), number(measured),
                          limit);
@@ -271,15 +291,15 @@ void walk_raw_row(const model::TensorSpec& tensor, const std::uint16_t* source,
         if (!std::isfinite(x) && log.count(Cause::source_nonfinite)) {
             describe(Cause::source_nonfinite, x, "a finite value");
         }
-        if (bits == source[i]) {
+        if (element.equal) {
             audit.exact += 1;
             continue;
         }
-        const double d = decode_bf16(bits);
+        const double d = element.value;
         audit.mismatched += 1;
         if (std::isfinite(x)) audit.sum_error2 += (x - d) * (x - d);
         Cause cause = Cause::bits_differ;
-        if (bits == 0xffffU && log.asks(Cause::value_unwritten)) {
+        if (element.poisoned && log.asks(Cause::value_unwritten)) {
             cause = Cause::value_unwritten;
         } else if (std::isfinite(x) && !std::isfinite(d) && log.asks(Cause::value_nonfinite)) {
             cause = Cause::value_nonfinite;
@@ -294,10 +314,11 @@ void audit_raw_span(const Scene& scene, const model::TensorSpec& tensor, const L
                     TensorAudit& audit, FaultLog& log) {
     const DestinationView view(scene.instance, scene.loaded, span.destination);
     view.require_inside(span);
-    if (view.parameter().dtype != core::DType::bf16) {
+    const core::DType dtype = view.parameter().dtype;
+    if (dtype != core::DType::bf16 && dtype != core::DType::f32) {
         throw core::ShapeError(fmt::format(
-            "audit of {}: its destination {} is {}; raw tensors are compared as BF16", tensor.name,
-            view.parameter().name, core::safetensors_name(view.parameter().dtype)));
+            "audit of {}: its destination {} is {}; raw tensors are compared as BF16 or F32",
+            tensor.name, view.parameter().name, core::safetensors_name(dtype)));
     }
     constexpr std::int64_t kStripeElements = std::int64_t{1} << 20;
     const core::Region& part = span.source;
@@ -317,13 +338,15 @@ void audit_raw_span(const Scene& scene, const model::TensorSpec& tensor, const L
             const std::byte* loaded = view.at(span.dest_row + begin + r, span.dest_col);
             const std::int64_t count = at_once * part.cols;
             audit.elements += count;
-            if (std::memcmp(source, loaded, static_cast<std::size_t>(2 * count)) == 0 &&
+            if (dtype == core::DType::bf16 &&
+                std::memcmp(source, loaded, static_cast<std::size_t>(2 * count)) == 0 &&
                 largest_magnitude(source, count) < 0x7f80U) {
                 audit.exact += count;
                 continue;
             }
             for (std::int64_t q = 0; q < at_once; ++q) {
-                walk_raw_row(tensor, source + q * part.cols, loaded + 2 * q * part.cols,
+                walk_raw_row(tensor, dtype, source + q * part.cols,
+                             loaded + view.element_bytes() * q * part.cols,
                              {part.row + begin + r + q, part.col, 1, part.cols}, audit, log);
             }
         }

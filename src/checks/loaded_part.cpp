@@ -48,8 +48,8 @@ DestinationView::DestinationView(const receiver::ContractInstance& instance,
                                  const receiver::LoadedParameters& loaded, std::size_t destination)
     : parameter_(&instance.destinations.at(destination)),
       bytes_(loaded.bytes(destination)),
-      rows_(core::matrix_rows(parameter_->shape)),
-      cols_(core::matrix_cols(parameter_->shape)),
+      rows_(parameter_->rows()),
+      cols_(parameter_->cols()),
       element_bytes_(core::size_bytes(parameter_->dtype)) {
     const auto expected = static_cast<std::size_t>(rows_ * cols_ * element_bytes_);
     if (bytes_.size() < expected) {
@@ -118,9 +118,9 @@ bool is_scale_poison(core::DType dtype, double value) {
 }
 
 double EngineScales::at(std::int64_t row, std::int64_t col) const {
-    switch (granularity_) {
+    switch (weight_.granularity) {
         case receiver::Granularity::block:
-            return scales_.scale_value(row / kEngineBlock, col / kEngineBlock);
+            return scales_.scale_value(weight_.block_row(row), col / kEngineBlock);
         case receiver::Granularity::channel:
             return scales_.cols() == 1 ? scales_.scale_value(row, 0)
                                        : std::numeric_limits<double>::quiet_NaN();
@@ -135,7 +135,7 @@ double EngineScales::at(std::int64_t row, std::int64_t col) const {
 }
 
 std::int64_t EngineScales::same_scale_columns(std::int64_t col) const {
-    if (granularity_ != receiver::Granularity::block) {
+    if (weight_.granularity != receiver::Granularity::block) {
         return std::numeric_limits<std::int64_t>::max() / 2;
     }
     return kEngineBlock - col % kEngineBlock;

@@ -51,10 +51,11 @@ class DestinationView {
 /// How an engine's kernel finds the scale of an element of a fused weight.
 class EngineScales {
  public:
-    /// slot : flat index of the scale of this part, for per-tensor scales.
-    EngineScales(const DestinationView& scales, receiver::Granularity granularity,
+    /// weight : the fused destination whose elements are asked for; slot : flat index of the scale
+    /// of this part, for per-tensor scales. Both references must outlive this object.
+    EngineScales(const DestinationView& scales, const receiver::DestinationParameter& weight,
                  std::int64_t slot)
-        : scales_(scales), granularity_(granularity), slot_(slot) {}
+        : scales_(scales), weight_(weight), slot_(slot) {}
     /// Scale of element (row, col) of the destination.
     [[nodiscard]] double at(std::int64_t row, std::int64_t col) const;
     /// Columns from `col` on that share the scale.
@@ -63,7 +64,7 @@ class EngineScales {
 
  private:
     const DestinationView& scales_;
-    receiver::Granularity granularity_;
+    const receiver::DestinationParameter& weight_;
     std::int64_t slot_;
 };
 

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/model_catalog.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "core/error.hpp"
@@ -37,10 +38,50 @@ CatalogRow row(std::string name, Architecture architecture, const Figures& figur
     config.vocabulary = figures.vocabulary;
     config.tied_embeddings = figures.tied;
     config.qkv_bias = architecture == Architecture::qwen2;
-    config.qk_norm = architecture == Architecture::qwen3;
+    config.qk_norm = architecture == Architecture::qwen3 || architecture == Architecture::qwen3_moe;
     result.published_parameters = published_parameters;
     result.source = std::move(source);
     return result;
+}
+
+/// What a mixture of experts adds.
+struct ExpertFigures {
+    std::int64_t experts;
+    std::int64_t per_token;
+    std::int64_t intermediate;
+    std::int64_t shared;
+    std::int64_t first_dense;
+};
+
+/// What multi-head latent attention adds.
+struct LatentFigures {
+    std::int64_t q_rank;
+    std::int64_t kv_rank;
+    std::int64_t nope;
+    std::int64_t rope;
+    std::int64_t v;
+};
+
+CatalogRow with_experts(CatalogRow row, const ExpertFigures& figures) {
+    row.config.experts = figures.experts;
+    row.config.experts_per_token = figures.per_token;
+    row.config.moe_intermediate = figures.intermediate;
+    row.config.shared_experts = figures.shared;
+    row.config.first_dense_layers = figures.first_dense;
+    return row;
+}
+
+CatalogRow with_latent_attention(CatalogRow row, const LatentFigures& figures,
+                                 std::int64_t mtp_layers) {
+    row.config.router_bias = true;
+    row.config.q_lora_rank = figures.q_rank;
+    row.config.kv_lora_rank = figures.kv_rank;
+    row.config.nope_head_dim = figures.nope;
+    row.config.rope_head_dim = figures.rope;
+    row.config.v_head_dim = figures.v;
+    row.config.head_dim = figures.nope + figures.rope;
+    row.config.mtp_layers = mtp_layers;
+    return row;
 }
 
 std::vector<CatalogRow> make_catalog() {
@@ -52,6 +93,10 @@ std::vector<CatalogRow> make_catalog() {
         "meta-llama/";
     const std::string qwen =
         "THUDM/slime @ 624b824a scripts/models (shape figures); published parameter total of Qwen/";
+    const std::string deepseek =
+        "THUDM/slime @ 624b824a scripts/models (shape figures); published parameter total of ";
+    // DeepSeek-V3 and Kimi-K2 share the figures of their attention but for the number of heads.
+    constexpr LatentFigures kLatent{1536, 512, 128, 64, 128};
     const std::string ours = "refitbench: the smallest shapes that load blockwise at TP 1, 2 and 4";
     return {
         // name, architecture, {hidden, ffn, layers, heads, kv heads, head dim, vocabulary, tied},
@@ -76,10 +121,41 @@ std::vector<CatalogRow> make_catalog() {
             qwen + "Qwen3-8B"),
         row("qwen3-32b", qwen3, {5120, 25600, 64, 64, 8, 128, 151936, false}, 32'762'123'264,
             qwen + "Qwen3-32B"),
+        // 128 experts, 8 of them a token; the dense ffn figure belongs to no layer.
+        with_experts(row("qwen3-30b-a3b", qwen3_moe, {2048, 6144, 48, 32, 4, 128, 151936, false},
+                         30'532'122'624, qwen + "Qwen3-30B-A3B"),
+                     {128, 8, 768, 0, 0}),
+        with_experts(row("qwen3-235b-a22b", qwen3_moe, {4096, 12288, 94, 64, 4, 128, 151936, false},
+                         235'093'634'560, qwen + "Qwen3-235B-A22B"),
+                     {128, 8, 1536, 0, 0}),
+        // As published: with its layer for multi-token prediction, which repeats embedding and
+        // head.
+        with_latent_attention(
+            with_experts(
+                row("deepseek-v3", deepseek_v3, {7168, 18432, 61, 128, 128, 192, 129280, false},
+                    684'489'845'504, deepseek + "deepseek-ai/DeepSeek-V3, MTP layer included"),
+                {256, 8, 2048, 1, 3}),
+            kLatent, 1),
+        with_latent_attention(
+            with_experts(row("kimi-k2", deepseek_v3, {7168, 18432, 61, 64, 64, 192, 163840, false},
+                             1'026'408'232'448, deepseek + "moonshotai/Kimi-K2-Instruct"),
+                         {384, 8, 2048, 1, 1}),
+            kLatent, 0),
         // 8 heads of 64 give 512 query, key and value rows: 128 a rank at TP 4, the least a scaling
         // tile allows.
         row("tiny-llama", llama, {512, 1024, 2, 8, 8, 64, 1024, false}, 6'294'016, ours),
         row("tiny-qwen3", qwen3, {512, 1024, 2, 8, 4, 128, 1024, true}, 6'818'816, ours),
+        // Experts of 512 rows: 128 a rank at TP 4.
+        with_experts(
+            row("tiny-moe", qwen3_moe, {256, 512, 2, 8, 4, 128, 512, false}, 8'132'352, ours),
+            {8, 2, 512, 0, 0}),
+        // kv_a_proj has 192 rows, one tile and a half as the 576 of DeepSeek-V3 are four and a
+        // half; no rank ever cuts it.
+        with_latent_attention(
+            with_experts(row("tiny-mla", deepseek_v3, {256, 512, 2, 8, 8, 192, 512, false},
+                             11'230'864, ours),
+                         {8, 2, 512, 1, 1}),
+            {256, 128, 128, 64, 128}, 1),
     };
 }
 
@@ -110,7 +186,11 @@ ModelConfig slice_layers(ModelConfig config, std::int64_t layers) {
                                   std::to_string(config.layers) + "; ask for 1 to " +
                                   std::to_string(config.layers));
     }
+    if (layers == config.layers) return config;
     config.layers = layers;
+    config.mtp_layers = 0;
+    config.first_dense_layers = std::min(config.first_dense_layers, layers);
+    std::erase_if(config.dense_layers, [&](std::int64_t layer) { return layer >= layers; });
     return config;
 }
 

@@ -21,8 +21,9 @@ struct CatalogRow {
 [[nodiscard]] std::vector<std::string> model_names();
 /// Throws UsageError that lists the nearest names.
 [[nodiscard]] const CatalogRow& find_model(const std::string& name);
-/// The first `layers` decoder layers of `config`. Throws ScenarioError unless 1 <= layers <=
-/// config.layers.
+/// The first `layers` decoder layers of `config`, dense or with experts as they are there. Layers
+/// for multi-token prediction stand behind the last decoder layer and only the whole model keeps
+/// them. Throws ScenarioError unless 1 <= layers <= config.layers.
 [[nodiscard]] ModelConfig slice_layers(ModelConfig config, std::int64_t layers);
 
 }  // namespace refit::model

@@ -22,7 +22,7 @@ struct ModelConfig {
     std::int64_t layers = 0;
     std::int64_t heads = 0;
     std::int64_t kv_heads = 0;
-    std::int64_t head_dim = 0;
+    std::int64_t head_dim = 0;  ///< with latent attention nope_head_dim + rope_head_dim
     std::int64_t vocabulary = 0;
     bool tied_embeddings = false;
     bool qkv_bias = false;
@@ -58,9 +58,12 @@ struct ModelConfig {
 /// True where the layer's MLP is a router and experts.
 [[nodiscard]] bool is_moe_layer(const ModelConfig& config, std::int64_t layer);
 
-/// Every tensor in checkpoint order (embedding, layers in order, final norm, head); a tied head is
-/// not listed. Names and shapes: facts of the Hugging Face implementations of Llama, Qwen2 and
-/// Qwen3.
+/// Every tensor in the order of the modules that hold them: embedding, decoder layers, layers for
+/// multi-token prediction, final norm, head; within a layer attention, MLP, norms. A tied head is
+/// not listed. Routed experts are listed one by one, `TensorSpec::expert` set; a layer for
+/// multi-token prediction has the number config.layers + its index. Names and shapes: facts of the
+/// Hugging Face implementations of Llama, Qwen2, Qwen3, Qwen3-MoE and DeepSeek-V3, and of the
+/// published DeepSeek-V3 checkpoint for multi-token prediction.
 [[nodiscard]] std::vector<TensorSpec> tensors_of(const ModelConfig& config);
 
 }  // namespace refit::model

@@ -4,10 +4,15 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
 #include <utility>
 
 #include "core/error.hpp"
 #include "core/nearest_name.hpp"
+#include "kernels/numerics/bfloat16.hpp"
+#include "kernels/numerics/float8.hpp"
 
 namespace refit::quant {
 namespace {
@@ -107,6 +112,112 @@ core::Shape scale_shape(const Recipe& recipe, const core::Shape& weight, int ran
             break;
     }
     refuse_rank(recipe, weight, rank, "no scales");
+}
+
+core::DType scale_dtype(const Recipe& recipe) {
+    switch (recipe.scaling.scale_storage) {
+        case numerics::ScaleStorage::f32:
+            return core::DType::f32;
+        case numerics::ScaleStorage::bf16:
+            return core::DType::bf16;
+        case numerics::ScaleStorage::e8m0:
+            return core::DType::u8;
+    }
+    return core::DType::f32;
+}
+
+std::vector<std::byte> stored_scales(const Recipe& recipe, std::span<const float> scale_inv) {
+    std::vector<std::byte> bytes;
+    const auto append = [&bytes](auto value) {
+        std::byte raw[sizeof(value)];
+        std::memcpy(raw, &value, sizeof(value));
+        bytes.insert(bytes.end(), raw, raw + sizeof(value));
+    };
+    for (const float scale : scale_inv) {
+        switch (recipe.scaling.scale_storage) {
+            case numerics::ScaleStorage::f32:
+                append(scale);
+                break;
+            case numerics::ScaleStorage::bf16:
+                append(numerics::f32_to_bf16(scale));
+                break;
+            case numerics::ScaleStorage::e8m0:
+                append(numerics::f32_to_e8m0(scale));
+                break;
+        }
+    }
+    return bytes;
+}
+
+std::vector<float> read_scales(core::DType dtype, std::span<const std::byte> bytes) {
+    const auto width = static_cast<std::size_t>(core::size_bytes(dtype));
+    const bool known = dtype == core::DType::f32 || dtype == core::DType::bf16 ||
+                       dtype == core::DType::u8 || dtype == core::DType::f8_e8m0;
+    if (!known || bytes.size() % width != 0) {
+        throw core::ShapeError("reading scales: found " + std::to_string(bytes.size()) +
+                               " bytes of " + std::string(core::safetensors_name(dtype)) +
+                               "; expected whole F32, BF16 or E8M0 values");
+    }
+    std::vector<float> scales(bytes.size() / width);
+    for (std::size_t i = 0; i < scales.size(); ++i) {
+        const std::byte* from = bytes.data() + i * width;
+        if (dtype == core::DType::f32) {
+            std::memcpy(&scales[i], from, sizeof(float));
+        } else if (dtype == core::DType::bf16) {
+            std::uint16_t bits = 0;
+            std::memcpy(&bits, from, sizeof(bits));
+            scales[i] = numerics::bf16_to_f32(bits);
+        } else {
+            scales[i] = numerics::e8m0_to_f32(std::to_integer<std::uint8_t>(*from));
+        }
+    }
+    return scales;
+}
+
+std::vector<std::string> describe(const numerics::TileScaling& scaling) {
+    using namespace numerics;
+    std::vector<std::string> fields;
+    const auto extent = [](std::int64_t side) {
+        return side == 0 ? std::string("all") : std::to_string(side);
+    };
+    const auto number = [](float value) {
+        char text[32];
+        std::snprintf(text, sizeof(text), "%.9g", static_cast<double>(value));
+        return std::string(text);
+    };
+    const auto add = [&fields](const char* field, const std::string& value) {
+        fields.push_back(std::string(field) + "=" + value);
+    };
+    static constexpr const char* kNonfinite[] = {"propagate", "drop_nan", "replace"};
+    static constexpr const char* kEdge[] = {"true_extent", "pad_last_element"};
+    static constexpr const char* kSpecial[] = {"propagate", "factor_is_one", "amax_is_448"};
+    static constexpr const char* kFormula[] = {"amax/448", "amax*fl32(1/448)", "fl32(1/amax)*448",
+                                               "448/amax"};
+    static constexpr const char* kPower[] = {"none", "scale_up", "exponent_byte", "e8m0_ceil",
+                                             "e8m0_floor"};
+    static constexpr const char* kQuotient[] = {"x/s", "x*f", "x*fl32(1/s)"};
+    static constexpr const char* kStorage[] = {"F32", "BF16", "E8M0"};
+    const auto of = [](const auto& names, auto value) {
+        return std::string(names[static_cast<std::size_t>(value)]);
+    };
+    add("tile", extent(scaling.tile_rows) + "x" + extent(scaling.tile_cols));
+    add("nonfinite", of(kNonfinite, scaling.nonfinite_input));
+    add("edge", of(kEdge, scaling.edge));
+    add("special_amax", of(kSpecial, scaling.special_amax));
+    if (scaling.floor_on == FloorOn::amax) add("amax_floor", number(scaling.floor_value));
+    if (scaling.amax_ceiling > 0.0F) add("amax_ceiling", number(scaling.amax_ceiling));
+    if (scaling.power_of_two != PowerOfTwo::e8m0_floor) {
+        add("formula", of(kFormula, scaling.formula));
+    }
+    if (scaling.floor_on == FloorOn::scale) add("scale_floor", number(scaling.floor_value));
+    if (scaling.zero_scale > 0.0F) add("zero_scale", number(scaling.zero_scale));
+    add("power_of_two", of(kPower, scaling.power_of_two));
+    add("quotient", of(kQuotient, scaling.quotient));
+    if (scaling.round_quotient_to_bf16) add("quotient_rounded_to", "BF16");
+    if (scaling.add_zero) add("add_zero", "yes");
+    add("clamp", scaling.clamp ? "yes" : "no");
+    add("scale_dtype", of(kStorage, scaling.scale_storage));
+    return fields;
 }
 
 }  // namespace refit::quant

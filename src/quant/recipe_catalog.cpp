@@ -13,9 +13,11 @@ namespace {
 
 using numerics::Edge;
 using numerics::FloorOn;
+using numerics::NonfiniteInput;
 using numerics::PowerOfTwo;
 using numerics::Quotient;
 using numerics::ScaleFormula;
+using numerics::ScaleStorage;
 using numerics::SpecialAmax;
 using numerics::TileScaling;
 
@@ -39,6 +41,22 @@ constexpr const char* kNemoRl =
     "cast_tensor_to_fp8_blockwise";
 constexpr const char* kAreal =
     "areal-project/AReaL pull request 1379 @ 287e16d9, torch fallback of the blockwise cast";
+constexpr const char* kNemoRl2037 =
+    "NVIDIA-NeMo/RL pull request 2037 @ a4d2cf3b, fp8_train_utils.py, the blockwise cast after "
+    "nan_to_num(nan=0, posinf=448, neginf=-448)";
+constexpr const char* kArealTriton =
+    "areal-project/AReaL pull request 1379 @ 287e16d9, areal/utils/kernel/fp8_kernel.py, "
+    "scaled_fp8_blockwise, Triton kernel";
+constexpr const char* kArealMegatron =
+    "areal-project/AReaL @ cbff54d6, areal/engine/megatron_utils/fp8/quantize.py, _quantize_param";
+constexpr const char* kSlimeOnline =
+    "THUDM/slime @ 624b824a, slime/backends/megatron_utils/kernels/fp8_kernel.py, Triton kernel";
+constexpr const char* kVerlTriton =
+    "verl-project/verl @ 1dda039b, verl/utils/kernel/fp8_kernel.py, Triton kernel";
+constexpr const char* kOcpMx =
+    "Open Compute Project, Microscaling Formats (MX) 1.0, section 6.3, with E4M3 elements";
+constexpr const char* kModelOptMx =
+    "NVIDIA/Model-Optimizer @ a2fbac7b, modelopt/torch/quantization/qtensor/mxfp8_tensor.py";
 constexpr const char* kVerl =
     "verl-project/verl @ 1dda039b, verl/utils/kernel/fp8_kernel.py, torch fallback";
 constexpr const char* kSlimeOffline = "THUDM/slime @ 624b824a, tools/convert_hf_to_fp8.py";
@@ -135,6 +153,44 @@ TileScaling areal_torch() {
     return s;
 }
 
+/// What nan_to_num does before the cast.
+TileScaling with_replacement(TileScaling scaling) {
+    scaling.nonfinite_input = NonfiniteInput::replace;
+    return scaling;
+}
+
+/// The kernel that AReaL, slime and verl share; its maxima and minima drop NaN.
+TileScaling triton() {
+    TileScaling s;
+    s.floor_on = FloorOn::amax;
+    s.floor_value = 1e-10F;
+    s.quotient = Quotient::multiply_by_reciprocal;
+    s.nonfinite_input = NonfiniteInput::drop_nan;
+    return s;
+}
+
+TileScaling areal_megatron() {
+    TileScaling s = triton();
+    s.scale_storage = ScaleStorage::bf16;
+    return s;
+}
+
+TileScaling mxfp8() {
+    TileScaling s;
+    s.tile_rows = 1;
+    s.tile_cols = 32;
+    s.power_of_two = PowerOfTwo::e8m0_floor;
+    s.scale_storage = ScaleStorage::e8m0;
+    return s;
+}
+
+TileScaling mxfp8_ceil() {
+    TileScaling s = mxfp8();
+    s.power_of_two = PowerOfTwo::e8m0_ceil;
+    s.quotient = Quotient::multiply_by_factor;
+    return s;
+}
+
 class Catalog {
  public:
     void add(Recipe recipe) { rows_.push_back(std::move(recipe)); }
@@ -172,6 +228,12 @@ std::vector<Recipe> make_catalog() {
                  "e = clamp(ceil(log2(amax/448)), -127, 127) + 127, f = 1 if e = 0 else 2^(127-e), "
                  "Q(clamp(x * f)), s = 1/f; edge tiles padded with the last element",
                  kNemoRl});
+    catalog.add({"nemo-rl-2037-linear", Scheme::fp8_blockwise, with_replacement(nemo_rl_linear()),
+                 kBlockSuffix, 2, "NaN -> 0, Inf -> +-448 in the input, then nemo-rl-linear",
+                 kNemoRl2037});
+    catalog.add({"nemo-rl-2037-pow2", Scheme::fp8_blockwise, with_replacement(nemo_rl_pow2()),
+                 kBlockSuffix, 2, "NaN -> 0, Inf -> +-448 in the input, then nemo-rl-pow2",
+                 kNemoRl2037});
     catalog.add({"areal-torch", Scheme::fp8_blockwise, areal_torch(), kBlockSuffix, 2,
                  "f = fl32(448 / max(amax, 1e-10)), 1 where amax is 0 or Inf, Q(clamp(x * f)), "
                  "s = fl32(1/f)",
@@ -179,6 +241,16 @@ std::vector<Recipe> make_catalog() {
     catalog.add({"verl-torch", Scheme::fp8_blockwise, verl_torch(), kBlockSuffix, 2,
                  "f = fl32(448 / amax), 1 where amax is 0 or Inf, Q(clamp(x * f)), s = fl32(1/f)",
                  kVerl});
+    for (const auto& [name, source] :
+         {std::pair{"areal-triton", kArealTriton}, std::pair{"slime-online", kSlimeOnline},
+          std::pair{"verl-triton", kVerlTriton}}) {
+        catalog.add({name, Scheme::fp8_blockwise, triton(), kBlockSuffix, 2,
+                     "s = max(amax, 1e-10) / 448, Q(clamp(x * fl32(1/s))), IEEE divisions; NaN "
+                     "dropped from amax, a NaN element becomes -448",
+                     source});
+    }
+    catalog.add({"areal-megatron", Scheme::fp8_blockwise, areal_megatron(), kBlockSuffix, 2,
+                 "areal-triton, then the scale rounded to BF16", kArealMegatron});
     catalog.add_twins({"slime-offline", Scheme::fp8_blockwise, slime_offline(), kBlockSuffix, 2,
                        "s = max(amax, bf16(1e-12)) / 448, Q(clamp(x / s))", kSlimeOffline});
     catalog.add_twins(
@@ -220,6 +292,14 @@ std::vector<Recipe> make_catalog() {
                         kSlimeOffline};
     slime_tensor.scaling.round_quotient_to_bf16 = true;
     catalog.add_twins(std::move(slime_tensor));
+    catalog.add({"mxfp8", Scheme::mxfp8, mxfp8(), kPlainSuffix, 2,
+                 "e = clamp(floor(log2(amax)) - 8, -127, 127), Q(clamp(x / 2^e)), byte e + 127; "
+                 "NaN -> byte 255",
+                 kOcpMx});
+    catalog.add({"mxfp8-ceil", Scheme::mxfp8, mxfp8_ceil(), kPlainSuffix, 2,
+                 "e = clamp(ceil(log2(amax/448)), -127, 127), byte e + 127, 0 where amax is 0 or "
+                 "NaN, Q(clamp(x * 2^(127 - byte)))",
+                 kModelOptMx});
     return std::move(catalog).take();
 }
 

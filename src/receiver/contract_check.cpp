@@ -62,6 +62,18 @@ bool is_row_parallel(const std::string& name) {
     return ends_with_any(stem_of(name), {".o_proj", ".down_proj"});
 }
 
+/// A projection of a routed expert, or its scale.
+bool is_expert(const std::string& name) {
+    return name.find(".mlp.experts.") != std::string::npos;
+}
+
+/// Weights that every rank keeps whole and unquantized.
+bool is_whole(const std::string& name) {
+    const std::string module = stem_of(name);
+    return ends_with_any(module, {"norm", ".mlp.gate", ".eh_proj"}) ||
+           leaf_of(name) == "e_score_correction_bias";
+}
+
 class Checker {
  public:
     Checker(const wire::RefitManifest& manifest, const ContractInstance& instance)
@@ -113,13 +125,15 @@ class Checker {
         const std::string leaf = leaf_of(wanted.name);
         const std::string module = stem_of(wanted.name);
         const std::string scheme(quant::scheme_name(instance_.config.scheme));
-        const std::string rule = is_row_parallel(wanted.name) ? "row" : "column";
+        const std::string rule = is_expert(wanted.name)         ? "experts"
+                                 : is_row_parallel(wanted.name) ? "row"
+                                                                : "column";
         if (!wanted.scale_of.empty()) return find_row(contract_, leaf, scheme, rule);
         if (leaf == "bias") return find_row(contract_, "bias", "any", "qkv");
-        if (module.ends_with("embed_tokens") || module == "lm_head") {
+        if (ends_with_any(module, {"embed_tokens", ".shared_head.head"}) || module == "lm_head") {
             return find_row(contract_, "vocabulary", "any", "column");
         }
-        if (module.ends_with("norm")) return find_row(contract_, "norm", "any", "replicated");
+        if (is_whole(wanted.name)) return find_row(contract_, "norm", "any", "replicated");
         return find_row(contract_, "weight", wanted.scale.empty() ? "bf16" : scheme, rule);
     }
 
@@ -183,13 +197,21 @@ class Checker {
             "is not a tensor that " + instance_.engine + " knows for this model");
     }
 
-    /// What vLLM's loader of dense models says about a name that it does not have.
-    [[nodiscard]] static std::string raised_for(const std::string& name) {
+    /// What vLLM's loader of the architecture says about a name that it does not have.
+    [[nodiscard]] std::string raised_for(const std::string& name) const {
+        const std::string inner = name.starts_with("model.") ? name.substr(6) : name;
+        if (instance_.architecture == model::Architecture::deepseek_v3) {
+            return "KeyError: '" + inner + "'";
+        }
+        if (is_expert(name) && is_scale_leaf(leaf_of(name))) {
+            const bool down = stem_of(name).ends_with(".down_proj");
+            return std::string("AttributeError: Layer ... has no parameter '") +
+                   (down ? "w2_" : "w13_") + leaf_of(name) + "'";
+        }
         if (is_scale_leaf(leaf_of(name)) &&
             ends_with_any(stem_of(name), {".q_proj", ".k_proj", ".v_proj"})) {
             return "AttributeError: 'QKVParallelLinear' object has no attribute 'data'";
         }
-        const std::string inner = name.starts_with("model.") ? name.substr(6) : name;
         return "ValueError: There is no module or parameter named '" + inner + "' in ...";
     }
 
@@ -229,9 +251,10 @@ class Checker {
             const bool index_error =
                 came.shape.empty() || came.shape.size() + 2 == wanted.shape.size();
             const bool one_dimension_off = came.shape.size() == 1 || wanted.shape.size() == 1;
-            const std::string text = index_error         ? "IndexError: Dimension out of range"
-                                     : one_dimension_off ? "AssertionError without text"
-                                                         : "RuntimeError of narrow";
+            const std::string text = is_expert(wanted.name) ? "RuntimeError"
+                                     : index_error          ? "IndexError: Dimension out of range"
+                                     : one_dimension_off    ? "AssertionError without text"
+                                                            : "RuntimeError of narrow";
             add("shape_contract", Severity::error, came.name, to_string(came.shape),
                 to_string(wanted.shape), row.on_wrong_rank,
                 row.on_wrong_rank == "raises" ? text : "",
@@ -240,6 +263,10 @@ class Checker {
                     : "send it with the shape of the contract",
                 "came " + with_rank(came.shape) + ", the contract wants " +
                     with_rank(wanted.shape));
+            return;
+        }
+        if (is_expert(wanted.name)) {
+            compare_expert_shape(came, wanted, row);
             return;
         }
         bool longer = false;
@@ -276,6 +303,32 @@ class Checker {
                 (behaviour == "silently_wrong"
                      ? "; " + instance_.engine + " cuts the surplus off and says nothing"
                      : ""));
+    }
+
+    /// The loader takes its share of the sliced dimension of what came, whatever that is, and
+    /// writes it into a corner of the parameter; only a share that is larger raises.
+    void compare_expert_shape(const wire::ParameterMeta& came, const wire::WantedParameter& wanted,
+                              const ContractRow& row) {
+        const bool down = stem_of(wanted.name).ends_with(".down_proj");
+        std::string text;
+        for (std::size_t i = 0; i < came.shape.size() && text.empty(); ++i) {
+            const auto& cuts = i == 0 ? wanted.row_cuts : wanted.col_cuts;
+            const auto ranks = static_cast<std::int64_t>(cuts.size()) - 1;
+            const bool sliced = i == (down ? 1U : 0U);
+            const std::int64_t share = sliced ? came.shape[i] / ranks : came.shape[i];
+            const std::int64_t space = sliced ? wanted.shape[i] / ranks : wanted.shape[i];
+            if (share <= space) continue;
+            text = "RuntimeError: The size of tensor a (" + std::to_string(space) +
+                   ") must match the size of tensor b (" + std::to_string(share) +
+                   ") at non-singleton dimension " + std::to_string(i);
+        }
+        const std::string behaviour = text.empty() ? "silently_wrong" : row.on_too_long;
+        add("shape_contract", Severity::error, came.name, to_string(came.shape),
+            to_string(wanted.shape), behaviour, text, "send it with the shape of the contract",
+            "came " + to_string(came.shape) + ", the contract wants " + to_string(wanted.shape) +
+                (text.empty() ? "; " + instance_.engine +
+                                    " writes it into a corner of the expert and says nothing"
+                              : ""));
     }
 
     /// The text of the first rank whose slice leaves a tensor that is too short.

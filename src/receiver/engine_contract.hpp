@@ -65,6 +65,14 @@ struct DestinationParameter {
     /// scale[r]; tensor: the scale of the span it came in.
     std::int64_t scale = -1;
     Granularity granularity = Granularity::none;
+
+    /// The parameter as a matrix, which is what spans address: the matrices of a 3-D parameter
+    /// (those of the experts, [experts, rows, cols]) one below the other; else first dimension by
+    /// the rest.
+    [[nodiscard]] std::int64_t rows() const;
+    [[nodiscard]] std::int64_t cols() const;
+    /// Row of the block scale that row `row` of the matrix uses: every expert's blocks begin anew.
+    [[nodiscard]] std::int64_t block_row(std::int64_t row) const;
 };
 
 /// What is copied where on one rank: a cell (or the whole) of a wanted parameter into a
@@ -78,26 +86,43 @@ struct LoadSpan {
     std::int64_t dest_col = 0;
 };
 
+/// A kv_b_proj of multi-head latent attention, of which the engine keeps two derived matrices.
+struct LatentProjection {
+    std::string module;           ///< "model.layers.0.self_attn"
+    std::size_t destination = 0;  ///< its weight, [heads * (nope + v), kv_lora], on one rank
+    std::int64_t heads = 0;       ///< of one rank
+    std::int64_t nope_dim = 0;
+    std::int64_t v_dim = 0;
+    std::int64_t kv_lora_rank = 0;
+};
+
 /// A contract applied to one model, one quantization_config and one TP size.
 struct ContractInstance {
     std::string engine;
     std::string engine_version;
     QuantizationConfig config;
     int tp = 1;
+    int ep = 1;  ///< 1: experts are cut over the TP ranks; tp: each rank keeps whole experts
+    model::Architecture architecture = model::Architecture::llama;
     wire::WantedList wanted;
     std::vector<DestinationParameter>
         destinations;                          ///< of every rank (shapes are equal over ranks)
     std::vector<std::vector<LoadSpan>> spans;  ///< by TP rank
-    core::Findings refusals;  ///< what the engine's constructor refuses or would get silently wrong
+    std::vector<LatentProjection> latent;      ///< in checkpoint order; empty without MLA
+    /// What the engine refuses or would get silently wrong, in the order in which it would meet
+    /// them: sizes, layers as they are built, then loading.
+    core::Findings refusals;
 };
 
 /// Applies a contract: fuses q/k/v and gate/up, cuts rows and columns, replicates KV heads when tp
 /// > kv_heads, pads the vocabulary to 64 * tp, places scales by the engine's own order of divide
 /// and ceil. A model that the engine cannot hold at this TP size (heads, blocks) gives `refusals`,
-/// with the engine's text. Throws UsageError/ScenarioError for an engine that has no such scheme or
-/// architecture.
+/// with the engine's text. Experts are stacked into w13 (gate rows, then up rows) and w2; with `ep`
+/// == `tp` > 1 each rank keeps experts / ep whole ones, in order. Throws UsageError/ScenarioError
+/// for an engine that has no such scheme or architecture, and for an `ep` that is neither 1 nor
+/// `tp`.
 [[nodiscard]] ContractInstance apply_contract(const EngineContract& contract,
                                               const model::ModelConfig& model,
-                                              const QuantizationConfig& config, int tp);
+                                              const QuantizationConfig& config, int tp, int ep = 1);
 
 }  // namespace refit::receiver

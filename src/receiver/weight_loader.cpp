@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "receiver/derived_weights.hpp"
 #include "wire/checksum.hpp"
 
 namespace refit::receiver {
@@ -94,6 +95,43 @@ std::string range_text(std::int64_t begin, std::int64_t end) {
     return "[" + std::to_string(begin) + ", " + std::to_string(end) + ")";
 }
 
+bool overlap(const core::Region& a, const core::Region& b) {
+    return a.row < b.row + b.rows && b.row < a.row + a.rows && a.col < b.col + b.cols &&
+           b.col < a.col + a.cols;
+}
+
+/// Row and column of the first element of `whole` that none of the disjoint `parts` covers.
+std::optional<std::pair<std::int64_t, std::int64_t>> first_missing(
+    const core::Region& whole, const std::vector<core::Region>& parts) {
+    // The parts lie within the whole and apart from each other: their areas tell of a gap, and only
+    // then is it looked for.
+    std::int64_t area = 0;
+    for (const core::Region& part : parts) area += part.rows * part.cols;
+    if (area >= whole.rows * whole.cols) return std::nullopt;
+    // Between two neighbouring boundaries all rows are alike.
+    std::set<std::int64_t> boundaries = {whole.row};
+    for (const core::Region& part : parts) {
+        boundaries.insert(part.row);
+        boundaries.insert(part.row + part.rows);
+    }
+    for (const std::int64_t row : boundaries) {
+        if (row >= whole.row + whole.rows) break;
+        std::map<std::int64_t, std::int64_t> ends;
+        for (const core::Region& part : parts) {
+            if (part.row <= row && row < part.row + part.rows) {
+                ends.emplace(part.col, part.col + part.cols);
+            }
+        }
+        std::int64_t reached = whole.col;
+        for (const auto& [begin, end] : ends) {
+            if (begin > reached) break;
+            reached = end;
+        }
+        if (reached < whole.col + whole.cols) return std::pair{row, reached};
+    }
+    return std::nullopt;
+}
+
 }  // namespace
 
 // LoadedParameters
@@ -161,8 +199,10 @@ struct WeightLoader::State {
     const std::vector<LoadSpan>& spans;
     std::vector<LoadedParameters> copies;
     std::size_t visible = 0;
-    std::vector<Plan> plans;                           ///< by parameter of the manifest
-    std::vector<std::vector<core::RowRange>> written;  ///< by span, disjoint
+    DerivedWeights derived;
+    bool has_derived = false;
+    std::vector<Plan> plans;                         ///< by parameter of the manifest
+    std::vector<std::vector<core::Region>> written;  ///< by span, disjoint rectangles
     wire::DigestStream digest;
     std::set<std::pair<std::string, std::string>> reported;  ///< check and tensor
     std::uint64_t pending = 0;
@@ -175,7 +215,10 @@ struct WeightLoader::State {
 
     State(const ContractInstance& contract, const wire::RefitManifest& manifest, std::size_t rank,
           CommitMode mode, const LoadFaults& faults)
-        : instance(contract), spans(contract.spans.at(rank)), written(spans.size()) {
+        : instance(contract),
+          spans(contract.spans.at(rank)),
+          derived(contract),
+          written(spans.size()) {
         const std::size_t count = mode == CommitMode::staged ? 2 : 1;
         for (std::size_t i = 0; i < count; ++i) {
             copies.emplace_back(contract);
@@ -323,13 +366,14 @@ void WeightLoader::load_piece(std::uint32_t bucket, std::uint32_t trainer,
     for (const wire::PieceEntry& entry : plan.entries) {
         const wire::ParameterMeta& meta = manifest_.parameters[entry.parameter];
         const State::Plan& work = state.plans[entry.parameter];
-        const std::vector<wire::Cell> cells = wire::cells_within(meta, entry.rows);
+        const core::Region sent = entry.region(meta);
+        const std::vector<wire::Cell> cells = wire::cells_in_region(meta, sent);
         const std::size_t first_digest = next_digest;
         next_digest += cells.size();
         if (work.spans.empty()) continue;
         const std::span<const std::byte> bytes = view->entry(entry);
         const std::int64_t wire_size = core::size_bytes(meta.dtype);
-        const std::int64_t row_bytes = meta.row_bytes();
+        const std::int64_t row_bytes = sent.cols * wire_size;
 
         for (std::size_t k = 0; k < cells.size(); ++k) {
             const wire::Cell& cell = cells[k];
@@ -339,14 +383,13 @@ void WeightLoader::load_piece(std::uint32_t bucket, std::uint32_t trainer,
                 if (span.cell != cell.index) continue;
                 const DestinationParameter& parameter = instance_.destinations[span.destination];
                 const std::int64_t element = core::size_bytes(parameter.dtype);
-                const std::int64_t dest_row_bytes = core::matrix_cols(parameter.shape) * element;
+                const std::int64_t dest_row_bytes = parameter.cols() * element;
                 const core::RowRange rows{cell.region.row, cell.region.row + cell.region.rows};
 
-                std::vector<core::RowRange>& written = state.written[span_index];
-                const bool repeated =
-                    std::any_of(written.begin(), written.end(), [&](const core::RowRange& range) {
-                        return rows.begin < range.end && range.begin < rows.end;
-                    });
+                std::vector<core::Region>& written = state.written[span_index];
+                const bool repeated = std::any_of(
+                    written.begin(), written.end(),
+                    [&](const core::Region& other) { return overlap(cell.region, other); });
                 if (repeated) {
                     report.error(
                         "completeness", meta.name,
@@ -357,14 +400,14 @@ void WeightLoader::load_piece(std::uint32_t bucket, std::uint32_t trainer,
                     continue;
                 }
                 const bool copies = !state.failed && !work.skip;
-                if (copies) written.push_back(rows);
+                if (copies) written.push_back(cell.region);
 
                 const bool converts = meta.dtype != parameter.dtype;
                 const bool by_value = converts || work.is_scale;
                 const std::int64_t width = cell.region.cols * wire_size;
                 const std::byte* source = bytes.data() +
                                           (rows.begin - entry.rows.begin) * row_bytes +
-                                          cell.region.col * wire_size;
+                                          (cell.region.col - sent.col) * wire_size;
                 std::byte* dest = target.bytes(span.destination).data() +
                                   (span.dest_row + rows.begin - span.source.row) * dest_row_bytes +
                                   (span.dest_col + cell.region.col - span.source.col) * element;
@@ -478,19 +521,13 @@ void WeightLoader::finish_stream() {
             std::max(covered[span.destination], span.dest_row + span.source.rows);
         // After an error nothing more is copied, so that gaps say nothing about the stream.
         if (was_failed) continue;
-        std::vector<core::RowRange> ranges = state.written[i];
-        std::sort(
-            ranges.begin(), ranges.end(),
-            [](const core::RowRange& a, const core::RowRange& b) { return a.begin < b.begin; });
-        std::int64_t reached = span.source.row;
-        for (const core::RowRange& range : ranges) {
-            if (range.begin > reached) break;
-            reached = range.end;
-        }
+        const std::optional<std::pair<std::int64_t, std::int64_t>> missing =
+            first_missing(span.source, state.written[i]);
+        if (!missing) continue;
+        const auto& [reached, column] = *missing;
         const std::int64_t end = span.source.row + span.source.rows;
-        if (reached >= end) continue;
         const wire::WantedParameter& wanted = instance_.wanted[span.wanted];
-        report.error("completeness", wanted.name, index_of(wanted.shape, reached, span.source.col),
+        report.error("completeness", wanted.name, index_of(wanted.shape, reached, column),
                      "row " + std::to_string(reached) + " never came",
                      "rows " + range_text(span.source.row, end),
                      "TP rank " + std::to_string(tp_rank_) + " wants rows " +
@@ -503,7 +540,7 @@ void WeightLoader::finish_stream() {
         const DestinationParameter& parameter = instance_.destinations[i];
         if (parameter.padding_rows == 0) continue;
         const std::span<std::byte> bytes = target.bytes(i);
-        const auto from = static_cast<std::size_t>(covered[i] * core::matrix_cols(parameter.shape) *
+        const auto from = static_cast<std::size_t>(covered[i] * parameter.cols() *
                                                    core::size_bytes(parameter.dtype));
         if (from < bytes.size()) std::memset(bytes.data() + from, 0, bytes.size() - from);
     }
@@ -516,6 +553,8 @@ bool WeightLoader::commit(bool allowed) {
     state.begun = false;
     if (faults_.forget_commit) return true;
     if (mode_ == CommitMode::staged) state.visible = 1 - state.visible;
+    if (!faults_.stale_derived || !state.has_derived) state.derived.update(loaded());
+    state.has_derived = true;
     version_ = state.pending;
     torn_ = false;
     return true;
@@ -523,6 +562,10 @@ bool WeightLoader::commit(bool allowed) {
 
 const LoadedParameters& WeightLoader::loaded() const {
     return state_->copies[state_->visible];
+}
+
+const DerivedWeights& WeightLoader::derived() const {
+    return state_->derived;
 }
 
 std::uint64_t WeightLoader::loaded_bytes() const {

@@ -48,7 +48,10 @@ struct LoadFaults {
     std::string flip_tensor;  ///< one bit of the first loaded element's top byte changes after its
                               ///< digest was checked
     bool forget_commit = false;  ///< the commit leaves the version as it was
+    bool stale_derived = false;  ///< derived weights are computed at the first commit only
 };
+
+class DerivedWeights;
 
 /// State of one receiver rank over many refits.
 class WeightLoader {
@@ -70,14 +73,17 @@ class WeightLoader {
     /// once), padding zero-filled.
     void finish_stream();
     [[nodiscard]] const core::Findings& findings() const { return findings_; }
-    /// Makes the new version visible; refused (returns false) after an error finding or while
-    /// `allowed` is false.
+    /// Makes the new version visible and computes the derived weights from it; refused (returns
+    /// false) after an error finding or while `allowed` is false.
     bool commit(bool allowed);
 
     [[nodiscard]] std::uint64_t version() const { return version_; }
     [[nodiscard]] bool torn() const { return torn_; }
     /// The visible copy.
     [[nodiscard]] const LoadedParameters& loaded() const;
+    /// Computed from the visible copy by the latest commit; one copy in either mode, at a fixed
+    /// address.
+    [[nodiscard]] const DerivedWeights& derived() const;
     [[nodiscard]] const ContractInstance& instance() const { return instance_; }
     [[nodiscard]] int tp_rank() const { return tp_rank_; }
     /// Bytes read and written by copying, for the floor.

@@ -365,15 +365,16 @@ void write_ranks(hid_t parent, const std::vector<RankRow>& rows) {
     table.write(parent, "ranks", index_scale(dimensions.get(), "rank_row", rows.size()));
 }
 
-void write_all_samples(hid_t parent, const Handle& dimensions, const CaseRecord& record) {
+void write_all_samples(hid_t parent, const CaseRecord& record) {
     std::size_t iterations = 0;
     std::size_t ranks = 0;
     for (const auto& [name, samples] : record.samples) {
         iterations = std::max(iterations, samples.size());
         for (const std::vector<double>& row : samples) ranks = std::max(ranks, row.size());
     }
-    const Handle iteration_scale = index_scale(dimensions.get(), "iteration", iterations);
-    const Handle rank_scale = index_scale(dimensions.get(), "rank", ranks);
+    // Readers of the netCDF model look for a dimension in the dataset's group and those above it.
+    const Handle iteration_scale = index_scale(parent, "iteration", iterations);
+    const Handle rank_scale = index_scale(parent, "rank", ranks);
     const Handle folder = group(parent, "samples");
     for (const auto& [name, samples] : record.samples) {
         write_samples(folder.get(), name, samples, iterations, ranks, iteration_scale, rank_scale);
@@ -461,7 +462,7 @@ void write_case(hid_t cases, std::size_t number, const CaseRecord& record) {
     for (const auto& [key, value] : record.notes) set_text(notes.get(), key, value);
 
     const Handle dimensions = group(id, "dimensions");
-    write_all_samples(id, dimensions, record);
+    write_all_samples(id, record);
     write_tensors(id, dimensions, record.tensor_rows);
     write_buckets(id, dimensions, record.bucket_rows);
     write_findings(id, dimensions, record.findings);

@@ -8,6 +8,7 @@
 
 #include "kernels/backend.hpp"
 #include "trainer/eligibility.hpp"
+#include "trainer/tensor_places.hpp"
 #include "weights/synthetic_weights.hpp"
 #include "wire/packing.hpp"
 
@@ -21,8 +22,7 @@ bool matches(const std::string& glob, const std::string& name) {
 class Planner {
  public:
     Planner(const std::vector<model::TensorSpec>& tensors, const wire::WantedList& wanted,
-            const Payload& payload, const parallel::RowSharding& sharding,
-            const TrainerFaults& faults)
+            const Payload& payload, const parallel::Sharding& sharding, const TrainerFaults& faults)
         : tensors_(tensors),
           wanted_(wanted),
           payload_(payload),
@@ -32,16 +32,13 @@ class Planner {
     }
 
     RefitPlan run() {
+        plan_.placements = place_tensors(tensors_, sharding_);
         const std::vector<std::size_t> values = value_order();
-        for (std::size_t i = 0; i < tensors_.size(); ++i) {
-            plan_.shards.push_back(
-                parallel::shard_rows(core::matrix_rows(tensors_[i].shape), sharding_));
-        }
         for (std::size_t i = 0; i < tensors_.size(); ++i) {
             if (!matches(faults_.drop_tensor, tensors_[i].name)) add_tensor(i, values[i]);
         }
         gather_units();
-        plan_.manifest = wire::pack(parameters_, payload_.bucket_bytes, sharding_.ranks);
+        plan_.manifest = wire::pack(parameters_, payload_.bucket_bytes, sharding_.rows.ranks);
         find_shared_tiles();
         return std::move(plan_);
     }
@@ -57,7 +54,9 @@ class Planner {
         }
         for (std::size_t a = 0; a < matching.size(); ++a) {
             for (std::size_t b = a + 1; b < matching.size(); ++b) {
-                if (tensors_[matching[a]].shape == tensors_[matching[b]].shape) {
+                // A trainer can only send what it holds.
+                if (tensors_[matching[a]].shape == tensors_[matching[b]].shape &&
+                    plan_.placements[matching[a]].held == plan_.placements[matching[b]].held) {
                     std::swap(order[matching[a]], order[matching[b]]);
                     return order;
                 }
@@ -86,7 +85,7 @@ class Planner {
         parameter.meta.dtype = quantized ? core::DType::f8_e4m3 : core::DType::bf16;
         parameter.meta.kind = quantized ? wire::ParameterKind::codes : wire::ParameterKind::raw;
         parameter.meta.recipe = quantized ? payload_.recipe->name : "";
-        parameter.rows_of_trainer = plan_.shards[index];
+        parameter.regions_of_trainer = plan_.placements[index].sent;
         parameter.unit = wanted != nullptr && !wanted->fuse_group.empty()
                              ? wanted->fuse_group
                              : (quantized ? tensor.name : "");
@@ -116,7 +115,7 @@ class Planner {
         wire::PlannedParameter scale;
         scale.meta.shape = quant::scale_shape(recipe, tensor.shape, rank);
         scale.meta.kind = wire::ParameterKind::scale;
-        scale.meta.dtype = wanted != nullptr ? wanted->dtypes.front() : core::DType::f32;
+        scale.meta.dtype = scale_dtype(recipe.scaling, wanted);
         scale.meta.recipe = recipe.name;
         scale.meta.scale_of = tensor.name;
         scale.unit = unit;
@@ -131,14 +130,36 @@ class Planner {
 
         const kernels::TileGrid grid = kernels::tile_grid(
             recipe.scaling, core::matrix_rows(tensor.shape), core::matrix_cols(tensor.shape));
-        for (const core::RowRange& rows : plan_.shards[index]) {
-            // The owner of a tile's first row owns its scale.
-            scale.rows_of_trainer.push_back({core::ceil_div(rows.begin, grid.tile_rows),
-                                             core::ceil_div(rows.end, grid.tile_rows)});
+        for (const core::Region& region : plan_.placements[index].sent) {
+            // The owner of a tile's first element owns its scale.
+            scale.regions_of_trainer.push_back(
+                parallel::is_empty(region) ? core::Region{} : tiles_begun_in(region, grid));
         }
         productions_.back().scale = static_cast<std::int64_t>(parameters_.size());
         parameters_.push_back(scale);
         productions_.push_back({values, -1, true});
+    }
+
+    /// A recipe that stores its scale in another type than F32 sends that type.
+    static core::DType scale_dtype(const numerics::TileScaling& scaling,
+                                   const wire::WantedParameter* wanted) {
+        switch (scaling.scale_storage) {
+            case numerics::ScaleStorage::bf16:
+                return core::DType::bf16;
+            case numerics::ScaleStorage::e8m0:
+                return core::DType::u8;
+            case numerics::ScaleStorage::f32:
+                break;
+        }
+        return wanted != nullptr ? wanted->dtypes.front() : core::DType::f32;
+    }
+
+    /// Grid elements whose tile has its first element in `region`.
+    static core::Region tiles_begun_in(const core::Region& region, const kernels::TileGrid& grid) {
+        const std::int64_t row = core::ceil_div(region.row, grid.tile_rows);
+        const std::int64_t col = core::ceil_div(region.col, grid.tile_cols);
+        return {row, col, core::ceil_div(region.row + region.rows, grid.tile_rows) - row,
+                core::ceil_div(region.col + region.cols, grid.tile_cols) - col};
     }
 
     static void set_cuts(wire::ParameterMeta& meta, const wire::WantedParameter* wanted) {
@@ -222,10 +243,14 @@ class Planner {
         SharedTiles shared;
         shared.parameter = parameter;
         std::set<std::int64_t> grid_rows;
-        for (const core::RowRange& rows : parameters_[parameter].rows_of_trainer) {
-            if (!rows.empty() && rows.begin % grid.tile_rows != 0)
-                grid_rows.insert(rows.begin / grid.tile_rows);
+        bool column_cut = false;
+        for (const core::Region& region : parameters_[parameter].regions_of_trainer) {
+            if (parallel::is_empty(region)) continue;
+            if (region.row % grid.tile_rows != 0) grid_rows.insert(region.row / grid.tile_rows);
+            column_cut = column_cut || region.col % grid.tile_cols != 0;
         }
+        // A boundary between columns cuts tiles in every grid row.
+        for (std::int64_t g = 0; column_cut && g < grid.grid_rows; ++g) grid_rows.insert(g);
         shared.grid_rows.assign(grid_rows.begin(), grid_rows.end());
         const bool ragged = meta.rows() % grid.tile_rows != 0 || meta.cols() % grid.tile_cols != 0;
         shared.last_element = scaling.edge == numerics::Edge::pad_last_element && ragged;
@@ -240,7 +265,7 @@ class Planner {
     const std::vector<model::TensorSpec>& tensors_;
     const wire::WantedList& wanted_;
     const Payload& payload_;
-    const parallel::RowSharding& sharding_;
+    const parallel::Sharding& sharding_;
     const TrainerFaults& faults_;
     std::map<std::string, std::size_t> wanted_index_;
     std::vector<wire::PlannedParameter> parameters_;
@@ -251,7 +276,7 @@ class Planner {
 }  // namespace
 
 RefitPlan make_plan(const std::vector<model::TensorSpec>& tensors, const wire::WantedList& wanted,
-                    const Payload& payload, const parallel::RowSharding& sharding,
+                    const Payload& payload, const parallel::Sharding& sharding,
                     const TrainerFaults& faults) {
     return Planner(tensors, wanted, payload, sharding, faults).run();
 }

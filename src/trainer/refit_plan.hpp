@@ -48,29 +48,29 @@ struct Production {
 };
 
 /// Grid rows of a quantized parameter that several trainers hold parts of, whose amax they exchange
-/// first.
+/// first. Of a parameter cut by columns all grid rows, where a column boundary cuts any tile.
 struct SharedTiles {
     std::uint32_t parameter = 0;
-    std::vector<std::int64_t> grid_rows;
-    bool last_element = false;  ///< the recipe pads ragged tiles with W[-1,-1]
-    std::size_t offset = 0;     ///< into the bucket's exchange vector
+    std::vector<std::int64_t> grid_rows;  ///< ascending
+    bool last_element = false;            ///< the recipe pads ragged tiles with W[-1,-1]
+    std::size_t offset = 0;               ///< into the bucket's exchange vector
 };
 
 struct RefitPlan {
     wire::RefitManifest manifest;
     std::vector<Production>
         productions;  ///< by manifest parameter; of a scale: its weight's production
-    std::vector<std::vector<core::RowRange>> shards;  ///< by model tensor, by trainer
-    std::vector<std::vector<SharedTiles>> shared;     ///< by bucket
-    std::vector<std::size_t> exchange_words;          ///< by bucket
+    std::vector<parallel::Placement> placements;   ///< by model tensor
+    std::vector<std::vector<SharedTiles>> shared;  ///< by bucket
+    std::vector<std::size_t> exchange_words;       ///< by bucket
     core::Findings findings;  ///< where the trainer's own rule disagrees with the wanted list
 };
 
 /// Deterministic: every trainer makes the same plan. `wanted` decides what is quantized and what
-/// the scales are called. Throws ShapeError when a recipe cannot take a tensor.
+/// the scales are called. Throws ShapeError when a recipe cannot take a tensor, ScenarioError when
+/// the layout cannot cut one.
 [[nodiscard]] RefitPlan make_plan(const std::vector<model::TensorSpec>& tensors,
                                   const wire::WantedList& wanted, const Payload& payload,
-                                  const parallel::RowSharding& sharding,
-                                  const TrainerFaults& faults);
+                                  const parallel::Sharding& sharding, const TrainerFaults& faults);
 
 }  // namespace refit::trainer

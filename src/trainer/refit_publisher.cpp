@@ -9,6 +9,9 @@
 #include <limits>
 #include <string>
 
+#include "kernels/numerics/bfloat16.hpp"
+#include "kernels/numerics/float8.hpp"
+#include "kernels/numerics/scale.hpp"
 #include "weights/synthetic_weights.hpp"
 
 namespace refit::trainer {
@@ -54,22 +57,26 @@ struct RefitPublisher::EntryDigests {
     };
     std::vector<OneCell> cells;
     std::int64_t element_bytes;
+    std::int64_t row_bytes;
+    std::int64_t first_col;
 
-    EntryDigests(const wire::ParameterMeta& meta, const core::RowRange& rows)
-        : element_bytes(core::size_bytes(meta.dtype)) {
-        for (const wire::Cell& cell : wire::cells_within(meta, rows))
+    EntryDigests(const wire::ParameterMeta& meta, const core::Region& region)
+        : element_bytes(core::size_bytes(meta.dtype)),
+          row_bytes(region.cols * element_bytes),
+          first_col(region.col) {
+        for (const wire::Cell& cell : wire::cells_in_region(meta, region))
             cells.push_back({cell, wire::DigestStream()});
     }
 
     /// `data` is the first byte of row `rows.begin`; rows follow each other without gaps.
-    void update(const core::RowRange& rows, const std::byte* data, std::int64_t row_bytes) {
+    void update(const core::RowRange& rows, const std::byte* data) {
         for (OneCell& one : cells) {
             const core::Region& region = one.cell.region;
             const std::int64_t begin = std::max(rows.begin, region.row);
             const std::int64_t end = std::min(rows.end, region.row + region.rows);
             if (begin >= end) continue;
             const std::byte* first =
-                data + (begin - rows.begin) * row_bytes + region.col * element_bytes;
+                data + (begin - rows.begin) * row_bytes + (region.col - first_col) * element_bytes;
             const auto width = static_cast<std::size_t>(region.cols * element_bytes);
             if (region.cols * element_bytes == row_bytes) {
                 one.stream.update(first, static_cast<std::size_t>((end - begin) * row_bytes));
@@ -86,17 +93,62 @@ struct RefitPublisher::EntryDigests {
     }
 };
 
+/// Columns of a rectangle that begin at a tile boundary, or stay within one tile: to a backend a
+/// matrix of their own, whose tiles are the global ones.
+struct RefitPublisher::Panel {
+    core::RowRange cols;          ///< global
+    std::int64_t first_tile = 0;  ///< global grid column
+    std::int64_t tiles = 0;
+    std::span<std::uint32_t> amax;  ///< [touched grid rows, tiles]
+    std::span<float> scales;        ///< the same
+
+    /// One panel, or two where the rectangle begins inside a tile and leaves it.
+    static std::vector<Panel> of(const core::Region& region, const kernels::TileGrid& grid) {
+        std::vector<Panel> panels;
+        const std::int64_t end = region.col + region.cols;
+        const std::int64_t boundary =
+            std::min(end, core::ceil_div(region.col, grid.tile_cols) * grid.tile_cols);
+        auto add = [&](std::int64_t from, std::int64_t to) {
+            if (from >= to) return;
+            const std::int64_t first = from / grid.tile_cols;
+            panels.push_back(
+                {{from, to}, first, core::ceil_div(to, grid.tile_cols) - first, {}, {}});
+        };
+        add(region.col, boundary);
+        add(boundary, end);
+        return panels;
+    }
+
+    /// The panel's part of a band whose first element is `values` at (rows.begin, first_col).
+    [[nodiscard]] kernels::Band band(const Values& values, const core::RowRange& rows,
+                                     std::int64_t first_col, std::int64_t matrix_rows,
+                                     std::uint32_t last_element_bits) const {
+        return {values.data + cols.begin - first_col,
+                values.stride,
+                rows.begin,
+                rows.count(),
+                matrix_rows,
+                cols.count(),
+                last_element_bits};
+    }
+};
+
 RefitPublisher::RefitPublisher(const std::vector<model::TensorSpec>& tensors, const RefitPlan& plan,
                                const Payload& payload, const TrainerFaults& faults,
-                               const kernels::Backend& backend, const ResidentShard& shard,
+                               const kernels::Backend& backend, const WeightRows& weights,
                                int trainer)
     : tensors_(tensors),
       plan_(plan),
       payload_(payload),
       faults_(faults),
       backend_(backend),
-      shard_(shard),
-      trainer_(static_cast<std::size_t>(trainer)) {}
+      weights_(weights),
+      trainer_(static_cast<std::size_t>(trainer)) {
+    if (payload.recipe != nullptr) scaling_ = payload.recipe->scaling;
+    // The policy wants every non-finite tile to show, whatever the recipe makes of it.
+    if (payload.nonfinite == Nonfinite::propagate)
+        scaling_.nonfinite_input = numerics::NonfiniteInput::propagate;
+}
 
 void RefitPublisher::begin(std::uint64_t version) {
     version_ = version;
@@ -108,110 +160,133 @@ void RefitPublisher::gather(std::size_t bucket, const MaxOverTrainers& max_over_
     exchange_.assign(plan_.exchange_words[bucket], 0);
     if (exchange_.empty()) return;
     for (const SharedTiles& shared : plan_.shared[bucket]) {
-        const wire::ParameterMeta& meta = plan_.manifest.parameters[shared.parameter];
-        const std::size_t tensor = plan_.productions[shared.parameter].tensor;
-        const core::RowRange& own = shard_.rows(tensor);
-        const kernels::TileGrid grid =
-            kernels::tile_grid(payload_.recipe->scaling, meta.rows(), meta.cols());
-        const auto grid_cols = static_cast<std::size_t>(grid.grid_cols);
-        std::size_t word = shared.offset;
-        for (const std::int64_t grid_row : shared.grid_rows) {
-            const std::int64_t begin = std::max(own.begin, grid_row * grid.tile_rows);
-            const std::int64_t end = std::min(own.end, (grid_row + 1) * grid.tile_rows);
-            if (begin < end) {
-                const kernels::Band band{values_to_send(tensor, {begin, end}, meta.cols()),
-                                         meta.cols(),
-                                         begin,
-                                         end - begin,
-                                         meta.rows(),
-                                         meta.cols(),
-                                         0};
-                backend_.tile_amax(payload_.recipe->scaling, band,
-                                   std::span(exchange_).subspan(word, grid_cols));
-            }
-            word += grid_cols;
-        }
-        if (shared.last_element && own.end == meta.rows() && !own.empty()) {
-            const core::RowRange row{meta.rows() - 1, meta.rows()};
-            const std::uint16_t last = values_to_send(tensor, row, meta.cols())[meta.cols() - 1];
-            exchange_[word] = (std::uint32_t{last} & 0x7fffU) << 16;
+        if (aborted_) break;
+        for (const wire::PieceEntry& entry :
+             plan_.manifest.buckets[bucket].pieces[trainer_].entries) {
+            if (entry.parameter != shared.parameter) continue;
+            gather_tiles(shared, entry.region(plan_.manifest.parameters[entry.parameter]));
         }
     }
     max_over_trainers(exchange_);
 }
 
-const std::uint16_t* RefitPublisher::values_to_send(std::size_t tensor, const core::RowRange& rows,
-                                                    std::int64_t cols) {
-    const std::uint16_t* values = shard_.row(tensor, rows.begin);
-    if (payload_.nonfinite != Nonfinite::sanitize) return values;
-    const std::int64_t count = rows.count() * cols;
-    if (backend_.max_abs_bits(values, count) < kInfBits) return values;
-    sanitized_.resize(static_cast<std::size_t>(count));
-    std::transform(values, values + count, sanitized_.begin(), sanitized);
-    return sanitized_.data();
-}
-
-std::span<const std::uint32_t> RefitPublisher::shared_amax(std::size_t bucket,
-                                                           std::uint32_t parameter,
-                                                           std::int64_t grid_row,
-                                                           std::int64_t grid_cols) const {
-    for (const SharedTiles& shared : plan_.shared[bucket]) {
-        if (shared.parameter != parameter) continue;
-        const auto found = std::find(shared.grid_rows.begin(), shared.grid_rows.end(), grid_row);
-        if (found == shared.grid_rows.end()) return {};
-        const auto position = static_cast<std::size_t>(found - shared.grid_rows.begin());
-        return std::span(exchange_).subspan(
-            shared.offset + position * static_cast<std::size_t>(grid_cols),
-            static_cast<std::size_t>(grid_cols));
+void RefitPublisher::gather_tiles(const SharedTiles& shared, const core::Region& own) {
+    const wire::ParameterMeta& meta = plan_.manifest.parameters[shared.parameter];
+    const std::size_t tensor = plan_.productions[shared.parameter].tensor;
+    const kernels::TileGrid grid = kernels::tile_grid(scaling_, meta.rows(), meta.cols());
+    const std::vector<Panel> panels = Panel::of(own, grid);
+    const std::vector<std::int64_t>& all = shared.grid_rows;
+    for (std::size_t i = 0; i < all.size();) {
+        // Neighbouring grid rows are one band, as far as its maxima stay small.
+        std::size_t last = i + 1;
+        while (last < all.size() && all[last] == all[last - 1] + 1 &&
+               (all[last] - all[i]) * grid.tile_rows < kStripeRows) {
+            ++last;
+        }
+        const core::RowRange rows{
+            std::max(own.row, all[i] * grid.tile_rows),
+            std::min(own.row + own.rows, (all[last - 1] + 1) * grid.tile_rows)};
+        if (!rows.empty()) {
+            const Values values =
+                values_to_send(tensor, {rows.begin, own.col, rows.count(), own.cols});
+            const std::int64_t first = rows.begin / grid.tile_rows;
+            const std::int64_t count = (rows.end - 1) / grid.tile_rows - first + 1;
+            for (const Panel& panel : panels) {
+                amax_.assign(static_cast<std::size_t>(count * panel.tiles), 0);
+                backend_.tile_amax(scaling_, panel.band(values, rows, own.col, meta.rows(), 0),
+                                   amax_);
+                for (std::int64_t g = 0; g < count; ++g) {
+                    const std::size_t row = i + static_cast<std::size_t>(first + g - all[i]);
+                    std::uint32_t* to = exchange_.data() + shared.offset +
+                                        row * static_cast<std::size_t>(grid.grid_cols) +
+                                        static_cast<std::size_t>(panel.first_tile);
+                    const std::uint32_t* from = amax_.data() + g * panel.tiles;
+                    for (std::int64_t t = 0; t < panel.tiles; ++t) to[t] = std::max(to[t], from[t]);
+                }
+            }
+        }
+        i = last;
     }
-    return {};
-}
-
-std::uint32_t RefitPublisher::last_element_bits(std::size_t bucket, std::uint32_t parameter) const {
-    for (const SharedTiles& shared : plan_.shared[bucket]) {
-        if (shared.parameter != parameter || !shared.last_element) continue;
-        const wire::ParameterMeta& meta = plan_.manifest.parameters[parameter];
-        const kernels::TileGrid grid =
-            kernels::tile_grid(payload_.recipe->scaling, meta.rows(), meta.cols());
-        return exchange_[shared.offset +
-                         shared.grid_rows.size() * static_cast<std::size_t>(grid.grid_cols)];
+    const bool owns_last = own.row + own.rows == meta.rows() && own.col + own.cols == meta.cols();
+    if (shared.last_element && owns_last) {
+        const Values last = values_to_send(tensor, {meta.rows() - 1, meta.cols() - 1, 1, 1});
+        exchange_[shared.offset + all.size() * static_cast<std::size_t>(grid.grid_cols)] =
+            numerics::amax_part(scaling_, (std::uint32_t{*last.data} & 0x7fffU) << 16);
     }
-    return 0;
 }
 
-void RefitPublisher::report_nonfinite(const wire::ParameterMeta& meta, const std::uint16_t* data,
-                                      const core::RowRange& rows, std::int64_t cols,
-                                      const char* where) {
+Values RefitPublisher::values_to_send(std::size_t tensor, const core::Region& region) {
+    const Values values = weights_.values(tensor, region);
+    if (payload_.nonfinite != Nonfinite::sanitize || !has_nonfinite(values, region)) return values;
+    sanitized_.resize(static_cast<std::size_t>(region.rows * region.cols));
+    for (std::int64_t r = 0; r < region.rows; ++r) {
+        const std::uint16_t* from = values.data + r * values.stride;
+        std::transform(from, from + region.cols, sanitized_.begin() + r * region.cols, sanitized);
+    }
+    return {sanitized_.data(), region.cols};
+}
+
+bool RefitPublisher::has_nonfinite(const Values& values, const core::Region& region) const {
+    if (values.stride == region.cols)
+        return backend_.max_abs_bits(values.data, region.rows * region.cols) >= kInfBits;
+    for (std::int64_t r = 0; r < region.rows; ++r) {
+        if (backend_.max_abs_bits(values.data + r * values.stride, region.cols) >= kInfBits)
+            return true;
+    }
+    return false;
+}
+
+const SharedTiles* RefitPublisher::shared_tiles(std::size_t bucket, std::uint32_t parameter) const {
+    for (const SharedTiles& shared : plan_.shared[bucket]) {
+        if (shared.parameter == parameter) return &shared;
+    }
+    return nullptr;
+}
+
+std::uint32_t RefitPublisher::last_element_bits(const SharedTiles* shared) const {
+    if (shared == nullptr || !shared->last_element) return 0;
+    const wire::ParameterMeta& meta = plan_.manifest.parameters[shared->parameter];
+    const kernels::TileGrid grid = kernels::tile_grid(scaling_, meta.rows(), meta.cols());
+    return exchange_[shared->offset +
+                     shared->grid_rows.size() * static_cast<std::size_t>(grid.grid_cols)];
+}
+
+void RefitPublisher::report_nonfinite(const wire::ParameterMeta& meta, const Values& values,
+                                      const core::Region& region) {
     std::int64_t nan_count = 0;
     std::int64_t inf_count = 0;
-    std::int64_t first = -1;
-    const std::int64_t count = rows.count() * cols;
-    for (std::int64_t i = 0; i < count; ++i) {
-        if (!is_nonfinite(data[i])) continue;
-        if (first < 0) first = i;
-        ((data[i] & 0x7f) != 0 ? nan_count : inf_count) += 1;
+    std::int64_t row = -1;
+    std::int64_t col = -1;
+    for (std::int64_t r = 0; r < region.rows; ++r) {
+        for (std::int64_t c = 0; c < region.cols; ++c) {
+            const std::uint16_t bits = values.data[r * values.stride + c];
+            if (!is_nonfinite(bits)) continue;
+            if (row < 0) {
+                row = region.row + r;
+                col = region.col + c;
+            }
+            ((bits & 0x7f) != 0 ? nan_count : inf_count) += 1;
+        }
     }
-    if (first < 0) return;
+    if (row < 0) return;
     core::Finding finding;
     finding.check = "nonfinite";
     finding.tensor = meta.name;
-    const std::int64_t row = rows.begin + first / cols;
-    const std::int64_t col = first % cols;
     finding.index = meta.shape.size() > 1 ? std::vector<std::int64_t>{row, col}
                                           : std::vector<std::int64_t>{row};
-    finding.measured = value_name(data[first]);
+    finding.measured =
+        value_name(values.data[(row - region.row) * values.stride + col - region.col]);
     finding.limit = "finite";
     std::string tile;
     if (payload_.recipe != nullptr && meta.kind == wire::ParameterKind::codes) {
-        const kernels::TileGrid grid =
-            kernels::tile_grid(payload_.recipe->scaling, meta.rows(), meta.cols());
+        const kernels::TileGrid grid = kernels::tile_grid(scaling_, meta.rows(), meta.cols());
         tile = ", tile [" + std::to_string(row / grid.tile_rows) + ", " +
                std::to_string(col / grid.tile_cols) + "]";
     }
     finding.message = meta.name + " holds " + std::to_string(nan_count) + " NaN and " +
-                      std::to_string(inf_count) + " Inf in the trainer's " + where +
-                      "; the first is " + finding.measured + " at " +
-                      core::to_string(finding.index) + tile + "; the refit is rejected";
+                      std::to_string(inf_count) + " Inf in the trainer's weights; the first is " +
+                      finding.measured + " at " + core::to_string(finding.index) + tile +
+                      "; the refit is rejected";
     finding.remedy =
         "mend the training weights, or choose a policy with nonfinite: recipe | propagate | "
         "sanitize";
@@ -222,86 +297,122 @@ void RefitPublisher::report_nonfinite(const wire::ParameterMeta& meta, const std
 void RefitPublisher::fill_codes(std::size_t bucket, const wire::PieceEntry& entry,
                                 std::span<std::byte> piece,
                                 const std::function<void()>& on_progress, PublishTimes& times) {
+    const auto start = Clock::now();
+    double hashing = 0.0;
     const wire::ParameterMeta& meta = plan_.manifest.parameters[entry.parameter];
     const Production& production = plan_.productions[entry.parameter];
-    const numerics::TileScaling& scaling = payload_.recipe->scaling;
-    const std::int64_t cols = meta.cols();
-    const kernels::TileGrid grid = kernels::tile_grid(scaling, meta.rows(), cols);
-    const std::uint16_t* values = values_to_send(production.tensor, entry.rows, cols);
+    const core::Region region = entry.region(meta);
+    const kernels::TileGrid grid = kernels::tile_grid(scaling_, meta.rows(), meta.cols());
+    const Values values = values_to_send(production.tensor, region);
     auto* codes = reinterpret_cast<std::uint8_t*>(piece.data() + entry.offset);
-    EntryDigests digests(meta, entry.rows);
+    EntryDigests digests(meta, region);
 
     const std::int64_t first_grid = entry.rows.begin / grid.tile_rows;
-    const std::int64_t last_grid = (entry.rows.end - 1) / grid.tile_rows;
-    const auto grid_cols = static_cast<std::size_t>(grid.grid_cols);
-    amax_.assign(static_cast<std::size_t>(last_grid - first_grid + 1) * grid_cols, 0);
+    const std::int64_t grid_rows = (entry.rows.end - 1) / grid.tile_rows - first_grid + 1;
+    std::vector<Panel> panels = Panel::of(region, grid);
+    std::int64_t words = 0;
+    for (const Panel& panel : panels) words += grid_rows * panel.tiles;
+    amax_.assign(static_cast<std::size_t>(words), 0);
     scales_.resize(amax_.size());
+    std::size_t next_word = 0;
+    for (Panel& panel : panels) {
+        const auto own = static_cast<std::size_t>(grid_rows * panel.tiles);
+        panel.amax = std::span(amax_).subspan(next_word, own);
+        panel.scales = std::span(scales_).subspan(next_word, own);
+        next_word += own;
+    }
 
-    auto band_of = [&](std::int64_t begin, std::int64_t end) {
-        return kernels::Band{
-            values + (begin - entry.rows.begin) * cols, cols, begin, end - begin, meta.rows(), cols,
-            last_element_bits(bucket, entry.parameter)};
+    const SharedTiles* shared = shared_tiles(bucket, entry.parameter);
+    const std::uint32_t last = last_element_bits(shared);
+    const auto is_shared = [&](std::int64_t row) {
+        return shared != nullptr &&
+               std::binary_search(shared->grid_rows.begin(), shared->grid_rows.end(),
+                                  row / grid.tile_rows);
     };
-    auto encode_all = [&]() {
-        const auto start = Clock::now();
-        double hashing = 0.0;
-        const kernels::StripeDone stripe_done = [&](std::int64_t begin, std::int64_t end) {
-            const auto hash_start = Clock::now();
-            digests.update(
-                {begin, end},
-                reinterpret_cast<const std::byte*>(codes + (begin - entry.rows.begin) * cols),
-                cols);
-            on_progress();
-            hashing += seconds_since(hash_start);
-        };
-        std::int64_t row = entry.rows.begin;
-        while (row < entry.rows.end) {
-            const std::int64_t grid_row = row / grid.tile_rows;
-            const auto word = static_cast<std::size_t>(grid_row - first_grid) * grid_cols;
-            std::uint8_t* out = codes + (row - entry.rows.begin) * cols;
-            const auto shared = shared_amax(bucket, entry.parameter, grid_row, grid.grid_cols);
-            if (!shared.empty()) {
-                // A tile that other trainers hold parts of: its amax came from the exchange.
-                const std::int64_t end = std::min(entry.rows.end, (grid_row + 1) * grid.tile_rows);
-                const auto amax = std::span(amax_).subspan(word, grid_cols);
-                std::copy(shared.begin(), shared.end(), amax.begin());
-                const std::uint32_t last = last_element_bits(bucket, entry.parameter);
-                if (last != 0) {
-                    for (std::size_t c = 0; c < grid_cols; ++c) {
-                        const bool ragged =
-                            (grid_row + 1) * grid.tile_rows > meta.rows() ||
-                            (static_cast<std::int64_t>(c) + 1) * grid.tile_cols > cols;
-                        if (ragged) amax[c] = std::max(amax[c], last);
-                    }
-                }
-                backend_.scales(scaling, amax, std::span(scales_).subspan(word, grid_cols));
-                backend_.encode(scaling, band_of(row, end), amax, out, cols, stripe_done);
-                row = end;
-                continue;
+    const auto band_of = [&](const Panel& panel, std::int64_t begin, std::int64_t end) {
+        const Values from{values.data + (begin - region.row) * values.stride, values.stride};
+        return panel.band(from, {begin, end}, region.col, meta.rows(), last);
+    };
+    const auto codes_of = [&](const Panel& panel, std::int64_t row) {
+        return codes + (row - region.row) * region.cols + panel.cols.begin - region.col;
+    };
+    const kernels::StripeDone stripe_done = [&](std::int64_t begin, std::int64_t end) {
+        const auto hash_start = Clock::now();
+        digests.update({begin, end}, reinterpret_cast<const std::byte*>(
+                                         codes + (begin - region.row) * region.cols));
+        on_progress();
+        hashing += seconds_since(hash_start);
+    };
+    // What other trainers hold parts of: the amax came from the exchange.
+    const auto take_exchanged = [&](const Panel& panel, std::int64_t grid_row,
+                                    std::span<std::uint32_t> amax) {
+        const auto found =
+            std::lower_bound(shared->grid_rows.begin(), shared->grid_rows.end(), grid_row);
+        const auto first = static_cast<std::size_t>(found - shared->grid_rows.begin());
+        const std::int64_t rows = static_cast<std::int64_t>(amax.size()) / panel.tiles;
+        for (std::int64_t g = 0; g < rows; ++g) {
+            const std::uint32_t* from =
+                exchange_.data() + shared->offset +
+                (first + static_cast<std::size_t>(g)) * static_cast<std::size_t>(grid.grid_cols) +
+                static_cast<std::size_t>(panel.first_tile);
+            std::uint32_t* to = amax.data() + g * panel.tiles;
+            const bool ragged_row = (grid_row + g + 1) * grid.tile_rows > meta.rows();
+            for (std::int64_t t = 0; t < panel.tiles; ++t) {
+                const bool ragged =
+                    ragged_row || (panel.first_tile + t + 1) * grid.tile_cols > meta.cols();
+                to[t] = ragged ? std::max(from[t], last) : from[t];
             }
-            std::int64_t end = row;
-            while (end < entry.rows.end &&
-                   shared_amax(bucket, entry.parameter, end / grid.tile_rows, grid.grid_cols)
-                       .empty()) {
-                end = std::min(entry.rows.end, (end / grid.tile_rows + 1) * grid.tile_rows);
-            }
-            const auto words =
-                static_cast<std::size_t>((end - 1) / grid.tile_rows - grid_row + 1) * grid_cols;
-            backend_.quantize(scaling, band_of(row, end), std::span(amax_).subspan(word, words),
-                              std::span(scales_).subspan(word, words), out, cols, stripe_done);
-            row = end;
         }
-        times.quantize_s += seconds_since(start) - hashing;
-        times.pack_s += hashing;
     };
 
-    encode_all();
-    const bool nonfinite = std::any_of(amax_.begin(), amax_.end(),
-                                       [](std::uint32_t bits) { return bits >= kInfBits; });
+    for (std::int64_t row = entry.rows.begin; row < entry.rows.end;) {
+        const bool exchanged = is_shared(row);
+        std::int64_t end = row;
+        while (end < entry.rows.end && is_shared(end) == exchanged)
+            end = std::min(entry.rows.end, (end / grid.tile_rows + 1) * grid.tile_rows);
+        const std::int64_t grid_row = row / grid.tile_rows;
+        const std::int64_t run_rows = (end - 1) / grid.tile_rows - grid_row + 1;
+        const auto run_of = [&](const Panel& panel, auto span, std::int64_t from) {
+            return span.subspan(
+                static_cast<std::size_t>((from / grid.tile_rows - first_grid) * panel.tiles),
+                static_cast<std::size_t>((grid_row + run_rows - from / grid.tile_rows) *
+                                         panel.tiles));
+        };
+        if (!exchanged) {
+            // A rectangle that begins inside a tile has all its grid rows exchanged.
+            const Panel& panel = panels.front();
+            backend_.quantize(scaling_, band_of(panel, row, end), run_of(panel, panel.amax, row),
+                              run_of(panel, panel.scales, row), codes_of(panel, row), region.cols,
+                              stripe_done);
+            row = end;
+            continue;
+        }
+        for (const Panel& panel : panels) {
+            take_exchanged(panel, grid_row, run_of(panel, panel.amax, row));
+            backend_.scales(scaling_, run_of(panel, panel.amax, row),
+                            run_of(panel, panel.scales, row));
+        }
+        while (row < end) {
+            // Both panels of a stripe before the next one, so that it is hashed in cache.
+            const std::int64_t stripe_end = std::min(end, (row / kStripeRows + 1) * kStripeRows);
+            for (const Panel& panel : panels) {
+                backend_.encode(scaling_, band_of(panel, row, stripe_end),
+                                run_of(panel, panel.amax, row), codes_of(panel, row), region.cols,
+                                [](std::int64_t, std::int64_t) {});
+            }
+            stripe_done(row, stripe_end);
+            row = stripe_end;
+        }
+    }
+
+    bool nonfinite = std::any_of(amax_.begin(), amax_.end(),
+                                 [](std::uint32_t bits) { return bits >= kInfBits; });
+    if (payload_.nonfinite == Nonfinite::reject && numerics::hides_nonfinite(scaling_))
+        nonfinite = nonfinite || has_nonfinite(values, region);
     if (nonfinite && payload_.nonfinite == Nonfinite::reject) {
-        report_nonfinite(meta, values, entry.rows, cols, "weights");
-        // A tile shared with another trainer may be non-finite through that trainer's rows alone:
-        // it reports them.
+        report_nonfinite(meta, values, region);
+        // A tile shared with another trainer may be non-finite through that trainer's part alone:
+        // it reports it.
         aborted_ = true;
     } else if (nonfinite && payload_.nonfinite == Nonfinite::propagate) {
         for (std::size_t i = 0; i < amax_.size(); ++i) {
@@ -310,26 +421,49 @@ void RefitPublisher::fill_codes(std::size_t bucket, const wire::PieceEntry& entr
     }
     digests.append_to(entry.parameter, digests_);
 
-    // The scale entry of this piece holds the grid rows whose first weight row is this trainer's.
-    const auto scale_parameter = static_cast<std::uint32_t>(production.scale);
-    // The first scale of the tensor is that of its first row, wherever shards begin.
-    if (entry.rows.begin == 0 && !faults_.scale_doubled.empty() &&
+    // The first scale of the tensor is that of its first element, wherever shards begin.
+    if (region.row == 0 && region.col == 0 && !faults_.scale_doubled.empty() &&
         weights::glob_match(faults_.scale_doubled, meta.name)) {
-        scales_[0] *= 2.0F;
+        panels.front().scales[0] *= 2.0F;
     }
+    const auto scale_parameter = static_cast<std::uint32_t>(production.scale);
     for (const wire::PieceEntry& scale : plan_.manifest.buckets[bucket].pieces[trainer_].entries) {
-        if (scale.parameter != scale_parameter) continue;
-        const wire::ParameterMeta& scale_meta = plan_.manifest.parameters[scale_parameter];
-        std::byte* out = piece.data() + scale.offset;
-        const float* from =
-            scales_.data() + static_cast<std::size_t>(scale.rows.begin - first_grid) * grid_cols;
-        const auto count = static_cast<std::size_t>(scale.rows.count()) * grid_cols;
-        if (scale_meta.dtype == core::DType::f32) {
-            std::memcpy(out, from, count * sizeof(float));
-        } else {
-            // Only a planted fault announces another dtype; the contract refuses it before anything
-            // moves.
-            std::memset(out, 0, scale.bytes);
+        if (scale.parameter == scale_parameter)
+            write_scales(scale, first_grid, panels.back(), piece);
+    }
+    times.quantize_s += seconds_since(start) - hashing;
+    times.pack_s += hashing;
+}
+
+/// The scale entry of a piece holds the tiles that begin in the trainer's rectangle: they are those
+/// of the panel that begins at a tile boundary.
+void RefitPublisher::write_scales(const wire::PieceEntry& entry, std::int64_t first_grid_row,
+                                  const Panel& panel, std::span<std::byte> piece) const {
+    const wire::ParameterMeta& meta = plan_.manifest.parameters[entry.parameter];
+    std::byte* out = piece.data() + entry.offset;
+    // Only a planted fault announces a type that the recipe does not store; the contract refuses it
+    // before anything moves.
+    const bool known = meta.dtype == core::DType::f32 || meta.dtype == core::DType::bf16 ||
+                       scaling_.scale_storage == numerics::ScaleStorage::e8m0;
+    if (!known) {
+        std::memset(out, 0, entry.bytes);
+        return;
+    }
+    const core::Region region = entry.region(meta);
+    for (std::int64_t r = 0; r < region.rows; ++r) {
+        const float* from = panel.scales.data() + (region.row + r - first_grid_row) * panel.tiles +
+                            region.col - panel.first_tile;
+        for (std::int64_t c = 0; c < region.cols; ++c) {
+            if (meta.dtype == core::DType::f32) {
+                std::memcpy(out, from + c, sizeof(float));
+                out += sizeof(float);
+            } else if (meta.dtype == core::DType::bf16) {
+                const std::uint16_t bits = numerics::f32_to_bf16(from[c]);
+                std::memcpy(out, &bits, sizeof bits);
+                out += sizeof bits;
+            } else {
+                *out++ = static_cast<std::byte>(numerics::f32_to_e8m0(from[c]));
+            }
         }
     }
 }
@@ -339,40 +473,46 @@ void RefitPublisher::fill_raw(const wire::PieceEntry& entry, std::span<std::byte
     const auto start = Clock::now();
     const wire::ParameterMeta& meta = plan_.manifest.parameters[entry.parameter];
     const Production& production = plan_.productions[entry.parameter];
-    const std::int64_t cols = meta.cols();
-    std::byte* out = piece.data() + entry.offset;
-    EntryDigests digests(meta, entry.rows);
+    const core::Region region = entry.region(meta);
+    auto* out = reinterpret_cast<std::uint16_t*>(piece.data() + entry.offset);
+    EntryDigests digests(meta, region);
     const std::int64_t step =
-        std::clamp<std::int64_t>(kRawChunkBytes / std::max<std::int64_t>(1, meta.row_bytes()), 1,
+        std::clamp<std::int64_t>(kRawChunkBytes / std::max<std::int64_t>(1, 2 * region.cols), 1,
                                  std::max(kStripeRows, kRawChunkBytes));
     bool nonfinite = false;
     for (std::int64_t r = entry.rows.begin; r < entry.rows.end; r += step) {
         const std::int64_t end = std::min(entry.rows.end, r + step);
-        const std::uint16_t* values = shard_.row(production.tensor, r);
-        auto* to =
-            reinterpret_cast<std::uint16_t*>(out + (r - entry.rows.begin) * meta.row_bytes());
-        std::memcpy(to, values, static_cast<std::size_t>((end - r) * cols) * sizeof(std::uint16_t));
+        const std::int64_t count = (end - r) * region.cols;
+        const Values values =
+            weights_.values(production.tensor, {r, region.col, end - r, region.cols});
+        std::uint16_t* to = out + (r - entry.rows.begin) * region.cols;
+        if (values.stride == region.cols) {
+            std::memcpy(to, values.data, static_cast<std::size_t>(count) * sizeof(std::uint16_t));
+        } else {
+            for (std::int64_t i = 0; i < end - r; ++i) {
+                std::memcpy(to + i * region.cols, values.data + i * values.stride,
+                            static_cast<std::size_t>(region.cols) * sizeof(std::uint16_t));
+            }
+        }
         if (payload_.nonfinite != Nonfinite::recipe &&
-            backend_.max_abs_bits(to, (end - r) * cols) >= kInfBits) {
+            backend_.max_abs_bits(to, count) >= kInfBits) {
             nonfinite = true;
             if (payload_.nonfinite == Nonfinite::sanitize)
-                std::transform(to, to + (end - r) * cols, to, sanitized);
+                std::transform(to, to + count, to, sanitized);
         }
-        digests.update({r, end}, reinterpret_cast<const std::byte*>(to), meta.row_bytes());
+        digests.update({r, end}, reinterpret_cast<const std::byte*>(to));
         on_progress();
     }
-    if (nonfinite && payload_.nonfinite == Nonfinite::reject) {
-        report_nonfinite(meta, shard_.row(production.tensor, entry.rows.begin), entry.rows, cols,
-                         "weights");
-    }
+    if (nonfinite && payload_.nonfinite == Nonfinite::reject)
+        report_nonfinite(meta, weights_.values(production.tensor, region), region);
     digests.append_to(entry.parameter, digests_);
     times.pack_s += seconds_since(start);
 }
 
 void RefitPublisher::finish_scale(const wire::PieceEntry& entry, std::span<std::byte> piece) {
     const wire::ParameterMeta& meta = plan_.manifest.parameters[entry.parameter];
-    EntryDigests digests(meta, entry.rows);
-    digests.update(entry.rows, piece.data() + entry.offset, meta.row_bytes());
+    EntryDigests digests(meta, entry.region(meta));
+    digests.update(entry.rows, piece.data() + entry.offset);
     digests.append_to(entry.parameter, digests_);
 }
 

@@ -4,25 +4,19 @@
 
 #include <algorithm>
 
+#include "trainer/source_read.hpp"
+
 namespace refit::trainer {
-namespace {
-
-constexpr std::int64_t kChunkBytes = std::int64_t{4} << 20;
-
-}  // namespace
 
 ResidentShard::ResidentShard(const std::vector<model::TensorSpec>& tensors,
-                             const std::vector<std::vector<core::RowRange>>& shards, int trainer,
+                             const std::vector<parallel::Placement>& placements, int trainer,
                              const weights::WeightSource& source,
                              const std::function<void()>& on_progress) {
     std::size_t bytes = 0;
     for (std::size_t i = 0; i < tensors.size(); ++i) {
-        rows_.push_back(shards[i][static_cast<std::size_t>(trainer)]);
-        cols_.push_back(core::matrix_cols(tensors[i].shape));
+        held_.push_back(placements[i].held[static_cast<std::size_t>(trainer)]);
         offsets_.push_back(bytes);
-        const auto own =
-            static_cast<std::size_t>(rows_[i].count() * cols_[i]) * sizeof(std::uint16_t);
-        bytes += (own + 63) / 64 * 64;
+        bytes += source_bytes(held_[i]);
     }
     memory_ = core::AlignedBuffer(bytes);
     reload(tensors, source, on_progress);
@@ -32,36 +26,36 @@ void ResidentShard::reload(const std::vector<model::TensorSpec>& tensors,
                            const weights::WeightSource& source,
                            const std::function<void()>& on_progress) {
     for (std::size_t i = 0; i < tensors.size(); ++i) {
-        const std::int64_t step =
-            std::max<std::int64_t>(1, kChunkBytes / std::max<std::int64_t>(1, 2 * cols_[i]));
-        for (std::int64_t r = rows_[i].begin; r < rows_[i].end; r += step) {
-            const std::int64_t count = std::min(step, rows_[i].end - r);
-            source.read(tensors[i], {r, 0, count, cols_[i]}, row(i, r), cols_[i]);
-            on_progress();
-        }
+        if (parallel::is_empty(held_[i])) continue;
+        read_region(source, tensors[i], held_[i], at(i, held_[i].row, held_[i].col), on_progress);
     }
 }
 
-const std::uint16_t* ResidentShard::row(std::size_t tensor, std::int64_t row) const {
-    return reinterpret_cast<const std::uint16_t*>(memory_.data() + offsets_[tensor]) +
-           (row - rows_[tensor].begin) * cols_[tensor];
+Values ResidentShard::values(std::size_t tensor, const core::Region& region) const {
+    const core::Region& own = held_[tensor];
+    require_within(region, own, tensor);
+    const std::int64_t first = (region.row - own.row) * own.cols + region.col - own.col;
+    return {reinterpret_cast<const std::uint16_t*>(memory_.data() + offsets_[tensor]) + first,
+            own.cols};
 }
 
-std::uint16_t* ResidentShard::row(std::size_t tensor, std::int64_t row) {
+std::uint16_t* ResidentShard::at(std::size_t tensor, std::int64_t row, std::int64_t col) {
+    const core::Region& own = held_[tensor];
     return reinterpret_cast<std::uint16_t*>(memory_.data() + offsets_[tensor]) +
-           (row - rows_[tensor].begin) * cols_[tensor];
+           (row - own.row) * own.cols + col - own.col;
 }
 
 std::vector<wire::Digest> ResidentShard::digests(const std::function<void()>& on_progress) const {
     std::vector<wire::Digest> digests;
     wire::DigestStream stream;
-    for (std::size_t i = 0; i < rows_.size(); ++i) {
+    for (std::size_t i = 0; i < held_.size(); ++i) {
         stream.reset();
         const auto* data = reinterpret_cast<const std::byte*>(memory_.data() + offsets_[i]);
-        const std::int64_t bytes = rows_[i].count() * cols_[i] * 2;
-        for (std::int64_t done = 0; done < bytes; done += kChunkBytes) {
+        const std::int64_t bytes =
+            parallel::is_empty(held_[i]) ? 0 : held_[i].rows * held_[i].cols * 2;
+        for (std::int64_t done = 0; done < bytes; done += kReadBytes) {
             stream.update(data + done,
-                          static_cast<std::size_t>(std::min(kChunkBytes, bytes - done)));
+                          static_cast<std::size_t>(std::min(kReadBytes, bytes - done)));
             on_progress();
         }
         digests.push_back(stream.value());

@@ -4,12 +4,15 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <utility>
+#include <set>
+#include <string>
+#include <vector>
 
 #include "core/error.hpp"
 #include "core/nearest_name.hpp"
 #include "weights/region_check.hpp"
 #include "weights/safetensors_file.hpp"
+#include "weights/stored_places.hpp"
 
 namespace refit::weights {
 namespace {
@@ -42,27 +45,32 @@ Stored load(const std::byte* from) {
     return value;
 }
 
-bool is_readable(core::DType dtype) {
-    return dtype == core::DType::bf16 || dtype == core::DType::f16 || dtype == core::DType::f32;
+/// "FILE: tensor 'X' is missing, the model's config wants [2, 1]".
+std::string sentence(const StoredPlaces::Problem& problem) {
+    return problem.where.string() + ": tensor '" + problem.tensor + "' is " + problem.measured +
+           ", the model's config wants " + problem.wanted;
 }
 
 class SafetensorsWeights final : public WeightSource {
  public:
     SafetensorsWeights(const std::filesystem::path& directory,
                        const std::vector<model::TensorSpec>& tensors)
-        : checkpoint_(directory) {
-        for (const model::TensorSpec& tensor : tensors) (void)locate(tensor);
+        : checkpoint_(directory), places_(checkpoint_, tensors) {
+        for (const model::TensorSpec& tensor : tensors) require(tensor);
+        for (const StoredPlaces::Problem& problem : places_.surplus_experts()) refuse(problem);
     }
 
     void read(const model::TensorSpec& tensor, const core::Region& region, std::uint16_t* out,
               std::int64_t out_stride) const override {
         check_region(tensor, region, out_stride);
-        const CheckpointDirectory::Location at = locate(tensor);
+        require(tensor);
+        const StoredPlaces::Place at = places_.find(tensor);
         const std::int64_t stored_bytes = core::size_bytes(at.tensor->dtype);
         const std::int64_t cols = core::matrix_cols(tensor.shape);
         const std::byte* data = at.file->bytes(*at.tensor).data();
         for (std::int64_t r = 0; r < region.rows; ++r) {
-            const std::byte* from = data + ((region.row + r) * cols + region.col) * stored_bytes;
+            const std::byte* from =
+                data + ((at.first_row + region.row + r) * cols + region.col) * stored_bytes;
             std::uint16_t* to = out + r * out_stride;
             if (at.tensor->dtype == core::DType::bf16) {
                 std::memcpy(to, from, static_cast<std::size_t>(region.cols) * sizeof *to);
@@ -87,70 +95,64 @@ class SafetensorsWeights final : public WeightSource {
     }
 
  private:
-    [[nodiscard]] CheckpointDirectory::Location locate(const model::TensorSpec& tensor) const {
-        const CheckpointDirectory::Location at = checkpoint_.find(tensor.name);
-        const std::string wanted = "the model's config wants " + core::to_string(tensor.shape);
-        if (at.tensor == nullptr) {
-            std::string nearest;
+    [[noreturn]] void refuse(const StoredPlaces::Problem& problem) const {
+        std::string nearest;
+        if (problem.measured == "missing") {
             const std::vector<std::string> names = checkpoint_.names();
-            for (const std::string& name : core::nearest_names(tensor.name, names)) {
-                nearest += (nearest.empty() ? "" : ", ") + name;
+            for (const std::string& name : core::nearest_names(problem.tensor, names)) {
+                nearest += (nearest.empty() ? "; nearest: " : ", ") + name;
             }
-            throw core::FileError(checkpoint_.path().string() + ": tensor '" + tensor.name +
-                                  "' is missing; " + wanted + "; nearest: " + nearest +
-                                  "; check that model and checkpoint belong together");
         }
-        const std::string subject = at.file->path().string() + ": tensor '" + tensor.name + "' is ";
-        if (at.tensor->shape != tensor.shape) {
-            throw core::FileError(subject + core::to_string(at.tensor->shape) + ", " + wanted +
-                                  "; check that model and checkpoint belong together");
-        }
-        if (!is_readable(at.tensor->dtype)) {
-            throw core::FileError(subject + std::string(core::safetensors_name(at.tensor->dtype)) +
-                                  "; training weights are BF16, F16 or F32: give the "
-                                  "checkpoint before its quantization");
-        }
-        return at;
+        throw core::FileError(sentence(problem) + nearest + "; " + problem.remedy);
+    }
+
+    void require(const model::TensorSpec& tensor) const {
+        if (const auto problem = places_.problem_of(tensor)) refuse(*problem);
     }
 
     CheckpointDirectory checkpoint_;
+    StoredPlaces places_;
 };
-
-core::Finding mismatch(const char* check, const model::TensorSpec& tensor,
-                       const std::string& measured, const std::string& limit,
-                       const std::filesystem::path& where) {
-    core::Finding finding;
-    finding.check = check;
-    finding.tensor = tensor.name;
-    finding.measured = measured;
-    finding.limit = limit;
-    finding.message = where.string() + ": tensor '" + tensor.name + "' is " + measured +
-                      ", the model's config wants " + limit;
-    finding.remedy = "check that model and checkpoint belong together";
-    return finding;
-}
 
 }  // namespace
 
 core::Findings check_checkpoint(const std::filesystem::path& directory,
                                 const std::vector<model::TensorSpec>& tensors) {
     const CheckpointDirectory checkpoint(directory);
+    const StoredPlaces places(checkpoint, tensors);
     core::Findings findings;
+    std::set<std::string> reported;
+    const auto report = [&](const StoredPlaces::Problem& problem) {
+        // A stack is one tensor, however many experts are looked for in it.
+        if (!reported.insert(problem.tensor).second) return;
+        core::Finding finding;
+        finding.check = problem.check;
+        finding.tensor = problem.tensor;
+        finding.measured = problem.measured;
+        finding.limit = problem.wanted;
+        finding.message = sentence(problem);
+        finding.remedy = problem.remedy;
+        findings.push_back(finding);
+    };
     for (const model::TensorSpec& tensor : tensors) {
-        const CheckpointDirectory::Location at = checkpoint.find(tensor.name);
-        const std::string wanted = core::to_string(tensor.shape);
-        if (at.tensor == nullptr) {
-            findings.push_back(mismatch("names", tensor, "missing", wanted, directory));
-        } else if (at.tensor->shape != tensor.shape) {
-            findings.push_back(mismatch("shape_contract", tensor, core::to_string(at.tensor->shape),
-                                        wanted, at.file->path()));
-        } else if (!is_readable(at.tensor->dtype)) {
-            findings.push_back(mismatch(
-                "dtype", tensor, std::string(core::safetensors_name(at.tensor->dtype)),
-                "BF16, F16 or F32 (training weights, not quantized ones)", at.file->path()));
+        if (const auto problem = places.problem_of(tensor)) report(*problem);
+    }
+    for (const StoredPlaces::Problem& problem : places.surplus_experts()) report(problem);
+    return findings;
+}
+
+model::ModelConfig config_of_checkpoint(model::ModelConfig config,
+                                        const std::filesystem::path& directory) {
+    if (config.mtp_layers == 0) return config;
+    const CheckpointDirectory checkpoint(directory);
+    for (const std::string& name : checkpoint.names()) {
+        for (std::int64_t i = 0; i < config.mtp_layers; ++i) {
+            const std::string layer = "model.layers." + std::to_string(config.layers + i) + ".";
+            if (name.starts_with(layer)) return config;
         }
     }
-    return findings;
+    config.mtp_layers = 0;
+    return config;
 }
 
 std::unique_ptr<WeightSource> make_safetensors_weights(

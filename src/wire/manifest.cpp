@@ -23,11 +23,13 @@ void check_entry(const RefitManifest& manifest, const PieceEntry& entry,
     if (entry.parameter >= manifest.parameters.size())
         malformed("an entry names a parameter that is not listed");
     const ParameterMeta& meta = manifest.parameters[entry.parameter];
-    if (entry.rows.begin < 0 || entry.rows.empty() || entry.rows.end > meta.rows()) {
+    if (entry.rows.begin < 0 || entry.rows.empty() || entry.rows.end > meta.rows() ||
+        entry.cols.begin < 0 || entry.cols.empty() || entry.cols.end > meta.cols()) {
         malformed("an entry of " + meta.name + " leaves its parameter");
     }
-    if (entry.bytes != static_cast<std::uint64_t>(entry.rows.count() * meta.row_bytes())) {
-        malformed("an entry of " + meta.name + " has a size that its rows do not give");
+    if (entry.bytes != static_cast<std::uint64_t>(entry.rows.count() * entry.cols.count() *
+                                                  core::size_bytes(meta.dtype))) {
+        malformed("an entry of " + meta.name + " has a size that its rectangle does not give");
     }
     if (entry.offset > piece_bytes || entry.bytes > piece_bytes - entry.offset) {
         malformed("an entry of " + meta.name + " leaves its piece");
@@ -58,18 +60,24 @@ std::int64_t RefitManifest::find(const std::string& name) const {
 }
 
 std::vector<Cell> cells_within(const ParameterMeta& parameter, const core::RowRange& rows) {
+    return cells_in_region(parameter, core::Region{rows.begin, 0, rows.count(), parameter.cols()});
+}
+
+std::vector<Cell> cells_in_region(const ParameterMeta& parameter, const core::Region& region) {
     std::vector<Cell> cells;
     const auto& row_cuts = parameter.row_cuts;
     const auto& col_cuts = parameter.col_cuts;
     const std::size_t col_cells = col_cuts.size() - 1;
     for (std::size_t i = 0; i + 1 < row_cuts.size(); ++i) {
-        const std::int64_t begin = std::max(row_cuts[i], rows.begin);
-        const std::int64_t end = std::min(row_cuts[i + 1], rows.end);
+        const std::int64_t begin = std::max(row_cuts[i], region.row);
+        const std::int64_t end = std::min(row_cuts[i + 1], region.row + region.rows);
         if (begin >= end) continue;
         for (std::size_t j = 0; j < col_cells; ++j) {
-            if (col_cuts[j] >= col_cuts[j + 1]) continue;
+            const std::int64_t left = std::max(col_cuts[j], region.col);
+            const std::int64_t right = std::min(col_cuts[j + 1], region.col + region.cols);
+            if (left >= right) continue;
             cells.push_back({static_cast<std::uint32_t>(i * col_cells + j),
-                             {begin, col_cuts[j], end - begin, col_cuts[j + 1] - col_cuts[j]}});
+                             {begin, left, end - begin, right - left}});
         }
     }
     return cells;
@@ -89,7 +97,9 @@ std::string to_json(const RefitManifest& manifest) {
         for (const PiecePlan& piece : bucket.pieces) {
             json entries = json::array();
             for (const PieceEntry& e : piece.entries) {
-                entries.push_back({e.parameter, e.rows.begin, e.rows.end, e.offset, e.bytes});
+                const core::Region region = e.region(manifest.parameters[e.parameter]);
+                entries.push_back({e.parameter, e.rows.begin, e.rows.end, e.offset, e.bytes,
+                                   region.col, region.col + region.cols});
             }
             pieces.push_back({piece.bytes, piece.payload_bytes, std::move(entries)});
         }
@@ -135,6 +145,7 @@ RefitManifest manifest_from_json(const std::string& text) {
                     entry.rows = {e.at(1).get<std::int64_t>(), e.at(2).get<std::int64_t>()};
                     entry.offset = e.at(3).get<std::uint64_t>();
                     entry.bytes = e.at(4).get<std::uint64_t>();
+                    entry.cols = {e.at(5).get<std::int64_t>(), e.at(6).get<std::int64_t>()};
                     check_entry(manifest, entry, piece.bytes);
                     piece.entries.push_back(entry);
                 }

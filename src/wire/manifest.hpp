@@ -38,12 +38,19 @@ struct ParameterMeta {
     [[nodiscard]] std::int64_t row_bytes() const { return cols() * core::size_bytes(dtype); }
 };
 
-/// Rows of one parameter that one trainer sends in one bucket.
+/// Rectangle of one parameter that one trainer sends in one bucket, row by row without gaps.
 struct PieceEntry {
     std::uint32_t parameter = 0;  ///< index into RefitManifest::parameters
     core::RowRange rows;          ///< global, of the parameter seen as a matrix
     std::uint64_t offset = 0;     ///< from the start of the piece
     std::uint64_t bytes = 0;
+    core::RowRange cols = {};  ///< global columns; an empty range means the whole width
+
+    /// The rectangle with its columns written out.
+    [[nodiscard]] core::Region region(const ParameterMeta& meta) const {
+        if (cols.empty()) return {rows.begin, 0, rows.count(), meta.cols()};
+        return {rows.begin, cols.begin, rows.count(), cols.count()};
+    }
 };
 
 /// What one trainer sends in one bucket: header, digests, entries.
@@ -73,8 +80,10 @@ struct Cell {
     std::uint32_t index = 0;  ///< row_cell * col_cells + col_cell
     core::Region region;      ///< global
 };
-/// The parts of the parameter's cells that lie within `rows`, in index order (regions clipped to
-/// `rows`).
+/// The parts of the parameter's cells that lie within `region`, in index order (clipped to it).
+[[nodiscard]] std::vector<Cell> cells_in_region(const ParameterMeta& parameter,
+                                                const core::Region& region);
+/// The same for rows of the whole width.
 [[nodiscard]] std::vector<Cell> cells_within(const ParameterMeta& parameter,
                                              const core::RowRange& rows);
 

@@ -22,9 +22,11 @@ struct Unit {
 };
 
 std::uint64_t payload_of(const PlannedParameter& parameter) {
-    std::int64_t rows = 0;
-    for (const core::RowRange& range : parameter.rows_of_trainer) rows += range.count();
-    return static_cast<std::uint64_t>(rows * parameter.meta.row_bytes());
+    std::int64_t elements = 0;
+    for (const core::Region& region : parameter.regions_of_trainer) {
+        elements += std::max<std::int64_t>(region.rows, 0) * std::max<std::int64_t>(region.cols, 0);
+    }
+    return static_cast<std::uint64_t>(elements * core::size_bytes(parameter.meta.dtype));
 }
 
 std::vector<Unit> units_of(const std::vector<PlannedParameter>& parameters) {
@@ -39,10 +41,10 @@ std::vector<Unit> units_of(const std::vector<PlannedParameter>& parameters) {
     return units;
 }
 
-/// The part `index` of `count` equal parts of a row range.
-core::RowRange part_of(const core::RowRange& rows, std::int64_t index, std::int64_t count) {
-    const std::int64_t total = std::max<std::int64_t>(rows.count(), 0);
-    return {rows.begin + total * index / count, rows.begin + total * (index + 1) / count};
+/// The rows of part `index` of `count` equal parts of a rectangle.
+core::RowRange part_of(const core::Region& region, std::int64_t index, std::int64_t count) {
+    const std::int64_t total = std::max<std::int64_t>(region.rows, 0);
+    return {region.row + total * index / count, region.row + total * (index + 1) / count};
 }
 
 class Packer {
@@ -75,8 +77,8 @@ class Packer {
     void split(const Unit& unit) {
         // A row is the least that can travel: more parts than rows would leave empty buckets.
         std::int64_t most_rows = 1;
-        for (const core::RowRange& rows : parameters_[unit.first].rows_of_trainer) {
-            most_rows = std::max(most_rows, rows.count());
+        for (const core::Region& region : parameters_[unit.first].regions_of_trainer) {
+            most_rows = std::max(most_rows, region.rows);
         }
         const auto wanted =
             static_cast<std::int64_t>((unit.bytes + bucket_bytes_ - 1) / bucket_bytes_);
@@ -97,13 +99,15 @@ class Packer {
         }
         const PlannedParameter& parameter = parameters_[index];
         for (std::size_t t = 0; t < trainers_; ++t) {
-            const core::RowRange rows = part_of(parameter.rows_of_trainer[t], part, parts);
-            if (rows.empty()) continue;
+            const core::Region& region = parameter.regions_of_trainer[t];
+            const core::RowRange rows = part_of(region, part, parts);
+            if (rows.empty() || region.cols <= 0) continue;
             PieceEntry entry;
             entry.parameter = static_cast<std::uint32_t>(index);
             entry.rows = rows;
-            entry.bytes = static_cast<std::uint64_t>(rows.count() * parameter.meta.row_bytes());
-            if (entry.bytes == 0) continue;
+            entry.cols = {region.col, region.col + region.cols};
+            entry.bytes = static_cast<std::uint64_t>(rows.count() * region.cols *
+                                                     core::size_bytes(parameter.meta.dtype));
             manifest_.buckets.back().pieces[t].entries.push_back(entry);
         }
     }

@@ -15,9 +15,9 @@ namespace refit::wire {
 /// One parameter as the trainers will send it, before it has a bucket.
 struct PlannedParameter {
     ParameterMeta meta;
-    /// Rows of each trainer: of codes and raw tensors the FSDP shard, of a scale the grid rows
-    /// whose first weight row the trainer owns.
-    std::vector<core::RowRange> rows_of_trainer;
+    /// What each trainer sends, by trainer; an empty rectangle where it sends nothing. Of a scale
+    /// the grid elements whose tile begins in the trainer's rectangle of the weight.
+    std::vector<core::Region> regions_of_trainer;
     /// Parameters of one unit never straddle a bucket: a weight with its scale, partners that the
     /// engine fuses. Consecutive parameters with equal non-empty units form one.
     std::string unit;

@@ -24,7 +24,9 @@ std::uint32_t digest_count(const RefitManifest& manifest, const std::vector<Piec
     std::uint32_t count = 0;
     for (const PieceEntry& entry : entries) {
         count += static_cast<std::uint32_t>(
-            cells_within(manifest.parameters[entry.parameter], entry.rows).size());
+            cells_in_region(manifest.parameters[entry.parameter],
+                            entry.region(manifest.parameters[entry.parameter]))
+                .size());
     }
     return count;
 }

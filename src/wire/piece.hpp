@@ -39,7 +39,7 @@ struct PieceHeader {
 };
 static_assert(sizeof(PieceHeader) == 64);
 
-/// Digest of one cell's bytes as this trainer sends them (row by row, its own rows only).
+/// Digest of one cell's bytes as this trainer sends them (row by row, its own rectangle only).
 struct DigestRecord {
     std::uint32_t parameter = 0;
     std::uint32_t cell = 0;

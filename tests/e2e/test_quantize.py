@@ -2,90 +2,107 @@
 # SPDX-License-Identifier: Apache-2.0
 """`refitbench quantize` against its formulas in numpy, the cast to E4M3 being that of ml_dtypes."""
 
+import importlib.util
+import pathlib
+
 import numpy
 import pytest
-from checkpoints import f32_of_bf16, llama_config, read_safetensors, write_checkpoint, write_safetensors
+from checkpoints import bf16, llama_config, read_safetensors, write_checkpoint, write_safetensors
 
 TENSOR = "model.layers.0.mlp.down_proj.weight"
-F32 = numpy.float32
+GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden" / "generate_recipes.py"
+STORED = {"f32": ("F32", "<u4"), "bf16": ("BF16", "<u2"), "e8m0": ("U8", "u1")}
 
 
-def e4m3(values):
-    ml_dtypes = pytest.importorskip("ml_dtypes", reason="the ml_dtypes package is not installed")
-    return numpy.clip(values, F32(-448), F32(448)).astype(ml_dtypes.float8_e4m3fn).view(numpy.uint8)
+@pytest.fixture(scope="module")
+def formulas():
+    """The recipes in numpy and ml_dtypes, from which the golden files are made too."""
+    pytest.importorskip("ml_dtypes", reason="the ml_dtypes package is not installed")
+    spec = importlib.util.spec_from_file_location("generate_recipes", GOLDEN)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def tiled_amax(values):
-    """|x| maxima of 128 x 128 tiles, and the same spread over the elements."""
-    rows, columns = values.shape
-    padded = numpy.zeros((-(-rows // 128) * 128, -(-columns // 128) * 128), F32)
-    padded[:rows, :columns] = numpy.abs(values)
-    amax = padded.reshape(padded.shape[0] // 128, 128, -1, 128).max(axis=(1, 3))
-    return amax, lambda tiles: tiles.repeat(128, 0).repeat(128, 1)[:rows, :columns]
+def scale_layout(name, rows, columns):
+    """(suffix, shape) of the scale tensor, by the table of the recipes."""
+    if name.startswith("mxfp8"):
+        return "_scale", (rows, -(-columns // 32))
+    if "tensorwise" in name:
+        return "_scale", (1,)
+    if name.startswith("modelopt-pc-pt"):
+        return "_scale", (rows,)
+    if "channel" in name:
+        return "_scale", (rows, 1)
+    grid = (-(-rows // 128), -(-columns // 128))
+    if name.startswith("modelopt-pb-wo"):
+        return "_scale", (grid[0], 1, grid[1], 1)
+    return "_scale_inv", grid
 
 
-def prime_rl_blockwise(values):
-    amax, spread = tiled_amax(values)
-    scale = numpy.maximum(amax / F32(448), F32(1e-12))
-    return scale, e4m3(values / spread(scale))
+def matrices(special):
+    """More than a million elements in matrices of awkward sides; the last also with special values."""
+    random = numpy.random.default_rng(20)
+    shapes = [(1031, 777), (257, 901), (1, 129), (130, 1), (300, 127)]
+    result = {f"layers.{i}.weight": bf16(random.normal(0.0, 0.02, shape))
+              for i, shape in enumerate(shapes)}
+    last = result["layers.4.weight"]
+    last[5] = 0x8000  # a row of -0
+    last[6] = random.integers(0, 0x80, 127)  # subnormal
+    last[128:256] = bf16(random.normal(0.0, 1e-38, (128, 127)))
+    if special:
+        last[256:, 3], last[290, 100], last[291, 101] = 0x7FC0, 0x7F80, 0xFF80
+        last[20, 20] = 0xFF80
+        result["layers.1.weight"][200, 900] = 0xFFC1
+    return result
 
 
-def areal_torch(values):
-    amax, spread = tiled_amax(values)
-    factor = F32(448) / numpy.maximum(amax, F32(1e-10))
-    factor = numpy.where((amax == 0) | numpy.isinf(amax), F32(1), factor)
-    return F32(1) / factor, e4m3(values * spread(factor))
+RECIPES = """prime-rl-blockwise prime-rl-channelwise slime-offline slime-offline-channel modelopt-pb-w8a8
+modelopt-pb-wo modelopt-pc-pt deepgemm compressed-tensors-channel tensorwise slime-tensorwise""".split()
+RECIPES += [name + "-cpu" for name in RECIPES]
+RECIPES += """nemo-rl-linear nemo-rl-pow2 nemo-rl-2037-linear nemo-rl-2037-pow2 areal-torch verl-torch
+areal-triton slime-online verl-triton areal-megatron deepgemm-ue8m0 mxfp8 mxfp8-ceil""".split()
 
 
-def slime_offline_channel(values):
-    # 1e-12 in BF16 is the pattern 0x2b8d.
-    least = numpy.uint32(0x2B8D0000).view(F32)
-    scale = numpy.maximum(numpy.abs(values).max(axis=1, keepdims=True), least) / F32(448)
-    return scale, e4m3(values / scale)
+def test_the_catalog_is_the_recipe_table(refitbench, formulas):
+    rows = refitbench("list", "recipes", "--json", "-").expect(0).json["rows"]
+
+    assert sorted(row["name"] for row in rows) == sorted(RECIPES) == sorted(formulas.names())
+    for row in rows:
+        assert row["source"] and row["bits"], row
+        dtype = STORED[formulas.SCALE_DTYPES.get(formulas.names()[row["name"]][0], "f32")][0]
+        assert row["scale_dtype"] == dtype, row
+        assert "X.weight".removesuffix("weight") + row["scale"] == "X.weight" + scale_layout(
+            row["name"], 1, 1)[0]
 
 
-def compressed_tensors_channel(values):
-    scale = numpy.abs(values).max(axis=1, keepdims=True) / F32(448)
-    scale = numpy.where(scale == 0, F32(2.0**-23), scale)
-    return scale, e4m3(values / scale + F32(0))
+@pytest.mark.parametrize("special", [False, True], ids=["finite", "special"])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_quantize_gives_the_bits_of_its_formula(refitbench, formulas, recipe, special):
+    values = matrices(special)
+    assert sum(array.size for array in values.values()) > 1_000_000
+    if special:  # the formulas are slow: what is special is in two of them
+        values = {name: values[name] for name in ("layers.1.weight", "layers.4.weight")}
+    source, target = refitbench.folder / "bf16.safetensors", refitbench.folder / "fp8.safetensors"
+    values["norm.weight"] = bf16(numpy.ones(7))
+    write_safetensors(source, {name: ("BF16", patterns) for name, patterns in values.items()})
 
-
-FORMULAS = {
-    "prime-rl-blockwise-cpu": ("weight_scale_inv", prime_rl_blockwise),
-    "areal-torch": ("weight_scale_inv", areal_torch),
-    "slime-offline-channel-cpu": ("weight_scale", slime_offline_channel),
-    "compressed-tensors-channel-cpu": ("weight_scale", compressed_tensors_channel),
-}
-
-
-@pytest.mark.parametrize("recipe", FORMULAS)
-def test_quantize_gives_the_bits_of_its_formula(refitbench, recipe):
-    folder = refitbench.folder / "ragged"
-    values = write_checkpoint(folder, llama_config(hidden=257, heads=4, ffn=300, layers=1))
-    values[TENSOR][5:7] = 0
-    values[TENSOR][0:130, 0:130] = 0
-    write_safetensors(folder / "model.safetensors",
-                      {name: ("BF16", patterns) for name, patterns in values.items()})
-    target = refitbench.folder / "fp8.safetensors"
-    suffix, formula = FORMULAS[recipe]
-
-    refitbench("quantize", "--recipe", recipe, "--input", folder / "model.safetensors", "--output",
-               target).expect(0)
+    refitbench("quantize", "--recipe", recipe, "--input", source, "--output", target).expect(0)
 
     after = read_safetensors(target)
+    assert after["norm.weight"] == ("BF16", (7,), values.pop("norm.weight").tobytes())
+    row, device = formulas.names()[recipe]
+    dtype, stored = STORED[formulas.SCALE_DTYPES.get(row, "f32")]
     for name, patterns in values.items():
-        if patterns.ndim != 2:
-            assert after[name] == ("BF16", patterns.shape, patterns.tobytes())
-            continue
-        scale, codes = formula(f32_of_bf16(patterns).reshape(patterns.shape))
-        found = after[name.removesuffix("weight") + suffix]
-        assert found[:2] == ("F32", scale.shape), name
-        assert found[2] == scale.astype("<f4").tobytes(), name
+        with numpy.errstate(all="ignore"):
+            scales, codes = formulas.quantize(patterns.view(formulas.BF16), row, device)
+        suffix, shape = scale_layout(recipe, *patterns.shape)
+        found = after[name + suffix]
+        assert found[:2] == (dtype, shape), name
+        assert found[2] == numpy.asarray(scales).astype(stored).tobytes(), name
         assert after[name][:2] == ("F8_E4M3", patterns.shape), name
-        # Minus zero and zero are one value.
         mine = numpy.frombuffer(after[name][2], numpy.uint8).reshape(codes.shape)
-        differs = (mine != codes) & ~((mine | codes) == 0x80)
-        assert not differs.any(), f"{name}: {numpy.argwhere(differs)[:3]}"
+        assert numpy.array_equal(mine, codes), f"{name}: {numpy.argwhere(mine != codes)[:3]}"
 
 
 def test_the_safetensors_package_reads_what_quantize_writes(refitbench, checkpoint):
@@ -145,25 +162,121 @@ def test_a_backend_that_is_not_viable_is_77(refitbench, checkpoint):
     assert not (refitbench.folder / "out.safetensors").exists()
 
 
-@pytest.mark.parametrize("policy, code",
-                         [("reject", 1), ("sanitize", 0), ("propagate", 0), ("recipe", 0)])
-def test_quantize_of_a_nan_follows_the_policy(refitbench, policy, code):
-    values = write_checkpoint(refitbench.folder / "nan", llama_config(layers=1))
-    values[TENSOR][3, 7] = 0x7FC0
-    path = refitbench.folder / "nan" / "model.safetensors"
-    write_safetensors(path, {name: ("BF16", patterns) for name, patterns in values.items()})
-    target = refitbench.folder / "fp8.safetensors"
+def table_of_special_values():
+    """{recipe: {column: cell}} of kernels/README.md; twins share a row."""
+    text = (GOLDEN.parents[2] / "kernels" / "README.md").read_text(encoding="utf-8")
+    lines = text.split("<!-- special values: begin -->")[1].split("<!--")[0].strip().splitlines()
+    header, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {name.strip(" `"): dict(zip(header[1:], row[1:])) for row in rows[1:]
+            for name in row[0].split(",")}
 
-    outcome = refitbench("quantize", "--recipe", "prime-rl-blockwise", "--input", path, "--output",
-                         target, "--nonfinite", policy).expect(code)
 
-    assert target.exists() == (code == 0), outcome
-    if code:
-        outcome.expect_said(TENSOR, "[3, 7]")
-        return
-    codes = numpy.frombuffer(read_safetensors(target)[TENSOR][2], numpy.uint8)
-    nan_codes = (codes & 0x7F) == 0x7F
-    assert nan_codes.any() == (policy != "sanitize")
+# What the table says of these tiles: scale and codes, or one code.
+SPECIAL = {"zero tile": [0.0, 0.0], "amax 1e-30": [1e-30, 0.0, -1e-30],
+           "amax 1e-37": [1e-37, 0.0, -1e-37], "one Inf": [0.5, -0.25, numpy.inf],
+           "one NaN": [0.5, -0.25, numpy.nan], "-0": [0.5, -0.0]}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_program_does_what_the_table_of_special_values_says(refitbench, formulas, recipe):
+    table = table_of_special_values()
+    cells = table.get(recipe, table.get(recipe.removesuffix("-cpu")))
+    source, target = refitbench.folder / "bf16.safetensors", refitbench.folder / "fp8.safetensors"
+    tensors = {f"{column}.weight": numpy.array([values], formulas.BF16).view("<u2")
+               for column, values in SPECIAL.items()}
+    edge = numpy.full((129, 161), 0.001, formulas.BF16).view("<u2")
+    tensors["alone.weight"] = edge.copy()
+    edge[-1, -1] = 0x42C8  # 100
+    tensors["edge.weight"] = edge
+    write_safetensors(source, {name: ("BF16", patterns) for name, patterns in tensors.items()})
+
+    refitbench("quantize", "--recipe", recipe, "--input", source, "--output", target).expect(0)
+
+    after = read_safetensors(target)
+    suffix, _ = scale_layout(recipe, 1, 1)
+    row, _ = formulas.names()[recipe]
+    stored = STORED[formulas.SCALE_DTYPES.get(row, "f32")][1]
+
+    def scales(tensor):
+        return numpy.frombuffer(after[f"{tensor}.weight{suffix}"][2], stored)
+
+    for column in SPECIAL:
+        codes = [f"{code:02x}" for code in after[f"{column}.weight"][2]]
+        scale = formulas.scale_text(scales(column)[0], row)
+        found = {"zero tile": f"{scale}; {codes[0]}", "-0": codes[-1]}
+        assert found.get(column, f"{scale}; {' '.join(codes)}") == cells[column], column
+    if cells["ragged edge"] != "no edge":
+        # The second tile of the first row does not hold the last element, but reaches over the edge.
+        tile = 5 if recipe.startswith("mxfp8") else 1
+        own = scales("edge")[tile] == scales("alone")[tile]
+        assert own == (cells["ragged edge"] == "own elements")
+
+
+NAN = 0x7FC0
+# policy, recipe, what the scale of the NaN's tile is, the code of the NaN.
+POLICIES = [
+    ("recipe", "prime-rl-blockwise", "nan", 0x7F), ("recipe", "areal-triton", "number", 0xFE),
+    ("recipe", "areal-megatron", "number", 0xFE), ("recipe", "nemo-rl-2037-linear", "number", 0x00),
+    ("recipe", "mxfp8", "nan", 0x7F), ("recipe", "mxfp8-ceil", "number", 0x7F),
+    ("propagate", "prime-rl-blockwise", "nan", 0x7F), ("propagate", "areal-triton", "nan", 0xFE),
+    ("propagate", "areal-megatron", "nan", 0xFE), ("propagate", "nemo-rl-2037-pow2", "nan", 0x00),
+    ("propagate", "modelopt-pc-pt", "nan", 0x7F), ("propagate", "mxfp8-ceil", "nan", 0x7F),
+    ("sanitize", "prime-rl-blockwise", "number", 0x00), ("sanitize", "mxfp8", "number", 0x00),
+    ("sanitize", "areal-triton", "number", 0x00),
+]
+
+
+def with_a_nan(folder):
+    values = write_checkpoint(folder, llama_config(layers=1))
+    values[TENSOR][3, 7] = NAN
+    write_safetensors(folder / "model.safetensors",
+                      {name: ("BF16", patterns) for name, patterns in values.items()})
+    return folder / "model.safetensors"
+
+
+def first_scale_is_nan(tensor):
+    dtype, _, content = tensor
+    if dtype == "U8":
+        return 0xFF in content
+    if dtype == "BF16":
+        return bool((numpy.frombuffer(content, "<u2") == NAN).any())
+    return bool(numpy.isnan(numpy.frombuffer(content, "<f4")).any())
+
+
+@pytest.mark.parametrize("policy, recipe, scale, code", POLICIES)
+def test_a_nan_meets_the_policy(refitbench, policy, recipe, scale, code):
+    path, target = with_a_nan(refitbench.folder / "nan"), refitbench.folder / "fp8.safetensors"
+
+    refitbench("quantize", "--recipe", recipe, "--input", path, "--output", target, "--nonfinite",
+               policy).expect(0)
+
+    after = read_safetensors(target)
+    shape = after[TENSOR][1]
+    assert after[TENSOR][2][3 * shape[1] + 7] == code
+    suffix, _ = scale_layout(recipe, *shape)
+    assert first_scale_is_nan(after[TENSOR + suffix]) == (scale == "nan")
+    clean = TENSOR.replace("down_proj", "up_proj")
+    assert not first_scale_is_nan(after[clean + suffix])
+
+
+@pytest.mark.parametrize("recipe, tile", [("prime-rl-blockwise", "[0, 0] of 128 x 128"),
+                                          ("areal-triton", "[0, 0] of 128 x 128"),
+                                          ("nemo-rl-2037-linear", "[0, 0] of 128 x 128"),
+                                          ("modelopt-pc-pt", "[3, 0] of 1 x 1024"),
+                                          ("mxfp8", "[3, 0] of 1 x 32")])
+def test_a_rejected_nan_is_named_and_nothing_is_written(refitbench, recipe, tile):
+    path, target = with_a_nan(refitbench.folder / "nan"), refitbench.folder / "fp8.safetensors"
+
+    outcome = refitbench("quantize", "--recipe", recipe, "--input", path, "--output", target,
+                         "--nonfinite", "reject").expect(1)
+
+    outcome.expect_said(TENSOR, "1 NaN and 0 Inf", "[3, 7]", "tile " + tile, "--nonfinite")
+    assert not target.exists()
+
+
+def test_reject_lets_finite_weights_pass(refitbench, checkpoint):
+    refitbench("quantize", "--recipe", "areal-triton", "--input", checkpoint / "model.safetensors",
+               "--output", "out", "--nonfinite", "reject").expect(0)
 
 
 def test_quantize_has_the_promised_json(refitbench, checkpoint):

@@ -4,14 +4,16 @@
 """Writes contracts/<engine>.<model>.tp<N>.txt: what vLLM wants on the wire and where each rank puts it.
 
 The listings follow the loader rules of vLLM 017e9f4 as its source states them (parameter.py, linear.py,
-vocab_parallel_embedding.py, fp8.py, compressed_tensors_w8a8_fp8.py, modelopt.py): each rank narrows the loaded tensor by
-itself, and block scales divide by the TP size first and round up afterwards. Nothing here is taken from the C++ code,
+vocab_parallel_embedding.py, fp8.py, compressed_tensors_w8a8_fp8.py, modelopt.py, routed_experts.py): each rank narrows
+the loaded tensor by itself, and block scales divide by the TP size first and round up afterwards. Nothing here is taken from the C++ code,
 which is tested against these files.
 
 Lines:
   wire NAME [SHAPE] DTYPE,DTYPE...           in the order of the checkpoint; the first dtype is the one to send
   dest NAME [SHAPE] DTYPE                    of one rank
   load RANK NAME[R0:R1, C0:C1] -> DEST[ROW]  matrix view; DEST row of the first row
+  load RANK NAME[R0:R1, C0:C1] -> DEST[ROW, COL]  the same, where the column is not 0
+A 3-D DEST is a stack of matrices, one below the other. "tp4-ep" in a file's name: the TP ranks keep whole experts.
 
 Run: python3 tests/golden/generate_contracts.py
 """
@@ -25,6 +27,13 @@ MODELS = {
     "qwen2.5-0.5b": (896, 4864, 1, 14, 2, 64, 151936, True, True, False),  # the first layer
     "padded-llama": (256, 512, 1, 4, 2, 64, 1000, False, False, False),  # a vocabulary that is no multiple of 64
 }
+
+# Mixtures of experts: hidden, layers, heads, kv_heads, head_dim, vocabulary, experts, rows of an expert
+MOE_MODELS = {"tiny-moe": (256, 2, 8, 4, 128, 512, 8, 512)}
+
+# Latent attention with experts: hidden, dense ffn, layers, dense layers, heads, vocabulary, q_lora, kv_lora, nope,
+# rope, v, experts, rows of an expert, rows of the shared expert, MTP layers
+MLA_MODELS = {"tiny-mla": (256, 512, 2, 1, 8, 512, 256, 128, 128, 64, 128, 8, 512, 512, 1)}
 
 # listing name -> (weight dtype, scale suffix, kind of scale)
 ENGINES = {
@@ -46,12 +55,22 @@ LISTINGS = (
     + [("vllm-bf16", "padded-llama", 2), ("vllm-compressed-tensors", "padded-llama", 4)]
 )
 
+EXPERT_LISTINGS = (
+    [("vllm-fp8", m, tp, 1) for m in ("tiny-moe", "tiny-mla") for tp in (1, 2, 4)]
+    + [("vllm-fp8", m, 2, 2) for m in ("tiny-moe", "tiny-mla")]
+    + [(e, m, 2, 1) for e in ("vllm-compressed-tensors", "vllm-compressed-tensors-blockwise", "vllm-bf16",
+                              "vllm-fp8-tensorwise") for m in ("tiny-moe", "tiny-mla")]
+    + [("vllm-compressed-tensors", "tiny-moe", 4, 4), ("vllm-fp8-tensorwise", "tiny-moe", 2, 2)]
+)
+
 WIRE_DTYPES = {
     "scale": "F32,BF16,F16",
     "model": "BF16,F32",  # norms, biases, vocabulary tensors
     "F8_E4M3": "F8_E4M3",
     "BF16": "BF16",
 }
+
+EVERY_RANK = None
 
 
 def cd(a, b):
@@ -72,6 +91,14 @@ class Listing:
             (r0, r1), (c0, c1) = rows(rank), cols(rank)
             if r1 > r0:
                 self.loads.append(f"load {rank} {name}[{r0}:{r1}, {c0}:{c1}] -> {dest}[{dest_row}]")
+
+    def put(self, ranks, name, rows, cols, dest, dest_row, dest_col=0):
+        """The same for a given set of ranks, with a column of the destination."""
+        at = f"{dest_row}, {dest_col}" if dest_col else f"{dest_row}"
+        for rank in range(self.tp):
+            if ranks is EVERY_RANK or rank in ranks:
+                (r0, r1), (c0, c1) = rows(rank), cols(rank)
+                self.loads.append(f"load {rank} {name}[{r0}:{r1}, {c0}:{c1}] -> {dest}[{at}]")
 
     def tensor(self, name, shape, dtype):
         self.wire.append(f"wire {name} {list(shape)} {WIRE_DTYPES[dtype]}")
@@ -173,12 +200,192 @@ class Listing:
         return self.wire + dest + sorted(self.loads)
 
 
+class ExpertListing(Listing):
+    """Layers with a stack of experts, without a word about attention."""
+
+    def __init__(self, engine, tp, ep):
+        self.weight_dtype, self.suffix, self.kind = ENGINES[engine]
+        self.tp, self.ep = tp, ep
+        self.wire, self.dest, self.loads = [], {}, []
+
+    def one_column(self, name, rows, cols):
+        """An unfused column layer: column() of one part whose input is not the hidden size."""
+        hidden, self.hidden = self.hidden, cols
+        prefix, leaf = name.rsplit(".", 1)
+        self.column(prefix + ".", leaf, [(leaf, rows, rows // self.tp, 1)])
+        self.hidden = hidden
+
+    def dense(self, prefix, rows):
+        self.column(prefix, "gate_up_proj", [(n, rows, rows // self.tp, 1) for n in ("gate_proj", "up_proj")])
+        self.row(prefix + "down_proj", self.hidden, rows)
+
+    def experts(self, prefix, count, rows):
+        """FusedMoE: gate, up and down of expert e at index e (or e minus the rank's first expert) of w13 and w2."""
+        h = self.hidden
+        stack = prefix + "experts.routed_experts."
+        kept = count // self.ep
+        cut_by = 1 if self.ep > 1 else self.tp
+        local = rows // cut_by
+        self.dest[stack + "w13_weight"] = ((kept, 2 * local, h), self.weight_dtype)
+        self.dest[stack + "w2_weight"] = ((kept, h, local), self.weight_dtype)
+        if self.kind:
+            w13, w2 = {
+                "block": ((kept, 2 * cd(local, 128), cd(h, 128)), (kept, cd(h, 128), cd(local, 128))),
+                "channel2d": ((kept, 2 * local, 1), (kept, h, 1)),
+                "tensor": ((kept, 2), (kept,)),
+            }[self.kind]
+            self.dest[f"{stack}w13_{self.suffix}"] = (w13, "F32")
+            self.dest[f"{stack}w2_{self.suffix}"] = (w2, "F32")
+
+        def share(total):  # floor division, then rank by rank
+            per = total // cut_by
+            return lambda r: (0, total) if cut_by == 1 else (r * per, r * per + per)
+
+        def all_of(total):
+            return lambda r: (0, total)
+
+        for e in range(count):
+            ranks = EVERY_RANK if self.ep == 1 else {e // kept}
+            i = e % kept
+            for part, half in (("gate_proj", 0), ("up_proj", 1)):
+                name = f"{prefix}experts.{e}.{part}"
+                self.tensor(name + ".weight", (rows, h), self.weight_dtype)
+                self.put(ranks, name + ".weight", share(rows), all_of(h), stack + "w13_weight",
+                         (2 * i + half) * local)
+                if not self.kind:
+                    continue
+                scale, target = f"{name}.{self.suffix}", f"{stack}w13_{self.suffix}"
+                self.tensor(scale, self.scale_shape(rows, h), "scale")
+                if self.kind == "block":
+                    self.put(ranks, scale, share(cd(rows, 128)), all_of(cd(h, 128)), target,
+                             (2 * i + half) * cd(local, 128))
+                elif self.kind == "channel2d":
+                    self.put(ranks, scale, share(rows), all_of(1), target, (2 * i + half) * local)
+                else:
+                    self.put(ranks, scale, all_of(1), all_of(1), target, i, half)
+            name = f"{prefix}experts.{e}.down_proj"
+            self.tensor(name + ".weight", (h, rows), self.weight_dtype)
+            self.put(ranks, name + ".weight", all_of(h), share(rows), stack + "w2_weight", i * h)
+            if self.kind:
+                scale, target = f"{name}.{self.suffix}", f"{stack}w2_{self.suffix}"
+                self.tensor(scale, self.scale_shape(h, rows), "scale")
+                if self.kind == "block":
+                    self.put(ranks, scale, all_of(cd(h, 128)), share(cd(rows, 128)), target, i * cd(h, 128))
+                elif self.kind == "channel2d":  # w2 scales are not cut
+                    self.put(ranks, scale, all_of(h), all_of(1), target, i * h)
+                else:
+                    self.put(ranks, scale, all_of(1), all_of(1), target, i)
+
+    def text(self):
+        dest = sorted(f"dest {n} {list(shape)} {dtype}" for n, (shape, dtype) in self.dest.items())
+        return self.wire + dest + sorted(self.loads)
+
+
+class MoeListing(ExpertListing):
+    def __init__(self, engine, model, tp, ep):
+        super().__init__(engine, tp, ep)
+        (self.hidden, self.layers, self.heads, self.kv, self.hd, self.vocab, self.count,
+         self.rows) = MOE_MODELS[model]
+
+    def lines(self):
+        kv_local, replicas = (1, self.tp // self.kv) if self.tp >= self.kv else (self.kv // self.tp, 1)
+        kv = (self.kv * self.hd, kv_local * self.hd, replicas)
+        self.vocabulary("model.embed_tokens.weight")
+        for layer in range(self.layers):
+            p = f"model.layers.{layer}."
+            self.column(p + "self_attn.", "qkv_proj",
+                        [("q_proj", self.heads * self.hd, self.heads // self.tp * self.hd, 1),
+                         ("k_proj", *kv), ("v_proj", *kv)])
+            self.row(p + "self_attn.o_proj", self.hidden, self.heads * self.hd)
+            self.replicated(p + "self_attn.q_norm.weight", (self.hd,))
+            self.replicated(p + "self_attn.k_norm.weight", (self.hd,))
+            self.experts(p + "mlp.", self.count, self.rows)
+            self.replicated(p + "mlp.gate.weight", (self.count, self.hidden))
+            self.replicated(p + "input_layernorm.weight", (self.hidden,))
+            self.replicated(p + "post_attention_layernorm.weight", (self.hidden,))
+        self.replicated("model.norm.weight", (self.hidden,))
+        self.vocabulary("lm_head.weight")
+        return self.text()
+
+
+class MlaListing(ExpertListing):
+    def __init__(self, engine, model, tp, ep):
+        super().__init__(engine, tp, ep)
+        (self.hidden, self.ffn, self.layers, self.dense_layers, self.heads, self.vocab, self.q_lora, self.kv_lora,
+         self.nope, self.rope, self.v, self.count, self.rows, self.shared, self.mtp) = MLA_MODELS[model]
+
+    def fused_a(self, prefix):
+        """fused_qkv_a_proj: both parts whole on every rank, the second may end within a block."""
+        h, fused = self.hidden, prefix + "fused_qkv_a_proj"
+        kv = self.kv_lora + self.rope
+        self.dest[fused + ".weight"] = ((self.q_lora + kv, h), self.weight_dtype)
+        if self.kind:
+            shape = (2,) if self.kind == "tensor" else self.scale_shape(self.q_lora + kv, h)
+            self.dest[f"{fused}.{self.suffix}"] = (shape, "F32")
+
+        def part(leaf, rows, offset, slot):
+            name = prefix + leaf
+            self.tensor(name + ".weight", (rows, h), self.weight_dtype)
+            self.load(name + ".weight", lambda r: (0, rows), lambda r: (0, h), fused + ".weight", offset)
+            if not self.kind:
+                return
+            scale = f"{name}.{self.suffix}"
+            shape = self.scale_shape(rows, h)
+            at = {"block": cd(offset, 128), "channel2d": offset, "tensor": slot}[self.kind]
+            cols = shape[1] if len(shape) > 1 else 1
+            self.tensor(scale, shape, "scale")
+            self.load(scale, lambda r: (0, shape[0]), lambda r: (0, cols), f"{fused}.{self.suffix}", at)
+
+        part("q_a_proj", self.q_lora, 0, 0)
+        self.replicated(prefix + "q_a_layernorm.weight", (self.q_lora,))
+        self.one_column(prefix + "q_b_proj", self.heads * (self.nope + self.rope), self.q_lora)
+        part("kv_a_proj_with_mqa", kv, self.q_lora, 1)
+        self.replicated(prefix + "kv_a_layernorm.weight", (self.kv_lora,))
+
+    def decoder(self, layer):
+        p = f"model.layers.{layer}."
+        self.fused_a(p + "self_attn.")
+        self.one_column(p + "self_attn.kv_b_proj", self.heads * (self.nope + self.v), self.kv_lora)
+        self.row(p + "self_attn.o_proj", self.hidden, self.heads * self.v)
+        if layer < self.dense_layers:
+            self.dense(p + "mlp.", self.ffn)
+        else:
+            self.experts(p + "mlp.", self.count, self.rows)
+            self.replicated(p + "mlp.gate.weight", (self.count, self.hidden))
+            # The engine keeps the router's bias in F32.
+            self.replicated(p + "mlp.gate.e_score_correction_bias", (self.count,), dest_dtype="F32")
+            self.dense(p + "mlp.shared_experts.", self.shared)
+        self.replicated(p + "input_layernorm.weight", (self.hidden,))
+        self.replicated(p + "post_attention_layernorm.weight", (self.hidden,))
+
+    def lines(self):
+        self.vocabulary("model.embed_tokens.weight")
+        for layer in range(self.layers):
+            self.decoder(layer)
+        for layer in range(self.layers, self.layers + self.mtp):
+            p = f"model.layers.{layer}."
+            self.decoder(layer)
+            self.replicated(p + "enorm.weight", (self.hidden,))
+            self.replicated(p + "hnorm.weight", (self.hidden,))
+            self.replicated(p + "eh_proj.weight", (self.hidden, 2 * self.hidden))
+            self.replicated(p + "shared_head.norm.weight", (self.hidden,))
+            self.vocabulary(p + "shared_head.head.weight")
+            self.vocabulary(p + "embed_tokens.weight")
+        self.replicated("model.norm.weight", (self.hidden,))
+        self.vocabulary("lm_head.weight")
+        return self.text()
+
+
 def main():
     folder = pathlib.Path(__file__).parent / "contracts"
     folder.mkdir(exist_ok=True)
     for engine, model, tp in LISTINGS:
         text = "\n".join(Listing(engine, model, tp).lines()) + "\n"
         (folder / f"{engine}.{model}.tp{tp}.txt").write_text(text)
+    for engine, model, tp, ep in EXPERT_LISTINGS:
+        kind = MoeListing if model in MOE_MODELS else MlaListing
+        text = "\n".join(kind(engine, model, tp, ep).lines()) + "\n"
+        (folder / f"{engine}.{model}.tp{tp}{'-ep' if ep > 1 else ''}.txt").write_text(text)
 
 
 if __name__ == "__main__":

@@ -5,15 +5,18 @@
 Independent of the C++ code: each recipe is a function that follows the order of operations of the
 recipe table, on whole tiles, in numpy float32; the cast to E4M3FN and BF16 is that of ml_dtypes.
 
-    pip install numpy==2.4.6 ml_dtypes==0.6.0
+    python -m pip install numpy ml_dtypes
     python tests/golden/generate_recipes.py            # rewrites the files below tests/golden
     python tests/golden/generate_recipes.py --check    # compares instead, exit 1 on a difference
 
 Files (all numbers are hexadecimal bit patterns, so no decimal conversion stands between):
     recipes/inputs.hex    the BF16 matrices, shared by all recipes
-    recipes/NAME.hex      scales (F32) and codes (E4M3FN) of recipe NAME for each of them
+    recipes/NAME.hex      scales (F32, BF16 or E8M0: the line "recipe NAME DTYPE" says which) and
+                          codes (E4M3FN) of recipe NAME for each of them
     e4m3/bf16_all.hex     the saturating cast of all 65,536 BF16 patterns
-NaN is written as 0x7f in codes and as 0x7fc00000 in scales.
+and the table of special values in kernels/README.md, between its two marks.
+NaN is written as 0x7f in codes and as 0x7fc00000, 0x7fc0 or 0xff in scales. A clamp that drops NaN
+gives -448, code 0xfe, before the cast.
 """
 
 import argparse
@@ -128,7 +131,34 @@ def compressed_tensors(x, amax, device):
     return s, x / s + F32(0)
 
 
-BLOCK, ROW, TENSOR = "block", "row", "tensor"
+def triton(x, amax, _):
+    # max.f32 and min.f32 return the operand that is a number, as C's fmax and fmin do.
+    amax = np.fmax(np.fmax.reduce(np.abs(x), axis=None), F32(1e-10))
+    s = amax / F32(448)
+    return s, np.fmin(np.fmax(x * (F32(1) / s), F32(-448)), F32(448))
+
+
+def ocp_mx(x, amax, _):
+    if np.isnan(amax):
+        return F32(np.nan), np.full(x.shape, np.nan, F32)
+    # amax = mantissa * 2^exponent with the mantissa in [0.5, 1): floor(log2) is one less.
+    exponent = 127 if np.isposinf(amax) else int(np.frexp(np.float64(amax))[1]) - 1 - 8
+    s = F32(2.0 ** (-127 if amax == 0 else min(max(exponent, -127), 127)))
+    return s, x / s
+
+
+def modelopt_mx(x, amax, _):
+    exponent = np.ceil(np.log2(over_448(amax, "cpu")))
+    byte = 0 if np.isnan(exponent) else int(np.clip(exponent, -127, 127)) + 127
+    return F32(2.0 ** (byte - 127)), x * F32(2.0 ** (127 - byte))
+
+
+def nan_to_num(matrix):
+    """NaN -> 0, Inf -> 448 with its sign."""
+    return np.nan_to_num(matrix, nan=0.0, posinf=448.0, neginf=-448.0)
+
+
+BLOCK, ROW, TENSOR, GROUP = "block", "row", "tensor", "group of 32"
 TWINS = ("cuda", "cpu")
 # name: function, tiles, devices, edge tiles see the last element
 RECIPES = {
@@ -148,15 +178,52 @@ RECIPES = {
     "compressed-tensors-channel": (compressed_tensors, ROW, TWINS, False),
     "tensorwise": (compressed_tensors, TENSOR, TWINS, False),
     "slime-tensorwise": (slime_tensorwise, TENSOR, TWINS, False),
+    "nemo-rl-2037-linear": (nemo_linear, BLOCK, ("cuda",), True),
+    "nemo-rl-2037-pow2": (nemo_pow2, BLOCK, ("cuda",), True),
+    "areal-triton": (triton, BLOCK, ("cuda",), False),
+    "slime-online": (triton, BLOCK, ("cuda",), False),
+    "verl-triton": (triton, BLOCK, ("cuda",), False),
+    "areal-megatron": (triton, BLOCK, ("cuda",), False),
+    "mxfp8": (ocp_mx, GROUP, ("cuda",), False),
+    "mxfp8-ceil": (modelopt_mx, GROUP, ("cuda",), False),
 }
+REPLACES_NONFINITE = ("nemo-rl-2037-linear", "nemo-rl-2037-pow2")
+SCALE_DTYPES = {"areal-megatron": "bf16", "mxfp8": "e8m0", "mxfp8-ceil": "e8m0"}  # else f32
+# Hexadecimal digits of a scale.
+DIGITS = {"f32": 8, "bf16": 4, "e8m0": 2}
+
+
+def names():
+    """Every recipe name -> (row of RECIPES, device)."""
+    return {
+        recipe + ("-cpu" if device == "cpu" else ""): (recipe, device)
+        for recipe, (_, _, devices, _) in RECIPES.items()
+        for device in devices
+    }
+
+
+def stored(scales, recipe):
+    """F32 scales as the integers that the recipe's scale tensor holds."""
+    dtype = SCALE_DTYPES.get(recipe, "f32")
+    if dtype == "f32":
+        return np.where(np.isnan(scales), 0x7FC00000, scales.view(np.uint32))
+    if dtype == "bf16":
+        return np.where(np.isnan(scales), 0x7FC0, scales.astype(BF16).view(np.uint16))
+    # A power of two 2^k is 0.5 * 2^(k + 1).
+    exponents = np.frexp(np.where(np.isnan(scales), 1, scales).astype(np.float64))[1] - 1
+    return np.where(np.isnan(scales), 255, exponents + 127)
 
 
 def quantize(matrix, recipe, device):
-    """matrix: BF16 [rows, cols] -> scales F32 [grid rows, grid cols], codes uint8 [rows, cols]."""
+    """matrix: BF16 [rows, cols] -> scales as stored, flat over the tile grid, and codes uint8
+    [rows, cols]."""
     function, tiles, _, pads = RECIPES[recipe]
     rows, cols = matrix.shape
-    tile_rows, tile_cols = {BLOCK: (128, 128), ROW: (1, cols), TENSOR: (rows, cols)}[tiles]
+    extents = {BLOCK: (128, 128), ROW: (1, cols), TENSOR: (rows, cols), GROUP: (1, 32)}
+    tile_rows, tile_cols = extents[tiles]
     x = matrix.astype(F32)
+    if recipe in REPLACES_NONFINITE:
+        x = nan_to_num(x)
     codes = np.zeros((rows, cols), np.uint8)
     scales = []
     for r in range(0, rows, tile_rows):
@@ -170,9 +237,7 @@ def quantize(matrix, recipe, device):
             scale, quotient = function(tile, F32(amax), device)
             scales.append(F32(scale))
             codes[r : r + tile_rows, c : c + tile_cols] = cast(quotient.astype(F32))
-    bits = np.array(scales, F32).view(np.uint32).copy()
-    bits[np.isnan(np.array(scales, F32))] = 0x7FC00000
-    return bits, codes
+    return stored(np.array(scales, F32), recipe), codes
 
 
 def bf16(values):
@@ -230,6 +295,26 @@ def make_inputs():
         amax = np.full(2, 0x3F80 | significand, np.uint16)
         tile = np.concatenate([below, amax]).reshape(2, 65)
         cases[f"significands_{significand}"] = patterns(tile)
+    # Both sides of 448 * 2^k, where a power-of-two scale steps, and of 2^k, where log2 steps.
+    for exponent in (-118, -20, 110):
+        for value in (446.0, 448.0, 450.0, 510.0, 512.0, 516.0):
+            tile = bf16(np.sign(gaussian((2, 9))) * random.uniform(0, 1, (2, 9)) * value)
+            tile[1, 3] = BF16(value)
+            scaled = tile.astype(np.float64) * 2.0**exponent
+            cases[f"amax_{int(value)}_2e{exponent}"] = bf16(scaled)
+    cases["one"] = bf16([[-0.7]])
+    for rows, cols in ((1, 127), (1, 129), (129, 1), (2, 32), (2, 33)):
+        cases[f"shape_{rows}_{cols}"] = bf16(gaussian((rows, cols)) * 0.02)
+    cases["all_nan"] = patterns(np.full((2, 5), 0x7FC0))
+    cases["minus_zero"] = patterns(np.where(np.arange(18).reshape(2, 9) % 3, 0x3C12, 0x8000))
+    # Four tiles, one with NaN and one with Inf: the other two must not notice.
+    tiles = gaussian((129, 130)) * 0.02
+    tiles[7, 9], tiles[20, 128] = np.nan, -np.inf
+    cases["nan_and_inf_of_four_tiles"] = bf16(tiles)
+    for name, value in (("nan", np.nan), ("inf", -np.inf)):
+        last = gaussian((2, 130)) * 0.02
+        last[-1, -1] = value
+        cases[f"last_{name}"] = bf16(last)
     ragged = gaussian((129, 130)) * 0.02
     ragged[128, 129] = 0.5  # above every other element: visible where a recipe pads with it
     ragged[5, 7] = -0.0
@@ -249,19 +334,83 @@ def make_files():
         lines.append(f"case {name} {matrix.shape[0]} {matrix.shape[1]}")
         lines += matrix_lines(matrix.view(np.uint16), 4)
     files["recipes/inputs.hex"] = lines
-    for recipe, (_, _, devices, _) in RECIPES.items():
-        for device in devices:
-            name = recipe + ("-cpu" if device == "cpu" else "")
-            lines = [*HEADER, f"recipe {name}"]
-            for case, matrix in cases.items():
-                scales, codes = quantize(matrix, recipe, device)
-                lines.append(f"case {case} {len(scales)}")
-                lines.append("".join(f"{int(v):08x}" for v in scales))
-                lines += matrix_lines(codes, 2)
-            files[f"recipes/{name}.hex"] = lines
+    for name, (recipe, device) in names().items():
+        dtype = SCALE_DTYPES.get(recipe, "f32")
+        lines = [*HEADER, f"recipe {name} {dtype}"]
+        for case, matrix in cases.items():
+            scales, codes = quantize(matrix, recipe, device)
+            lines.append(f"case {case} {len(scales)}")
+            lines.append("".join(f"{int(v):0{DIGITS[dtype]}x}" for v in scales))
+            lines += matrix_lines(codes, 2)
+        files[f"recipes/{name}.hex"] = lines
     every = np.arange(65536, dtype=np.uint16).view(BF16).astype(F32)
     files["e4m3/bf16_all.hex"] = HEADER + matrix_lines(cast(every).reshape(1024, 64), 2)
     return files
+
+
+README = FOLDER.parents[1] / "kernels" / "README.md"
+MARKS = ("<!-- special values: begin -->", "<!-- special values: end -->")
+COLUMNS = ("zero tile", "amax 1e-30", "amax 1e-37", "one Inf", "one NaN", "-0", "ragged edge")
+
+
+def scale_text(bits, recipe):
+    dtype = SCALE_DTYPES.get(recipe, "f32")
+    if dtype == "e8m0":
+        return "NaN" if bits == 255 else f"2^{int(bits) - 127}"
+    wide = int(bits) << (16 if dtype == "bf16" else 0)
+    return f"{np.uint32(wide).view(F32):.3g}".replace("nan", "NaN").replace("inf", "Inf")
+
+
+def special_cells(recipe, device):
+    """What a tile of 0.5 and -0.25 becomes with each special value, by the formulas."""
+
+    def run(values):
+        scales, codes = quantize(bf16(values), recipe, device)
+        return scale_text(scales[-1], recipe), [f"{int(code):02x}" for code in codes[-1]]
+
+    cells = []
+    scale, codes = run([[0.0, 0.0]])
+    cells.append(f"{scale}; {codes[0]}")
+    for exponent in (-30, -37):
+        scale, codes = run([[10.0**exponent, 0.0, -(10.0**exponent)]])
+        cells.append(f"{scale}; {' '.join(codes)}")
+    for special in (np.inf, np.nan):
+        scale, codes = run([[0.5, -0.25, special]])
+        cells.append(f"{scale}; {' '.join(codes)}")
+    cells.append(run([[0.5, -0.0]])[1][1])
+    # Every tile of this matrix is ragged; the first row and the first columns are far below the
+    # last element.
+    edge = np.full((129, 161), 0.001)
+    edge[-1, -1] = 100.0
+    scales, _ = quantize(bf16(edge), recipe, device)
+    alone, _ = quantize(bf16(edge[:1, :]), recipe, device)
+    tiles = RECIPES[recipe][1]
+    if tiles == BLOCK:
+        # Tile (0, 1): 128 rows, 33 columns, without the last element of the matrix.
+        cells.append("own elements" if scales[1] == alone[1] else "and `W[-1,-1]`")
+    elif tiles == GROUP:
+        # The last group of the first row has one column.
+        cells.append("own elements" if scales[5] == alone[5] else "and `W[-1,-1]`")
+    else:
+        cells.append("no edge")
+    return cells
+
+
+def special_table():
+    rows = {}
+    for name, (recipe, device) in names().items():
+        rows.setdefault(tuple(special_cells(recipe, device)), []).append(name)
+    lines = ["| recipe | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for cells, same in rows.items():
+        labels = [f"`{n}`" for n in same if not (n.endswith("-cpu") and n[:-4] in same)]
+        lines.append(f"| {', '.join(labels)} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def with_table(text):
+    begin, end = (text.index(mark) for mark in MARKS)
+    table = "\n".join(special_table())
+    return text[: begin + len(MARKS[0])] + "\n" + table + "\n" + text[end:]
 
 
 def main():
@@ -273,6 +422,12 @@ def main():
     differing = []
     with np.errstate(all="ignore"):
         files = make_files()
+        readme = README.read_text()
+        wanted = with_table(readme)
+    if arguments.check and readme != wanted:
+        differing.append("../../kernels/README.md")
+    if not arguments.check:
+        README.write_text(wanted)
     for name, lines in files.items():
         path = FOLDER / name
         text = "\n".join(lines) + "\n"

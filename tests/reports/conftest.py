@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -59,3 +60,19 @@ def report(sample, reports, tmp_path_factory):
     """Folder of the report on the sample record, and the process that made it."""
     folder = tmp_path_factory.mktemp("report") / "made" / "here"
     return folder, reports("report", sample, "-o", folder)
+
+
+@pytest.fixture()
+def command(capsys):
+    """command(*arguments) -> code, out and err of the command line, run in this process: an exception
+    that it let through fails the test, and no interpreter has to start."""
+
+    def run(*arguments):
+        from refit_reports.__main__ import main
+
+        capsys.readouterr()
+        code = main([str(a) for a in arguments])
+        output = capsys.readouterr()
+        return types.SimpleNamespace(code=code, out=output.out, err=output.err)
+
+    return run

@@ -4,8 +4,10 @@
 
 import h5py
 import numpy as np
+import pandas
 import pytest
 
+import refit_reports
 from refit_reports.__main__ import main
 from refit_reports.record import RecordError, load, slowest_rank, wall_by_iteration
 
@@ -27,6 +29,32 @@ def test_reads_what_h5py_reads(sample):
     assert record.units["tensors"]["bytes"] == "B"
     assert record.ceilings["transport"].unit == "B/s"
     assert record.error is None
+
+
+def test_load_gives_tables_and_all_samples(sample):
+    record = refit_reports.load(sample)
+    for table in (record.cases, record.tensors, record.buckets, record.findings, record.ranks):
+        assert isinstance(table, pandas.DataFrame)
+    table = record.samples_table()
+    with h5py.File(sample, "r") as file:
+        total = 0
+        for number, case in file["cases"].items():
+            for stage, values in case["samples"].items():
+                chosen = table[(table["case"] == int(number)) & (table["stage"] == stage)]
+                assert np.nansum(values[:]) == pytest.approx(chosen["seconds"].sum())
+                total += int((~np.isnan(values[:])).sum())
+    assert len(table) == total
+
+
+def test_xarray_opens_the_samples_of_a_case(sample):
+    xarray = pytest.importorskip("xarray", reason="xarray is not installed (pip install xarray h5netcdf)")
+    pytest.importorskip("h5netcdf", reason="h5netcdf is not installed (pip install h5netcdf)")
+    with xarray.open_dataset(sample, group="cases/001/samples", engine="h5netcdf") as samples:
+        with h5py.File(sample, "r") as file:
+            wall = file["cases/001/samples/wall"]
+            np.testing.assert_array_equal(samples["wall"].to_numpy(), wall[:])
+        assert samples["wall"].dims == ("iteration", "rank")
+        assert samples["wall"].attrs["unit"] == "s"
 
 
 def test_a_lost_rank_is_named(write_sample):

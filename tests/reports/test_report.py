@@ -191,22 +191,18 @@ def test_a_folder_that_cannot_be_made_is_exit_code_3(sample, reports, tmp_path):
     assert "cannot write the report" in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["compare", "gate", "history"])
-def test_later_commands_say_so(command, reports):
-    done = reports(command, "A.h5", "--json", "-")
-    assert done.returncode == 2
-    assert "not available yet" in done.stderr and done.stdout == ""
-
-
 @pytest.mark.parametrize(
-    "arguments", [[], ["reprot"], ["report"], ["report", "A.h5"], ["report", "A", "-o", "B", "--x"]]
+    "arguments", [[], ["reprot"], ["report"], ["report", "A.h5"], ["report", "A", "-o", "B", "--x"],
+                  ["compare", "A"], ["gate", "A"], ["gate", "A", "--baseline", "B", "--history", "C"],
+                  ["history", "A"], ["archive", "A"]]
 )
 def test_wrong_use_is_exit_code_2(arguments, reports):
     assert reports(*arguments).returncode == 2
 
 
 def test_help_has_an_example_and_version_a_number(reports):
-    for arguments in (["--help"], ["report", "--help"]):
-        done = reports(*arguments)
-        assert done.returncode == 0 and "example: python -m refit_reports report" in done.stdout
+    for command in ("", "report", "compare", "gate", "history", "archive"):
+        done = reports(*([command] if command else []), "--help")
+        example = f"example: python -m refit_reports {command or 'report'}"
+        assert done.returncode == 0 and example in done.stdout
     assert re.fullmatch(r"refit_reports \d+\.\d+\.\d+\n", reports("--version").stdout)

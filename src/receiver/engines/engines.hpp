@@ -21,9 +21,13 @@ namespace refit::receiver {
 [[nodiscard]] std::string vllm_source(const std::string& quantization_files);
 /// Rows that do not depend on the scheme: norms, biases, vocabulary tensors.
 [[nodiscard]] std::vector<ContractRow> vllm_common_rows();
-/// Rows of FP8 weights: column, qkv and merged layers, then row layers.
+/// Row of the scale of one expert's projection.
+[[nodiscard]] ContractRow vllm_expert_scale_row(const std::string& suffix,
+                                                const std::string& scheme,
+                                                const std::string& wire_shape);
+/// Rows of FP8 weights: column, qkv and merged layers, then row layers, then experts.
 [[nodiscard]] std::vector<ContractRow> vllm_code_rows();
-/// Rows of weights that stay in BF16, of the same two kinds.
+/// Rows of weights that stay in BF16, of the same three kinds.
 [[nodiscard]] std::vector<ContractRow> vllm_raw_rows();
 
 /// The row of `contract` for a suffix, scheme and rule; a row for scheme "any" fits each. Throws

@@ -28,7 +28,40 @@ ContractRow weight_row(const std::string& scheme, const std::string& parameter_d
             .engine_message = kNarrow};
 }
 
+/// A weight of one expert. The loader narrows the parameter to what came, so that almost nothing
+/// raises.
+ContractRow expert_row(const std::string& scheme, const std::string& parameter_dtype, DType wire) {
+    return {.suffix = "weight",
+            .scheme = scheme,
+            .parameter_dtype = parameter_dtype,
+            .wire_dtypes = {wire},
+            .wire_shape = "[I, H] gate and up, [H, I] down",
+            .tp_rule = "experts",
+            .on_wrong_rank = "raises",
+            .on_too_long = "raises",
+            .on_too_short = "silently_wrong",
+            .on_wrong_dtype = "silently_wrong",
+            .on_missing = "keeps_sentinel",
+            .engine_message = "RuntimeError"};
+}
+
 }  // namespace
+
+ContractRow vllm_expert_scale_row(const std::string& suffix, const std::string& scheme,
+                                  const std::string& wire_shape) {
+    return {.suffix = suffix,
+            .scheme = scheme,
+            .parameter_dtype = "float32",
+            .wire_dtypes = {DType::f32, DType::bf16, DType::f16},
+            .wire_shape = wire_shape,
+            .tp_rule = "experts",
+            .on_wrong_rank = "raises",
+            .on_too_long = "raises",
+            .on_too_short = "silently_wrong",
+            .on_wrong_dtype = "silently_wrong",
+            .on_missing = "keeps_sentinel",
+            .engine_message = "RuntimeError"};
+}
 
 std::string vllm_version() {
     return "vLLM 017e9f4 (2026-08-17)";
@@ -84,12 +117,14 @@ std::vector<ContractRow> vllm_common_rows() {
 
 std::vector<ContractRow> vllm_code_rows() {
     return {weight_row("any", "float8_e4m3fn", DType::f8_e4m3, false),
-            weight_row("any", "float8_e4m3fn", DType::f8_e4m3, true)};
+            weight_row("any", "float8_e4m3fn", DType::f8_e4m3, true),
+            expert_row("any", "float8_e4m3fn", DType::f8_e4m3)};
 }
 
 std::vector<ContractRow> vllm_raw_rows() {
     return {weight_row("bf16", "model dtype", DType::bf16, false),
-            weight_row("bf16", "model dtype", DType::bf16, true)};
+            weight_row("bf16", "model dtype", DType::bf16, true),
+            expert_row("bf16", "model dtype", DType::bf16)};
 }
 
 EngineContract vllm_bf16_contract() {

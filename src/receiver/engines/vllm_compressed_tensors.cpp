@@ -46,10 +46,16 @@ EngineContract vllm_compressed_tensors_contract() {
         scale_row("fp8_tensorwise", "(1,) or ()", "replicated", "raises", bare));
     contract.rows.push_back(scale_row("fp8_blockwise", "[cd(N,128), cd(K,128)]",
                                       "column | qkv | merged | row", "silently_wrong", narrow));
+    contract.rows.push_back(vllm_expert_scale_row("weight_scale", "fp8_channelwise", "(N, 1)"));
+    contract.rows.push_back(vllm_expert_scale_row("weight_scale", "fp8_tensorwise", "(1,) or ()"));
+    contract.rows.push_back(
+        vllm_expert_scale_row("weight_scale", "fp8_blockwise", "[cd(N,128), cd(K,128)]"));
     for (ContractRow& row : vllm_common_rows()) contract.rows.push_back(std::move(row));
     contract.source = vllm_source(
         "layers/quantization/compressed_tensors/compressed_tensors.py, "
-        "layers/quantization/compressed_tensors/schemes/compressed_tensors_w8a8_fp8.py");
+        "layers/quantization/compressed_tensors/schemes/compressed_tensors_w8a8_fp8.py, "
+        "layers/quantization/compressed_tensors/compressed_tensors_moe, "
+        "layers/fused_moe/routed_experts.py");
     return contract;
 }
 

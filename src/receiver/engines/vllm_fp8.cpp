@@ -40,9 +40,13 @@ EngineContract vllm_fp8_contract() {
                              .on_wrong_dtype = "silently_wrong",
                              .on_missing = "keeps_sentinel",
                              .engine_message = "AssertionError without text"});
+    contract.rows.push_back(
+        vllm_expert_scale_row("weight_scale_inv", "fp8_blockwise", "[cd(N,128), cd(K,128)]"));
+    contract.rows.push_back(vllm_expert_scale_row("weight_scale", "fp8_tensorwise", "(1,) or ()"));
     for (ContractRow& row : vllm_common_rows()) contract.rows.push_back(std::move(row));
-    contract.source =
-        vllm_source("layers/quantization/fp8.py, layers/quantization/utils/fp8_utils.py");
+    contract.source = vllm_source(
+        "layers/quantization/fp8.py, layers/quantization/utils/fp8_utils.py, "
+        "layers/fused_moe/routed_experts.py");
     return contract;
 }
 

@@ -5,9 +5,15 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
+#include <map>
 #include <stdexcept>
 #include <string>
+#include <thread>
+#include <tuple>
 
+#include "core/error.hpp"
 #include "small_run.hpp"
 
 namespace refit::harness_test {
@@ -134,6 +140,73 @@ TEST(RunRefit, GoesOnAfterARefusedRefit) {
     });
     EXPECT_EQ(turn, 1);
     expect_committed(run, 2);
+}
+
+TEST(RefitCycle, LoadsTheSameBytesWhateverTheTrainersLayout) {
+    for (const char* scheme : {"fp8_blockwise", "bf16"}) {
+        const std::string engine = std::string(scheme) == "bf16" ? "vllm-bf16" : "vllm-fp8";
+        std::map<std::string, std::string> first;
+        for (const auto& [layout, trainers, resident] :
+             {std::tuple{"fsdp", 1, true}, std::tuple{"fsdp", 3, true}, std::tuple{"tp", 2, true},
+              std::tuple{"tp", 2, false}, std::tuple{"ep", 2, true},
+              std::tuple{"fsdp", 2, false}}) {
+            SCOPED_TRACE(std::string(scheme) + " " + layout + " " + std::to_string(trainers));
+            harness::Case c = small_case(engine, scheme, trainers, 2);
+            c.layout = layout;
+            c.resident = resident ? harness::Resident::yes : harness::Resident::no;
+            const SmallRun run = run_small(c, 2);
+            EXPECT_TRUE(run.any_committed());
+            ASSERT_FALSE(run.digests.empty());
+            if (first.empty()) first = run.digests;
+            EXPECT_EQ(run.digests, first);
+            for (std::size_t rank = 0; rank < run.results.size(); ++rank) {
+                const bool reads = !resident && static_cast<int>(rank) < trainers;
+                EXPECT_EQ(run.results[rank].times.stage_s.contains("source"), reads);
+            }
+        }
+    }
+}
+
+TEST(RefitCycle, WithWeightsReadByBucketStandsStillWhileTheSourceIsRead) {
+    harness::Case c = small_case("vllm-fp8", "fp8_blockwise", 2, 2);
+    c.resident = harness::Resident::no;
+    std::atomic<int> reads{0};
+    const std::int64_t begin = harness::steady_now_ns();
+    const SmallRun run =
+        run_small(c, 1, [&](int rank, harness::RankStatus&, harness::RefitContext& context) {
+            if (rank != 1) return;
+            const auto read = context.read_source;
+            context.read_source = [&reads, read](std::size_t bucket,
+                                                 const std::function<void()>& on_progress) {
+                ++reads;
+                std::this_thread::sleep_for(std::chrono::milliseconds(200));
+                read(bucket, on_progress);
+            };
+        });
+    const double passed = 1e-9 * static_cast<double>(harness::steady_now_ns() - begin);
+    ASSERT_GE(reads.load(), 3);
+    // The reading is a stage of its own and in nobody's wall: both together fit into the time that
+    // has passed, which they would not if the clocks ran on.
+    const double source = run.results[1].times.stage_s.at("source");
+    EXPECT_GE(source, 0.2 * reads.load());
+    for (const harness::RefitResult& result : run.results)
+        EXPECT_LE(result.times.wall_s + source, passed);
+}
+
+TEST(RefitCycle, ASourceThatCannotBeReadEndsTheRefitWithoutACommit) {
+    harness::Case c = small_case("vllm-fp8", "fp8_blockwise", 2, 2);
+    c.resident = harness::Resident::no;
+    const SmallRun run =
+        run_small(c, 2, [](int rank, harness::RankStatus&, harness::RefitContext& context) {
+            if (rank != 0) return;
+            context.read_source = [](std::size_t, const std::function<void()>&) {
+                throw core::FileError("planted: the checkpoint went away");
+            };
+        });
+    EXPECT_FALSE(run.any_committed());
+    EXPECT_NE(run.results[0].error.find("went away"), std::string::npos);
+    EXPECT_EQ(run.results[0].error_stage, "source");
+    for (const std::uint64_t version : run.versions) EXPECT_EQ(version, 1U);
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include "harness/refit_cycle.hpp"
 #include "kernels/backend.hpp"
 #include "thread_ranks.hpp"
+#include "trainer/bucket_source.hpp"
 #include "trainer/resident_shard.hpp"
 
 namespace refit::harness_test {
@@ -77,14 +78,23 @@ inline SmallRun run_small(const harness::Case& c, int refits = 1,
         transport->open(harness::stream_plan(c, plan.manifest));
         const auto source = harness::open_weights(c, setup.tensors);
         std::unique_ptr<trainer::ResidentShard> shard;
+        std::unique_ptr<trainer::BucketSource> by_bucket;
         std::unique_ptr<trainer::RefitPublisher> publisher;
         std::unique_ptr<receiver::WeightLoader> loader;
         if (rank < c.trainer_ranks) {
-            shard = std::make_unique<trainer::ResidentShard>(setup.tensors, plan.shards, rank,
-                                                             *source, [] {});
+            const trainer::WeightRows* weights = nullptr;
+            if (c.resident == harness::Resident::no) {
+                by_bucket =
+                    std::make_unique<trainer::BucketSource>(setup.tensors, plan, rank, *source);
+                weights = by_bucket.get();
+            } else {
+                shard = std::make_unique<trainer::ResidentShard>(setup.tensors, plan.placements,
+                                                                 rank, *source, [] {});
+                weights = shard.get();
+            }
             publisher = std::make_unique<trainer::RefitPublisher>(
                 setup.tensors, plan, setup.payload, setup.trainer_faults,
-                *kernels::find_backend("auto"), *shard, rank);
+                *kernels::find_backend("auto"), *weights, rank);
         } else {
             loader = std::make_unique<receiver::WeightLoader>(
                 setup.instance, plan.manifest, (rank - c.trainer_ranks) % c.tp,
@@ -92,6 +102,12 @@ inline SmallRun run_small(const harness::Case& c, int refits = 1,
         }
         harness::RefitContext context{world,           status,     *transport,      plan.manifest,
                                       c.trainer_ranks, c.pipeline, publisher.get(), loader.get()};
+        context.source_by_bucket = c.resident == harness::Resident::no;
+        if (by_bucket != nullptr) {
+            context.read_source = [&](std::size_t bucket, const std::function<void()>& moved) {
+                by_bucket->read(bucket, moved);
+            };
+        }
         for (int refit = 1; refit <= refits; ++refit) {
             if (refit == refits && prepare) prepare(rank, status, context);
             run.results[static_cast<std::size_t>(rank)] =

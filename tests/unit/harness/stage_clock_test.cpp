@@ -80,5 +80,22 @@ TEST(StageClock, BeginsAnewAtStart) {
     EXPECT_TRUE(times.buckets.empty());
 }
 
+TEST(StageClock, CountsNoTimeBetweenHaltAndRestart) {
+    const std::int64_t begin = harness::steady_now_ns();
+    harness::StageClock clock;
+    clock.start();
+    clock.halt();
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    const double halted = clock.restart();
+    EXPECT_GE(halted, 0.02);
+    clock.halt();
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    const double again = clock.restart();
+    const double wall = clock.finish().wall_s;
+    const double passed = 1e-9 * static_cast<double>(harness::steady_now_ns() - begin);
+    EXPECT_LE(wall + halted + again, passed);
+    EXPECT_GE(wall, 0.0);
+}
+
 }  // namespace
 }  // namespace refit::harness

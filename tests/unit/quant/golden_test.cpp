@@ -5,9 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <bit>
-#include <cctype>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -32,7 +32,7 @@ struct Input {
 };
 
 struct Output {
-    std::vector<std::uint32_t> scale_bits;
+    std::vector<std::uint32_t> scale_bits;  ///< as stored: F32, BF16 or E8M0 patterns
     std::vector<std::uint8_t> codes;
     bool operator==(const Output&) const = default;
 };
@@ -77,11 +77,17 @@ std::map<std::string, Output> read_outputs(const std::string& recipe) {
     std::map<std::string, Output> outputs;
     Output* current = nullptr;
     bool scales_next = false;
+    std::size_t digits = 8;
     for (const std::string& line : read_lines(kFolder + recipe + ".hex")) {
         if (line.starts_with("recipe ")) {
-            if (line.substr(7) != recipe) {
+            std::istringstream words(line.substr(7));
+            std::string name;
+            std::string dtype;
+            words >> name >> dtype;
+            if (name != recipe) {
                 throw std::runtime_error("golden file of " + recipe + " says " + line);
             }
+            digits = dtype == "f32" ? 8U : dtype == "bf16" ? 4U : 2U;
         } else if (line.starts_with("case ")) {
             std::istringstream words(line.substr(5));
             std::string name;
@@ -89,7 +95,7 @@ std::map<std::string, Output> read_outputs(const std::string& recipe) {
             current = &outputs[name];
             scales_next = true;
         } else if (scales_next) {
-            append_hex(line, 8, current->scale_bits);
+            append_hex(line, digits, current->scale_bits);
             scales_next = false;
         } else {
             append_hex(line, 2, current->codes);
@@ -114,8 +120,14 @@ Output quantize(const kernels::Backend& backend, const numerics::TileScaling& sc
     Output output;
     output.codes.resize(input.values.size());
     backend.quantize(scaling, band, amax, scale_inv, output.codes.data(), input.cols, {});
-    for (const float scale : scale_inv) {
-        output.scale_bits.push_back(std::bit_cast<std::uint32_t>(scale));
+    Recipe recipe;
+    recipe.scaling = scaling;
+    const std::vector<std::byte> bytes = stored_scales(recipe, scale_inv);
+    const std::size_t width = bytes.size() / tiles;
+    for (std::size_t i = 0; i < tiles; ++i) {
+        std::uint32_t bits = 0;  // little-endian, as safetensors is
+        std::memcpy(&bits, bytes.data() + i * width, width);
+        output.scale_bits.push_back(bits);
     }
     return output;
 }
@@ -207,6 +219,28 @@ TEST(GoldenComparison, CatchesEachChangedFieldOfARecipe) {
     EXPECT_TRUE(
         changed("slime-tensorwise", [](TileScaling& s) { s.round_quotient_to_bf16 = false; }));
     EXPECT_TRUE(changed("slime-offline", [](TileScaling& s) { s.floor_value = 1e-12F; }));
+    EXPECT_TRUE(changed("areal-triton", [](TileScaling& s) {
+        s.nonfinite_input = numerics::NonfiniteInput::propagate;
+    }));
+    EXPECT_TRUE(changed("areal-triton",
+                        [](TileScaling& s) { s.quotient = numerics::Quotient::divide_by_scale; }));
+    EXPECT_TRUE(changed("areal-triton", [](TileScaling& s) { s.floor_value = 1e-12F; }));
+    EXPECT_TRUE(changed("areal-megatron",
+                        [](TileScaling& s) { s.scale_storage = numerics::ScaleStorage::f32; }));
+    for (const char* name : {"nemo-rl-2037-linear", "nemo-rl-2037-pow2"}) {
+        EXPECT_TRUE(changed(name, [](TileScaling& s) {
+            s.nonfinite_input = numerics::NonfiniteInput::propagate;
+        })) << name;
+        EXPECT_TRUE(changed(name, [](TileScaling& s) {
+            s.nonfinite_input = numerics::NonfiniteInput::drop_nan;
+        })) << name;
+    }
+    EXPECT_TRUE(
+        changed("mxfp8", [](TileScaling& s) { s.power_of_two = numerics::PowerOfTwo::e8m0_ceil; }));
+    EXPECT_TRUE(changed("mxfp8-ceil", [](TileScaling& s) {
+        s.power_of_two = numerics::PowerOfTwo::exponent_byte;
+    }));
+    EXPECT_TRUE(changed("mxfp8", [](TileScaling& s) { s.tile_cols = 64; }));
     EXPECT_TRUE(changed("deepgemm-ue8m0", [](TileScaling& s) {
         s.power_of_two = numerics::PowerOfTwo::exponent_byte;
     }));

@@ -23,6 +23,7 @@ struct Listed {
     Scheme scheme;
     std::string model;
     int tp;
+    int ep = 1;
 };
 
 std::vector<Listed> listings() {
@@ -38,14 +39,19 @@ std::vector<Listed> listings() {
         {"vllm-modelopt-pb-wo", "vllm-modelopt", Scheme::fp8_blockwise, "", 0},
     };
     for (const Listed& engine : engines) {
-        for (const char* model : {"tiny-llama", "qwen3-0.6b", "qwen2.5-0.5b", "padded-llama"}) {
+        for (const char* model :
+             {"tiny-llama", "qwen3-0.6b", "qwen2.5-0.5b", "padded-llama", "tiny-moe", "tiny-mla"}) {
             for (const int tp : {1, 2, 4, 16}) {
-                const std::string stem = engine.stem + "." + model + ".tp" + std::to_string(tp);
-                if (!std::filesystem::exists(std::string(REFIT_SOURCE_DIR) +
-                                             "/tests/golden/contracts/" + stem + ".txt")) {
-                    continue;
+                for (const bool whole_experts : {false, true}) {
+                    const std::string stem = engine.stem + "." + model + ".tp" +
+                                             std::to_string(tp) + (whole_experts ? "-ep" : "");
+                    if (!std::filesystem::exists(std::string(REFIT_SOURCE_DIR) +
+                                                 "/tests/golden/contracts/" + stem + ".txt")) {
+                        continue;
+                    }
+                    result.push_back(
+                        {stem, engine.engine, engine.scheme, model, tp, whole_experts ? tp : 1});
                 }
-                result.push_back({stem, engine.engine, engine.scheme, model, tp});
             }
         }
     }
@@ -70,13 +76,12 @@ std::vector<std::string> lines_of(const receiver::ContractInstance& instance) {
     for (std::size_t rank = 0; rank < instance.spans.size(); ++rank) {
         for (const receiver::LoadSpan& span : instance.spans[rank]) {
             const core::Region& s = span.source;
-            EXPECT_EQ(span.dest_col, 0);
-            load_lines.push_back("load " + std::to_string(rank) + " " +
-                                 instance.wanted[span.wanted].name + "[" + std::to_string(s.row) +
-                                 ":" + std::to_string(s.row + s.rows) + ", " +
-                                 std::to_string(s.col) + ":" + std::to_string(s.col + s.cols) +
-                                 "] -> " + instance.destinations[span.destination].name + "[" +
-                                 std::to_string(span.dest_row) + "]");
+            load_lines.push_back(
+                "load " + std::to_string(rank) + " " + instance.wanted[span.wanted].name + "[" +
+                std::to_string(s.row) + ":" + std::to_string(s.row + s.rows) + ", " +
+                std::to_string(s.col) + ":" + std::to_string(s.col + s.cols) + "] -> " +
+                instance.destinations[span.destination].name + "[" + std::to_string(span.dest_row) +
+                (span.dest_col == 0 ? "" : ", " + std::to_string(span.dest_col)) + "]");
         }
     }
     std::sort(dest_lines.begin(), dest_lines.end());
@@ -95,7 +100,7 @@ TEST_P(ContractListing, HasTheNamesShapesAndSlicesOfTheEngine) {
     std::vector<std::string> expected;
     for (std::string line; std::getline(file, line);) expected.push_back(line);
     const receiver::ContractInstance instance =
-        instance_of(listed.engine, listed.scheme, named_model(listed.model), listed.tp);
+        instance_of(listed.engine, listed.scheme, named_model(listed.model), listed.tp, listed.ep);
     EXPECT_TRUE(instance.refusals.empty());
     const std::vector<std::string> found = lines_of(instance);
     ASSERT_EQ(found.size(), expected.size());
@@ -106,13 +111,14 @@ TEST_P(ContractListing, HasTheNamesShapesAndSlicesOfTheEngine) {
 TEST_P(ContractListing, CellsAreWhatTheRanksKeep) {
     const Listed& listed = GetParam();
     const receiver::ContractInstance instance =
-        instance_of(listed.engine, listed.scheme, named_model(listed.model), listed.tp);
+        instance_of(listed.engine, listed.scheme, named_model(listed.model), listed.tp, listed.ep);
     const wire::RefitManifest manifest = list_of(instance);
     for (const auto& spans : instance.spans) {
         for (const receiver::LoadSpan& span : spans) {
             const wire::ParameterMeta& meta = manifest.parameters[span.wanted];
             bool found = false;
-            for (const wire::Cell& cell : wire::cells_within(meta, {0, meta.rows()})) {
+            for (const wire::Cell& cell :
+                 wire::cells_within(meta, core::RowRange{0, meta.rows()})) {
                 found = found || (cell.index == span.cell && cell.region == span.source);
             }
             ASSERT_TRUE(found) << meta.name;
@@ -136,7 +142,7 @@ TEST(ContractListings, AreAllCompared) {
         files += entry.path().extension() == ".txt" ? 1 : 0;
     }
     EXPECT_EQ(files, listings().size());
-    EXPECT_GT(files, 30U);
+    EXPECT_GT(files, 50U);
 }
 
 }  // namespace

@@ -44,13 +44,38 @@ model::ModelConfig named_model(const std::string& name) {
         config.qkv_bias = true;
         return config;
     }
+    if (name == "tiny-moe") {
+        model::ModelConfig config = dense(256, 0, 2, 8, 4, 128, 512, false);
+        config.architecture = model::Architecture::qwen3_moe;
+        config.qk_norm = true;
+        config.experts = 8;
+        config.moe_intermediate = 512;
+        return config;
+    }
+    if (name == "tiny-mla") {
+        model::ModelConfig config = dense(256, 512, 2, 8, 8, 192, 512, false);
+        config.architecture = model::Architecture::deepseek_v3;
+        config.experts = 8;
+        config.moe_intermediate = 512;
+        config.shared_experts = 1;
+        config.first_dense_layers = 1;
+        config.router_bias = true;
+        config.q_lora_rank = 256;
+        config.kv_lora_rank = 128;
+        config.nope_head_dim = 128;
+        config.rope_head_dim = 64;
+        config.v_head_dim = 128;
+        config.mtp_layers = 1;
+        return config;
+    }
     throw std::invalid_argument("no test model " + name);
 }
 
 receiver::ContractInstance instance_of(const std::string& engine, quant::Scheme scheme,
-                                       const model::ModelConfig& model, int tp) {
-    return instance_with(engine, receiver::default_quantization_config(engine, scheme, ""), model,
-                         tp);
+                                       const model::ModelConfig& model, int tp, int ep) {
+    const std::string json = receiver::default_quantization_config(engine, scheme, "");
+    const receiver::QuantizationConfig config = receiver::parse_quantization_config(engine, json);
+    return receiver::apply_contract(receiver::find_engine(engine), model, config, tp, ep);
 }
 
 receiver::ContractInstance instance_with(const std::string& engine, const std::string& json,

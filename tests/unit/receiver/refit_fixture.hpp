@@ -28,7 +28,8 @@ namespace refit::receiver_test {
 /// The contract of an engine applied with its default config for a scheme.
 [[nodiscard]] receiver::ContractInstance instance_of(const std::string& engine,
                                                      quant::Scheme scheme,
-                                                     const model::ModelConfig& model, int tp);
+                                                     const model::ModelConfig& model, int tp,
+                                                     int ep = 1);
 /// The same with a config of its own.
 [[nodiscard]] receiver::ContractInstance instance_with(const std::string& engine,
                                                        const std::string& json,

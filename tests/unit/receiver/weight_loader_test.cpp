@@ -56,7 +56,8 @@ double scale_value(const std::byte* at, DType dtype) {
 std::size_t compare_with_listing(const std::string& stem, int rank, Refit& refit,
                                  const WeightLoader& loader) {
     std::ifstream file(std::string(REFIT_SOURCE_DIR) + "/tests/golden/contracts/" + stem + ".txt");
-    const std::regex load(R"(load (\d+) (\S+)\[(\d+):(\d+), (\d+):(\d+)\] -> (\S+)\[(\d+)\])");
+    const std::regex load(
+        R"(load (\d+) (\S+)\[(\d+):(\d+), (\d+):(\d+)\] -> (\S+)\[(\d+)(?:, (\d+))?\])");
     std::size_t compared = 0;
     for (std::string line; std::getline(file, line);) {
         std::smatch m;
@@ -72,17 +73,31 @@ std::size_t compare_with_listing(const std::string& stem, int rank, Refit& refit
         const std::int64_t col0 = std::stol(m[5]);
         const std::int64_t col1 = std::stol(m[6]);
         const std::int64_t at = std::stol(m[8]);
+        const std::int64_t dest_col = m[9].matched ? std::stol(m[9]) : 0;
+        // A stack of matrices is one matrix below the other.
+        const std::int64_t dest_cols =
+            dest.shape.size() == 3 ? dest.shape[2] : core::matrix_cols(dest.shape);
         const std::byte* source = refit.tensor(meta.name).data();
         const std::byte* found = loader.loaded().bytes(index).data();
         const std::int64_t from = core::size_bytes(meta.dtype);
         const std::int64_t to = core::size_bytes(dest.dtype);
         for (std::int64_t r = row0; r < row1; ++r) {
             const std::byte* a = source + (r * meta.cols() + col0) * from;
-            const std::byte* b = found + (at + r - row0) * core::matrix_cols(dest.shape) * to;
+            const std::byte* b = found + ((at + r - row0) * dest_cols + dest_col) * to;
             if (dest.is_scale) {
                 for (std::int64_t c = 0; c < col1 - col0; ++c) {
                     EXPECT_EQ(scale_value(a + c * from, meta.dtype),
                               scale_value(b + c * 4, DType::f32))
+                        << line;
+                }
+            } else if (meta.dtype != dest.dtype) {
+                // Only the router's bias is widened.
+                for (std::int64_t c = 0; c < col1 - col0; ++c) {
+                    const float wide = static_cast<float>(scale_value(b + c * 4, DType::f32));
+                    std::uint32_t bits;
+                    std::memcpy(&bits, &wide, 4);
+                    EXPECT_EQ(std::memcmp(a + c * from, reinterpret_cast<std::byte*>(&bits) + 2, 2),
+                              0)
                         << line;
                 }
             } else if (std::memcmp(a, b, static_cast<std::size_t>((col1 - col0) * from)) != 0) {
@@ -95,8 +110,9 @@ std::size_t compare_with_listing(const std::string& stem, int rank, Refit& refit
 }
 
 void load_and_compare(const std::string& engine, Scheme scheme, const std::string& listing,
-                      const std::string& model, int tp, std::uint32_t trainers, DType scale_dtype) {
-    const auto instance = instance_of(engine, scheme, named_model(model), tp);
+                      const std::string& model, int tp, std::uint32_t trainers, DType scale_dtype,
+                      int ep = 1) {
+    const auto instance = instance_of(engine, scheme, named_model(model), tp, ep);
     Refit refit(instance, trainers, 5, scale_dtype);
     for (int rank = 0; rank < tp; ++rank) {
         WeightLoader loader(instance, refit.manifest(), rank, CommitMode::staged, {});
@@ -108,9 +124,9 @@ void load_and_compare(const std::string& engine, Scheme scheme, const std::strin
         EXPECT_EQ(loader.version(), 3U);
         EXPECT_FALSE(loader.torn());
         EXPECT_GT(loader.loaded_bytes(), 0U);
-        EXPECT_GT(compare_with_listing(listing + "." + model + ".tp" + std::to_string(tp), rank,
-                                       refit, loader),
-                  10U);
+        const std::string stem =
+            listing + "." + model + ".tp" + std::to_string(tp) + (ep > 1 ? "-ep" : "");
+        EXPECT_GT(compare_with_listing(stem, rank, refit, loader), 10U);
     }
 }
 
@@ -130,6 +146,23 @@ TEST(WeightLoader, PutsTensorwiseAndBf16CellsWhereTheEngineDoes) {
     load_and_compare("vllm-fp8", Scheme::fp8_tensorwise, "vllm-fp8-tensorwise", "tiny-llama", 2, 2,
                      DType::f32);
     load_and_compare("vllm-bf16", Scheme::bf16, "vllm-bf16", "padded-llama", 2, 3, DType::f32);
+}
+
+TEST(WeightLoader, StacksExpertsWhereTheEngineDoes) {
+    load_and_compare("vllm-fp8", Scheme::fp8_blockwise, "vllm-fp8", "tiny-moe", 4, 3, DType::f32);
+    load_and_compare("vllm-fp8", Scheme::fp8_blockwise, "vllm-fp8", "tiny-moe", 2, 2, DType::bf16,
+                     2);
+    load_and_compare("vllm-fp8", Scheme::fp8_tensorwise, "vllm-fp8-tensorwise", "tiny-moe", 2, 2,
+                     DType::f32);
+    load_and_compare("vllm-compressed-tensors", Scheme::fp8_channelwise, "vllm-compressed-tensors",
+                     "tiny-moe", 4, 2, DType::f32, 4);
+    load_and_compare("vllm-bf16", Scheme::bf16, "vllm-bf16", "tiny-moe", 2, 2, DType::f32);
+}
+
+TEST(WeightLoader, PutsLatentAttentionWhereTheEngineDoes) {
+    load_and_compare("vllm-fp8", Scheme::fp8_blockwise, "vllm-fp8", "tiny-mla", 4, 3, DType::f32);
+    load_and_compare("vllm-compressed-tensors", Scheme::fp8_channelwise, "vllm-compressed-tensors",
+                     "tiny-mla", 2, 2, DType::f32);
 }
 
 TEST(WeightLoader, ReplicatesKeyAndValueHeads) {

@@ -12,7 +12,9 @@
 
 #include "core/aligned_buffer.hpp"
 #include "kernels/backend.hpp"
+#include "trainer/bucket_source.hpp"
 #include "trainer/refit_publisher.hpp"
+#include "trainer/resident_shard.hpp"
 #include "wire/piece.hpp"
 
 namespace refit::trainer_test {
@@ -94,13 +96,13 @@ bool Publication::any_aborted() const {
 namespace {
 
 /// The bytes of one cell within an entry, gathered row by row.
-std::vector<std::byte> cell_bytes(const wire::ParameterMeta& meta, const wire::PieceEntry& entry,
+std::vector<std::byte> cell_bytes(const wire::ParameterMeta& meta, const core::Region& sent,
                                   std::span<const std::byte> data, const core::Region& region) {
     const std::int64_t element = core::size_bytes(meta.dtype);
     std::vector<std::byte> bytes;
     for (std::int64_t r = region.row; r < region.row + region.rows; ++r) {
-        const auto first = static_cast<std::size_t>((r - entry.rows.begin) * meta.row_bytes() +
-                                                    region.col * element);
+        const auto first = static_cast<std::size_t>(
+            ((r - sent.row) * sent.cols + region.col - sent.col) * element);
         const auto row = data.subspan(first, static_cast<std::size_t>(region.cols * element));
         bytes.insert(bytes.end(), row.begin(), row.end());
     }
@@ -112,17 +114,22 @@ void take(Publication& publication, const wire::PieceView& view, const wire::Pie
     for (const wire::PieceEntry& entry : plan.entries) {
         const wire::ParameterMeta& meta = publication.plan.manifest.parameters[entry.parameter];
         const std::span<const std::byte> data = view.entry(entry);
-        std::copy(data.begin(), data.end(),
-                  publication.bytes[meta.name].begin() + entry.rows.begin * meta.row_bytes());
-        for (std::int64_t r = entry.rows.begin; r < entry.rows.end; ++r) {
-            ++publication.row_count[meta.name][static_cast<std::size_t>(r)];
+        const core::Region sent = entry.region(meta);
+        const std::int64_t element = core::size_bytes(meta.dtype);
+        ASSERT_EQ(static_cast<std::int64_t>(data.size()), sent.rows * sent.cols * element);
+        for (std::int64_t r = 0; r < sent.rows; ++r) {
+            const std::int64_t at = (sent.row + r) * meta.cols() + sent.col;
+            std::copy_n(data.begin() + r * sent.cols * element, sent.cols * element,
+                        publication.bytes[meta.name].begin() + at * element);
+            for (std::int64_t c = 0; c < sent.cols; ++c)
+                ++publication.count[meta.name][static_cast<std::size_t>(at + c)];
         }
-        for (const wire::Cell& cell : wire::cells_within(meta, entry.rows)) {
+        for (const wire::Cell& cell : wire::cells_in_region(meta, sent)) {
             ASSERT_LT(next_digest, view.digests().size());
             const wire::DigestRecord& record = view.digests()[next_digest++];
             EXPECT_EQ(record.parameter, entry.parameter);
             EXPECT_EQ(record.cell, cell.index);
-            EXPECT_EQ(record.digest, wire::digest_of(cell_bytes(meta, entry, data, cell.region)))
+            EXPECT_EQ(record.digest, wire::digest_of(cell_bytes(meta, sent, data, cell.region)))
                 << meta.name << " cell " << cell.index;
             ++publication.digests;
         }
@@ -133,9 +140,9 @@ void take(Publication& publication, const wire::PieceView& view, const wire::Pie
 }  // namespace
 
 Publication publish(const std::vector<model::TensorSpec>& tensors, const wire::WantedList& wanted,
-                    const trainer::Payload& payload, const parallel::RowSharding& sharding,
+                    const trainer::Payload& payload, const parallel::Sharding& sharding,
                     const trainer::TrainerFaults& faults, const weights::WeightSource& source,
-                    const std::string& backend_name) {
+                    const std::string& backend_name, bool per_bucket) {
     constexpr std::uint64_t kVersion = 3;
     Publication publication;
     publication.plan = trainer::make_plan(tensors, wanted, payload, sharding, faults);
@@ -143,20 +150,28 @@ Publication publish(const std::vector<model::TensorSpec>& tensors, const wire::W
     for (const wire::ParameterMeta& meta : plan.manifest.parameters) {
         publication.bytes[meta.name].assign(
             static_cast<std::size_t>(meta.rows() * meta.row_bytes()), std::byte{0});
-        publication.row_count[meta.name].assign(static_cast<std::size_t>(meta.rows()), 0);
+        publication.count[meta.name].assign(static_cast<std::size_t>(meta.rows() * meta.cols()), 0);
     }
     const kernels::Backend& backend = *kernels::find_backend(backend_name);
-    std::vector<std::unique_ptr<trainer::ResidentShard>> shards;
+    std::vector<std::unique_ptr<trainer::WeightRows>> shards;
+    std::vector<trainer::BucketSource*> streams;
     std::vector<std::unique_ptr<trainer::RefitPublisher>> publishers;
-    for (int t = 0; t < sharding.ranks; ++t) {
-        shards.push_back(
-            std::make_unique<trainer::ResidentShard>(tensors, plan.shards, t, source, [] {}));
+    for (int t = 0; t < sharding.rows.ranks; ++t) {
+        if (per_bucket) {
+            auto stream = std::make_unique<trainer::BucketSource>(tensors, plan, t, source);
+            streams.push_back(stream.get());
+            shards.push_back(std::move(stream));
+        } else {
+            shards.push_back(std::make_unique<trainer::ResidentShard>(tensors, plan.placements, t,
+                                                                      source, [] {}));
+        }
         publishers.push_back(std::make_unique<trainer::RefitPublisher>(
             tensors, plan, payload, faults, backend, *shards.back(), t));
         publishers.back()->begin(kVersion);
     }
     trainer::PublishTimes times;
     for (std::size_t b = 0; b < plan.manifest.buckets.size(); ++b) {
+        for (trainer::BucketSource* stream : streams) stream->read(b, [] {});
         // In two turns, so that no threads are needed: first everybody's words, then the maximum.
         std::vector<std::uint32_t> maximum(plan.exchange_words[b], 0);
         for (auto& publisher : publishers) {

@@ -50,9 +50,9 @@ void want(wire::WantedList& wanted, const model::TensorSpec& tensor, const quant
 
 struct Publication {
     trainer::RefitPlan plan;
-    /// Bytes of each parameter, row-major, and how often each of its rows was sent.
+    /// Bytes of each parameter, row-major, and how often each of its elements was sent.
     std::map<std::string, std::vector<std::byte>> bytes;
-    std::map<std::string, std::vector<int>> row_count;
+    std::map<std::string, std::vector<int>> count;
     std::vector<core::Findings> findings;    ///< by trainer
     std::vector<std::vector<bool>> aborted;  ///< by bucket, by trainer
     std::size_t digests = 0;                 ///< compared with the digest of the cell's bytes
@@ -63,13 +63,14 @@ struct Publication {
 };
 
 /// One refit. Every header, size and digest is compared with what the plan and the entries' bytes
-/// say; failures are reported to GoogleTest. Bytes of aborted pieces are not taken.
+/// say; failures are reported to GoogleTest. Bytes of aborted pieces are not taken. `per_bucket`:
+/// the trainers read each bucket from the source when it is wanted and hold nothing else.
 [[nodiscard]] Publication publish(const std::vector<model::TensorSpec>& tensors,
                                   const wire::WantedList& wanted, const trainer::Payload& payload,
-                                  const parallel::RowSharding& sharding,
+                                  const parallel::Sharding& sharding,
                                   const trainer::TrainerFaults& faults,
                                   const weights::WeightSource& source,
-                                  const std::string& backend = "portable");
+                                  const std::string& backend = "portable", bool per_bucket = false);
 
 /// Codes and scales of a whole matrix by the portable backend, in one call.
 struct Whole {

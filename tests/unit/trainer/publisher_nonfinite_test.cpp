@@ -98,7 +98,8 @@ TEST(NonfiniteReject, CoversRawTensorsToo) {
     source.set(norm.name, values);
     wire::WantedList wanted;
     want(wanted, norm, nullptr);
-    const Publication sent = publish({norm}, wanted, {}, {2, 1, {}}, {}, source);
+    const Publication sent =
+        publish({norm}, wanted, {}, parallel::RowSharding{2, 1, {}}, {}, source);
     EXPECT_TRUE(sent.findings[0].empty());
     ASSERT_EQ(sent.findings[1].size(), 1U);
     EXPECT_EQ(sent.findings[1][0].index, (std::vector<std::int64_t>{33}));
@@ -123,7 +124,8 @@ TEST(NonfiniteReject, KeepsTheRestOfTheRefitAborted) {
     payload.scheme = recipe.scheme;
     payload.recipe = &recipe;
     payload.bucket_bytes = 300;
-    const Publication sent = publish(tensors, wanted, payload, {1, 128, {}}, {}, source);
+    const Publication sent =
+        publish(tensors, wanted, payload, parallel::RowSharding{1, 128, {}}, {}, source);
     ASSERT_EQ(sent.aborted.size(), 3U);
     EXPECT_FALSE(sent.aborted[0][0]);
     EXPECT_TRUE(sent.aborted[1][0]);
@@ -197,7 +199,8 @@ TEST(NonfiniteSanitize, MendsRawTensorsAndLeavesTheTrainersOwnWeightsAlone) {
     want(wanted, norm, nullptr);
     trainer::Payload payload;
     payload.nonfinite = trainer::Nonfinite::sanitize;
-    const Publication sent = publish({norm}, wanted, payload, {1, 128, {}}, {}, source);
+    const Publication sent =
+        publish({norm}, wanted, payload, parallel::RowSharding{1, 128, {}}, {}, source);
     const std::vector<std::uint16_t> expected = {bf16(1.5F), 0, bf16(448.0F), bf16(-448.0F)};
     const auto bytes = std::as_bytes(std::span(expected));
     EXPECT_TRUE(std::equal(bytes.begin(), bytes.end(), sent.bytes.at(norm.name).begin()));

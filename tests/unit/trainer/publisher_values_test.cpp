@@ -42,9 +42,10 @@ Publication publish_matrix(const quant::Recipe& recipe, const std::vector<std::u
     return publish({tensor}, wanted, payload, sharding, {}, source, backend);
 }
 
-void expect_each_row_once(const Publication& publication) {
-    for (const auto& [name, rows] : publication.row_count) {
-        EXPECT_TRUE(std::all_of(rows.begin(), rows.end(), [](int n) { return n == 1; })) << name;
+void expect_each_element_once(const Publication& publication) {
+    for (const auto& [name, counts] : publication.count) {
+        EXPECT_TRUE(std::all_of(counts.begin(), counts.end(), [](int n) { return n == 1; }))
+            << name;
     }
 }
 
@@ -91,7 +92,7 @@ TEST_P(PublishedValues, EqualTheWholeMatrixForRaggedShapesAndAnyShards) {
                 SCOPED_TRACE(std::to_string(rows) + " x " + std::to_string(cols) + ", " +
                              describe(sharding));
                 const Publication sent = publish_matrix(recipe, values, rows, cols, sharding);
-                expect_each_row_once(sent);
+                expect_each_element_once(sent);
                 ASSERT_EQ(sent.bytes.at(kName), whole.codes);
                 ASSERT_EQ(bits_of(sent.scales(scale_name(recipe))), bits_of(whole.scales));
                 EXPECT_GT(sent.digests, 0U);
@@ -205,7 +206,7 @@ TEST_P(PublishedValues, EqualTheGoldenFilesForShardsThatCutTiles) {
             const Publication sent =
                 publish_matrix(recipe, golden.values, golden.rows, golden.cols, {trainers, 1, {}},
                                "portable", trainer::Nonfinite::recipe);
-            expect_each_row_once(sent);
+            expect_each_element_once(sent);
             EXPECT_EQ(sent.bytes.at(kName), golden.codes);
             const std::vector<float> scales = sent.scales(scale_name(recipe));
             ASSERT_EQ(scales.size(), golden.scale_bits.size());
@@ -241,7 +242,7 @@ TEST(PublishedRefit, SendsRawTensorsAsTheyAreAlsoInManyBuckets) {
         SCOPED_TRACE(describe(sharding));
         const Publication sent = publish(tensors, wanted, payload, sharding, {}, source);
         EXPECT_GE(sent.plan.manifest.buckets.size(), 10U);
-        expect_each_row_once(sent);
+        expect_each_element_once(sent);
         for (const model::TensorSpec& tensor : tensors) {
             const std::vector<std::uint16_t>& values = source.values(tensor.name);
             const auto bytes = std::as_bytes(std::span(values));

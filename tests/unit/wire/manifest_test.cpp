@@ -42,6 +42,17 @@ TEST(CellsWithin, ClipsRowsAndNumbersCellsRowByRow) {
     EXPECT_EQ(cells[3].region, (core::Region{4, 3, 2, 5}));
 }
 
+TEST(CellsWithin, ClipsRectangles) {
+    const ParameterMeta meta = matrix(10, 8, {0, 4, 10}, {0, 3, 8});
+    const std::vector<Cell> cells = cells_in_region(meta, core::Region{2, 1, 1, 4});
+    ASSERT_EQ(cells.size(), 2U);
+    EXPECT_EQ(cells[0].region, (core::Region{2, 1, 1, 2}));
+    EXPECT_EQ(cells[1].index, 1U);
+    EXPECT_EQ(cells[1].region, (core::Region{2, 3, 1, 2}));
+    EXPECT_EQ(cells_in_region(meta, core::Region{5, 4, 2, 2}).at(0).index, 3U);
+    EXPECT_TRUE(cells_in_region(meta, core::Region{0, 3, 10, 0}).empty());
+}
+
 TEST(CellsWithin, IsEmptyForNoRowsAndLeavesOutCellsWithoutElements) {
     EXPECT_TRUE(cells_within(matrix(10, 8, {0, 4, 10}, {0, 8}), {4, 4}).empty());
     const std::vector<Cell> cells = cells_within(matrix(10, 8, {0, 0, 10}, {0, 8, 8}), {0, 10});
@@ -100,7 +111,7 @@ RefitManifest sample() {
     weight.meta.kind = ParameterKind::codes;
     weight.meta.dtype = core::DType::f8_e4m3;
     weight.meta.recipe = "prime-rl-blockwise";
-    weight.rows_of_trainer = {{0, 128}, {128, 300}};
+    weight.regions_of_trainer = {{0, 0, 128, 40}, {128, 0, 172, 40}};
     weight.unit = "layer";
     PlannedParameter scale;
     scale.meta = matrix(3, 1, {0, 1, 3}, {0, 1});
@@ -109,14 +120,14 @@ RefitManifest sample() {
     scale.meta.dtype = core::DType::f32;
     scale.meta.recipe = "prime-rl-blockwise";
     scale.meta.scale_of = "layer.weight";
-    scale.rows_of_trainer = {{0, 1}, {1, 3}};
+    scale.regions_of_trainer = {{0, 0, 1, 1}, {1, 0, 2, 1}};
     scale.unit = "layer";
     PlannedParameter norm;
     norm.meta.name = "norm.weight";
     norm.meta.shape = {77};
     norm.meta.row_cuts = {0, 77};
     norm.meta.col_cuts = {0, 1};
-    norm.rows_of_trainer = {{0, 77}, {77, 77}};
+    norm.regions_of_trainer = {{0, 0, 77, 1}, {}};
     return pack({weight, scale, norm}, 12012, 2);
 }
 
@@ -156,6 +167,7 @@ TEST(ManifestJson, KeepsEveryField) {
             for (std::size_t e = 0; e < a.entries.size(); ++e) {
                 EXPECT_EQ(a.entries[e].parameter, b.entries[e].parameter);
                 EXPECT_EQ(a.entries[e].rows, b.entries[e].rows);
+                EXPECT_EQ(a.entries[e].cols, b.entries[e].cols);
                 EXPECT_EQ(a.entries[e].offset, b.entries[e].offset);
                 EXPECT_EQ(a.entries[e].bytes, b.entries[e].bytes);
             }
@@ -171,7 +183,8 @@ struct BadManifest {
 
 class ManifestDamage : public ::testing::TestWithParam<BadManifest> {};
 
-// An entry is [parameter, first row, end row, offset, bytes]; a piece is [bytes, payload, entries].
+// An entry is [parameter, first row, end row, offset, bytes, first column, end column]; a piece is
+// [bytes, payload, entries].
 json& entry(json& root) {
     return root["buckets"][0][1][2][0];
 }
@@ -190,6 +203,21 @@ const BadManifest kBadManifests[] = {
          entry(j)[4] = 301 * 40;
      },
      "leaves its parameter"},
+    {"ColumnsBehindTheParameter",
+     [](json& j) {
+         entry(j)[6] = 41;
+         entry(j)[4] = 172 * 41;
+     },
+     "leaves its parameter"},
+    {"NegativeColumn",
+     [](json& j) {
+         entry(j)[5] = -1;
+         entry(j)[4] = 172 * 41;
+     },
+     "leaves its parameter"},
+    {"NoColumns", [](json& j) { entry(j)[5] = 40; }, "leaves its parameter"},
+    {"ColumnsThatTheBytesDoNotGive", [](json& j) { entry(j)[5] = 1; }, "size"},
+    {"NoColumnRange", [](json& j) { entry(j).erase(5); }, "malformed"},
     {"NoRows", [](json& j) { entry(j)[2] = 128; }, "leaves its parameter"},
     {"OffsetBehindThePiece", [](json& j) { entry(j)[3] = 1 << 20; }, "leaves its piece"},
     {"OffsetThatWraps", [](json& j) { entry(j)[3] = std::uint64_t{0} - 64; }, "leaves its piece"},

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
-// The promises of pack() checked on many random parameter sets, by counting rows.
+// The promises of pack() checked on many random parameter sets, by counting elements.
 #include "wire/packing.hpp"
 
 #include <gtest/gtest.h>
@@ -18,13 +18,14 @@ namespace refit::wire {
 namespace {
 
 PlannedParameter raw(const std::string& name, std::int64_t rows, std::int64_t cols,
-                     std::vector<core::RowRange> ranges, const std::string& unit = "") {
+                     const std::vector<core::RowRange>& ranges, const std::string& unit = "") {
     PlannedParameter parameter;
     parameter.meta.name = name;
     parameter.meta.shape = {rows, cols};
     parameter.meta.row_cuts = {0, rows};
     parameter.meta.col_cuts = {0, cols};
-    parameter.rows_of_trainer = std::move(ranges);
+    for (const core::RowRange& range : ranges)
+        parameter.regions_of_trainer.push_back({range.begin, 0, range.count(), cols});
     parameter.unit = unit;
     return parameter;
 }
@@ -55,6 +56,12 @@ std::vector<PlannedParameter> random_parameters(std::mt19937& random, int traine
         const std::string name = random() % 3 == 0 ? "" : "unit" + std::to_string(unit);
         PlannedParameter parameter =
             raw("p" + std::to_string(i), rows, cols, random_ranges(random, rows, trainers), name);
+        // Every third one is cut by columns instead, for some trainers with nothing.
+        if (random() % 3 == 0) {
+            const auto ranges = random_ranges(random, cols, trainers);
+            for (std::size_t t = 0; t < ranges.size(); ++t)
+                parameter.regions_of_trainer[t] = {0, ranges[t].begin, rows, ranges[t].count()};
+        }
         const core::DType dtypes[] = {core::DType::bf16, core::DType::f32, core::DType::f8_e4m3};
         parameter.meta.dtype = dtypes[random() % 3];
         if (rows > 2) parameter.meta.row_cuts = {0, rows / 2, rows};
@@ -74,10 +81,11 @@ TEST(Pack, KeepsItsPromisesForRandomParameters) {
         SCOPED_TRACE("turn " + std::to_string(turn));
         ASSERT_EQ(manifest.parameters.size(), parameters.size());
 
-        // How often each row of each trainer was sent, and in which buckets each unit travels.
+        // How often each element of each parameter was sent, and in which buckets each unit
+        // travels.
         std::vector<std::vector<int>> sent;
         for (const PlannedParameter& p : parameters) {
-            sent.emplace_back(static_cast<std::size_t>(p.meta.rows()), 0);
+            sent.emplace_back(static_cast<std::size_t>(p.meta.rows() * p.meta.cols()), 0);
         }
         std::vector<std::set<std::size_t>> buckets_of(parameters.size());
         std::uint32_t last_parameter = 0;
@@ -97,7 +105,8 @@ TEST(Pack, KeepsItsPromisesForRandomParameters) {
                 }
                 std::uint64_t cells = 0;
                 for (const PieceEntry& entry : piece.entries) {
-                    cells += cells_within(manifest.parameters[entry.parameter], entry.rows).size();
+                    const ParameterMeta& meta = manifest.parameters[entry.parameter];
+                    cells += cells_in_region(meta, entry.region(meta)).size();
                 }
                 std::uint64_t free_from = sizeof(PieceHeader) + cells * sizeof(DigestRecord);
                 std::uint64_t payload = 0;
@@ -107,13 +116,16 @@ TEST(Pack, KeepsItsPromisesForRandomParameters) {
                     EXPECT_GE(entry.offset, free_from) << "entries overlap";
                     free_from = entry.offset + entry.bytes;
                     EXPECT_EQ(entry.bytes,
-                              static_cast<std::uint64_t>(entry.rows.count() * meta.row_bytes()));
+                              static_cast<std::uint64_t>(entry.rows.count() * entry.cols.count() *
+                                                         core::size_bytes(meta.dtype)));
                     payload += entry.bytes;
-                    const core::RowRange& own = parameters[entry.parameter].rows_of_trainer[t];
-                    ASSERT_GE(entry.rows.begin, own.begin);
-                    ASSERT_LE(entry.rows.end, own.end);
+                    const core::Region& own = parameters[entry.parameter].regions_of_trainer[t];
+                    ASSERT_GE(entry.rows.begin, own.row);
+                    ASSERT_LE(entry.rows.end, own.row + own.rows);
+                    EXPECT_EQ(entry.cols, (core::RowRange{own.col, own.col + own.cols}));
                     for (std::int64_t r = entry.rows.begin; r < entry.rows.end; ++r) {
-                        ++sent[entry.parameter][static_cast<std::size_t>(r)];
+                        for (std::int64_t c = entry.cols.begin; c < entry.cols.end; ++c)
+                            ++sent[entry.parameter][static_cast<std::size_t>(r * meta.cols() + c)];
                     }
                     buckets_of[entry.parameter].insert(b);
                     first_in_bucket = std::min(first_in_bucket, entry.parameter);
@@ -137,7 +149,7 @@ TEST(Pack, KeepsItsPromisesForRandomParameters) {
         }
         for (std::size_t i = 0; i < parameters.size(); ++i) {
             EXPECT_TRUE(std::all_of(sent[i].begin(), sent[i].end(), [](int n) { return n == 1; }))
-                << "a row of " << parameters[i].meta.name << " is not sent exactly once";
+                << "an element of " << parameters[i].meta.name << " is not sent exactly once";
             const auto bytes = static_cast<std::uint64_t>(parameters[i].meta.rows() *
                                                           parameters[i].meta.row_bytes());
             if (parameters[i].unit.empty()) {

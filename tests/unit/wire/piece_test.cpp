@@ -23,7 +23,7 @@ RefitManifest sample() {
     first.meta.shape = {10, 6};
     first.meta.row_cuts = {0, 5, 10};
     first.meta.col_cuts = {0, 2, 6};
-    first.rows_of_trainer = {{0, 7}, {7, 10}};
+    first.regions_of_trainer = {{0, 0, 7, 6}, {7, 0, 3, 6}};
     PlannedParameter second = first;
     second.meta.name = "second.weight";
     second.meta.row_cuts = {0, 10};
@@ -145,7 +145,7 @@ TEST(PieceView, RefusesAPieceOfAnotherTrainerOfTheSameSize) {
     even.meta.shape = {8, 4};
     even.meta.row_cuts = {0, 8};
     even.meta.col_cuts = {0, 4};
-    even.rows_of_trainer = {{0, 4}, {4, 8}};
+    even.regions_of_trainer = {{0, 0, 4, 4}, {4, 0, 4, 4}};
     const RefitManifest manifest = pack({even}, 1 << 20, 2);
     const std::vector<std::byte> bytes = piece_of(manifest, 0, 0);
     EXPECT_NO_THROW(PieceView(manifest, 0, 0, kVersion, bytes));

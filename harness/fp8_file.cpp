@@ -1,0 +1,213 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+#include "harness/fp8_file.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <exception>
+#include <fstream>
+#include <new>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string_view>
+#include <system_error>
+
+#include "core/error.hpp"
+#include "record/build_info.hpp"
+
+namespace refit::harness {
+namespace {
+
+using core::DType;
+using nlohmann::json;
+
+constexpr std::int64_t kBlock = 128;
+constexpr std::int64_t kMxGroup = 32;
+/// More lines than this tell a reader nothing new.
+constexpr std::size_t kShownProblems = 10;
+
+constexpr std::string_view kInverseSuffix = "_scale_inv";
+constexpr std::string_view kPlainSuffix = "_scale";
+
+std::string described(const weights::StoredTensor& tensor) {
+    return std::string(core::safetensors_name(tensor.dtype)) + " " + core::to_string(tensor.shape);
+}
+
+/// Fills the tile fields from the scale's shape; false where no layout has it.
+bool set_layout(Fp8Matrix& matrix) {
+    const core::Shape& shape = matrix.scale->shape;
+    const std::int64_t rows = matrix.rows;
+    const std::int64_t cols = matrix.cols;
+    const std::int64_t grid_rows = core::ceil_div(rows, kBlock);
+    const std::int64_t grid_cols = core::ceil_div(cols, kBlock);
+    const auto set = [&matrix](const char* layout, std::int64_t tile_rows, std::int64_t tile_cols,
+                               std::int64_t columns) {
+        matrix.layout = layout;
+        // An empty matrix has no tiles; the extent 1 keeps divisions defined.
+        matrix.tile_rows = std::max<std::int64_t>(tile_rows, 1);
+        matrix.tile_cols = std::max<std::int64_t>(tile_cols, 1);
+        matrix.grid_cols = columns;
+        return true;
+    };
+    if (matrix.scale->dtype == DType::u8 || matrix.scale->dtype == DType::f8_e8m0) {
+        const std::int64_t groups = core::ceil_div(cols, kMxGroup);
+        return shape == core::Shape{rows, groups} && set("mx", 1, kMxGroup, groups);
+    }
+    if (shape == core::Shape{grid_rows, grid_cols} ||
+        shape == core::Shape{grid_rows, 1, grid_cols, 1}) {
+        return set("block", kBlock, kBlock, grid_cols);
+    }
+    if (shape.empty() || shape == core::Shape{1}) return set("tensor", rows, cols, 1);
+    if (shape == core::Shape{rows} || shape == core::Shape{rows, 1}) return set("row", 1, cols, 1);
+    return false;
+}
+
+std::string expected_layouts(const Fp8Matrix& matrix) {
+    const std::string rows = std::to_string(matrix.rows);
+    const std::string grid_rows = std::to_string(core::ceil_div(matrix.rows, kBlock));
+    const std::string grid_cols = std::to_string(core::ceil_div(matrix.cols, kBlock));
+    return "F32 or BF16 [" + grid_rows + ", " + grid_cols + "] or [" + grid_rows + ", 1, " +
+           grid_cols + ", 1] (blocks of 128 x 128), [" + rows + ", 1] or [" + rows +
+           "] (rows), [1] (tensor), or U8 [" + rows + ", " +
+           std::to_string(core::ceil_div(matrix.cols, kMxGroup)) + "] (E8M0 of 32 columns)";
+}
+
+/// The matrix of an F8_E4M3 tensor; adds to `problems` and leaves `scale` null where it has none.
+Fp8Matrix resolve(const weights::SafetensorsFile& file, const weights::StoredTensor& tensor,
+                  std::vector<std::string>& problems) {
+    Fp8Matrix matrix;
+    matrix.codes = &tensor;
+    if (tensor.shape.size() != 2) {
+        problems.push_back(tensor.name + ": found " + described(tensor) +
+                           "; expected a matrix [rows, columns]; split stacked experts first");
+        return matrix;
+    }
+    matrix.rows = tensor.shape[0];
+    matrix.cols = tensor.shape[1];
+    const std::string inverse = tensor.name + std::string(kInverseSuffix);
+    const std::string plain = tensor.name + std::string(kPlainSuffix);
+    const weights::StoredTensor* const inverse_scale = file.find(inverse);
+    const weights::StoredTensor* const plain_scale = file.find(plain);
+    if (inverse_scale != nullptr && plain_scale != nullptr) {
+        problems.push_back(tensor.name + ": found two scales, " + inverse + " and " + plain +
+                           "; expected one; remove the stale one");
+        return matrix;
+    }
+    matrix.scale = inverse_scale != nullptr ? inverse_scale : plain_scale;
+    if (matrix.scale == nullptr) {
+        problems.push_back(tensor.name + ": no scale; expected " + inverse + " or " + plain +
+                           " in the same file");
+        return matrix;
+    }
+    const DType dtype = matrix.scale->dtype;
+    const bool known = dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::u8 ||
+                       dtype == DType::f8_e8m0;
+    if (!known || !set_layout(matrix)) {
+        problems.push_back(matrix.scale->name + ": found " + described(*matrix.scale) +
+                           " for the weight " + core::to_string(tensor.shape) + "; expected " +
+                           expected_layouts(matrix));
+        matrix.scale = nullptr;
+    }
+    return matrix;
+}
+
+/// The weight's name where `name` is that of a weight scale, else "".
+std::string weight_of_scale(const std::string& name) {
+    for (const std::string_view suffix : {kInverseSuffix, kPlainSuffix}) {
+        if (!name.ends_with("weight" + std::string(suffix))) continue;
+        return name.substr(0, name.size() - suffix.size());
+    }
+    return "";
+}
+
+}  // namespace
+
+std::vector<Fp8Matrix> fp8_matrices(const weights::SafetensorsFile& file) {
+    std::vector<Fp8Matrix> matrices;
+    std::vector<std::string> problems;
+    for (const weights::StoredTensor& tensor : file.tensors()) {
+        if (tensor.dtype == DType::f8_e4m3) {
+            matrices.push_back(resolve(file, tensor, problems));
+        } else if (tensor.dtype == DType::f8_e5m2) {
+            problems.push_back(tensor.name + ": found " + described(tensor) +
+                               "; expected F8_E4M3, the only FP8 weight format here");
+        }
+        const std::string weight = weight_of_scale(tensor.name);
+        const weights::StoredTensor* const owner = weight.empty() ? nullptr : file.find(weight);
+        if (!weight.empty() && (owner == nullptr || owner->dtype != DType::f8_e4m3)) {
+            problems.push_back(
+                tensor.name + ": a scale, but its weight " + weight +
+                (owner == nullptr ? " is not in the file" : " is " + described(*owner)) +
+                "; expected F8_E4M3; restore the weight or remove the scale");
+        }
+    }
+    if (matrices.empty() && problems.empty()) {
+        problems.emplace_back("no F8_E4M3 tensor; expected a quantized file");
+    }
+    if (problems.empty()) return matrices;
+    std::string text = "reading the quantized matrices of " + file.path().string() + ":";
+    for (std::size_t i = 0; i < problems.size() && i < kShownProblems; ++i) {
+        text += "\n  " + problems[i];
+    }
+    if (problems.size() > kShownProblems) {
+        text += "\n  and " + std::to_string(problems.size() - kShownProblems) + " more";
+    }
+    throw core::Error(core::ExitCode::verdict, text);
+}
+
+void refuse_same_file(const std::string& option, const std::filesystem::path& output,
+                      const std::filesystem::path& input) {
+    std::error_code problem;
+    if (std::filesystem::exists(output, problem) &&
+        std::filesystem::equivalent(input, output, problem)) {
+        throw core::UsageError(option + " is the input file " + input.string() +
+                               "; name another file");
+    }
+}
+
+json json_head(const std::string& schema, const std::vector<std::string>& argv) {
+    return {{"schema", schema},
+            {"tool",
+             {{"name", "refitbench"},
+              {"version", record::tool_version()},
+              {"commit", record::tool_commit()}}},
+            {"argv", argv}};
+}
+
+void put_json(const std::string& destination, const json& root) {
+    if (destination.empty()) return;
+    const std::string text = root.dump(2) + "\n";
+    if (destination == "-") {
+        std::fwrite(text.data(), 1, text.size(), stdout);
+        return;
+    }
+    std::ofstream file(destination, std::ios::trunc);
+    file << text;
+    if (!file.flush()) {
+        throw core::FileError("cannot write the result to " + destination +
+                              "; is its folder there, and has the disk room?");
+    }
+}
+
+json number_or_null(double value) {
+    return std::isfinite(value) ? json(value) : json(nullptr);
+}
+
+int guarded(const std::function<int()>& command) {
+    try {
+        return command();
+    } catch (const core::Error& error) {
+        fmt::print(stderr, "refitbench: error: {}\n", error.what());
+        return static_cast<int>(error.code());
+    } catch (const std::bad_alloc&) {
+        fmt::print(stderr, "refitbench: error: not enough memory for the tensors of this file\n");
+    } catch (const std::exception& error) {
+        fmt::print(stderr, "refitbench: error: {}\n", error.what());
+    }
+    return static_cast<int>(core::ExitCode::environment);
+}
+
+}  // namespace refit::harness

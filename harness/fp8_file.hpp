@@ -1,0 +1,53 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// What quantize, dequantize and identify share: matrices and their scales in one safetensors file,
+// and how such a command reports.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "weights/safetensors_file.hpp"
+
+namespace refit::harness {
+
+/// An F8_E4M3 matrix [rows, cols] with its scale tensor. Element [r, c] has scale number
+/// (r / tile_rows) * grid_cols + c / tile_cols.
+struct Fp8Matrix {
+    const weights::StoredTensor* codes = nullptr;
+    const weights::StoredTensor* scale = nullptr;
+    std::int64_t rows = 0;
+    std::int64_t cols = 0;
+    std::int64_t tile_rows = 0;
+    std::int64_t tile_cols = 0;
+    std::int64_t grid_cols = 0;
+    std::string layout;  ///< tensor | row | block | mx
+};
+
+/// Every F8_E4M3 tensor of the file, in file order. The scale is X.weight_scale_inv or
+/// X.weight_scale: F32 or BF16 as [] or [1], [R], [R, 1], [cd(R,128), cd(C,128)] or [cd(R,128), 1,
+/// cd(C,128), 1]; or E8M0 (U8 or F8_E8M0) as [R, cd(C,32)]. Throws core::Error with exit code 1
+/// that names each tensor that is wrong (no scale, two scales, rank, shape, dtype, a scale without
+/// its weight), with found and expected; also where the file has no F8_E4M3 matrix.
+[[nodiscard]] std::vector<Fp8Matrix> fp8_matrices(const weights::SafetensorsFile& file);
+
+/// Throws UsageError where `output` is the file `input` under this or another name.
+void refuse_same_file(const std::string& option, const std::filesystem::path& output,
+                      const std::filesystem::path& input);
+
+/// {"schema", "tool", "argv"} of the interface.
+[[nodiscard]] nlohmann::json json_head(const std::string& schema,
+                                       const std::vector<std::string>& argv);
+/// To the file, or to standard output for "-"; nothing for "". Throws FileError.
+void put_json(const std::string& destination, const nlohmann::json& root);
+/// Null for NaN and Inf, which JSON has not.
+[[nodiscard]] nlohmann::json number_or_null(double value);
+
+/// Runs a command and turns its errors into a message on standard error and an exit code.
+[[nodiscard]] int guarded(const std::function<int()>& command);
+
+}  // namespace refit::harness

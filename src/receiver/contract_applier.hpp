@@ -1,0 +1,150 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// How apply_contract builds its instance; private to this folder.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <regex>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "receiver/engine_contract.hpp"
+
+namespace refit::receiver {
+
+/// Rows and columns of a block of every blockwise engine.
+inline constexpr std::int64_t kBlock = 128;
+
+/// The module of "X.weight" and "X.bias".
+[[nodiscard]] std::string module_of(const std::string& tensor);
+
+/// How the TP ranks share a layer.
+enum class LayerCut {
+    column,  ///< rows of the weight
+    row,     ///< columns of the weight
+    whole,   ///< every rank keeps all of it
+    experts  ///< a stack of experts: rows of w13, columns of w2, or whole experts
+};
+
+/// One matrix of a layer that the engine may hold fused with others.
+struct Part {
+    std::string module;      ///< "model.layers.0.self_attn.k_proj"
+    std::int64_t rows = 0;   ///< global
+    std::int64_t local = 0;  ///< on one rank
+    std::int64_t replicas = 1;
+};
+
+/// A layer as the engine holds it: its parts in order and how they are cut.
+struct Layer {
+    std::string module;  ///< "model.layers.0.self_attn.qkv_proj"
+    std::vector<Part> parts;
+    std::int64_t cols = 0;  ///< global
+    LayerCut cut = LayerCut::column;
+    bool skipped = false;
+    std::size_t index = 0;  ///< of the part at hand
+
+    [[nodiscard]] bool fused() const { return parts.size() > 1; }
+    [[nodiscard]] std::int64_t offset(std::size_t part) const {
+        std::int64_t sum = 0;
+        for (std::size_t i = 0; i < part; ++i) sum += parts[i].local;
+        return sum;
+    }
+    [[nodiscard]] std::int64_t local_rows() const { return offset(parts.size()); }
+};
+
+/// Applies one contract to one model. Every tensor is visited once, and what a layer needs is found
+/// by its name, so that the time grows with the number of tensors.
+class ContractApplier {
+ public:
+    ContractApplier(const EngineContract& contract, const model::ModelConfig& model,
+                    const QuantizationConfig& config, int tp, int ep);
+    [[nodiscard]] ContractInstance run();
+
+ private:
+    /// A span of every rank whose row and column sizes are given; whatever leaves source or
+    /// destination is cut off (such a layer has a refusal).
+    struct Cut {
+        std::int64_t row_size = 0;  ///< 0: not cut
+        std::int64_t replicas = 1;
+        std::int64_t col_size = 0;
+        std::int64_t dest_row = 0;
+        std::int64_t dest_col = 0;
+        int only_rank = -1;  ///< -1: every rank
+    };
+
+    // What the model as a whole allows
+    [[nodiscard]] bool fits();
+    [[nodiscard]] std::int64_t padded_vocabulary() const;
+    [[nodiscard]] bool latent() const { return model_.kv_lora_rank > 0; }
+    [[nodiscard]] int expert_tp() const { return out_.ep > 1 ? 1 : tp_; }
+
+    // Skip list
+    [[nodiscard]] bool is_pattern(const std::string& entry) const;
+    [[nodiscard]] bool listed(const std::string& module) const;
+    [[nodiscard]] bool skip_of(const Layer& layer);
+    [[nodiscard]] bool skip_of_experts(const std::string& experts);
+    [[nodiscard]] bool experts_listed(const std::string& experts, bool& partly) const;
+    [[nodiscard]] bool quantizes() const { return out_.config.scheme != quant::Scheme::bf16; }
+
+    // Layers
+    [[nodiscard]] Layer layer_of(const model::TensorSpec& spec, const std::string& module) const;
+    Layer& known_layer(Layer layer);
+    Layer& known_experts(const std::string& experts);
+
+    // Placing
+    void place(const model::TensorSpec& spec);
+    void place_vocabulary(const model::TensorSpec& spec);
+    void place_whole(const model::TensorSpec& spec);
+    void place_router_bias(const model::TensorSpec& spec);
+    void place_bias(const model::TensorSpec& spec);
+    void place_weight(const model::TensorSpec& spec);
+    void place_expert(const model::TensorSpec& spec);
+    void place_expert_scale(const model::TensorSpec& spec, std::size_t weight,
+                            std::size_t weight_dest, const Cut& weight_cut);
+    void list_uncut(const model::TensorSpec& spec);
+
+    std::size_t destination(const std::string& name, core::DType dtype, core::Shape shape,
+                            bool is_scale);
+    std::size_t want(wire::WantedParameter wanted);
+    [[nodiscard]] static wire::WantedParameter wanted(const std::string& name,
+                                                      std::vector<core::DType> dtypes,
+                                                      core::Shape shape);
+    /// The scale of `weight` among the wanted parameters, each naming the other.
+    std::size_t want_scale(std::size_t weight, const std::string& rule);
+    void add_spans(std::size_t index, std::size_t dest, const Cut& cut);
+    [[nodiscard]] const std::vector<core::DType>& dtypes_of(const std::string& suffix,
+                                                            const std::string& scheme,
+                                                            const std::string& rule) const;
+    [[nodiscard]] std::string scale_suffix() const;
+    [[nodiscard]] core::Shape scale_shape(std::int64_t rows, std::int64_t cols) const;
+    [[nodiscard]] bool four_dimensional() const { return out_.config.algo == "FP8_PB_WO"; }
+
+    // Block divisibility
+    void check_layers();
+    void check_row_layer(const Layer& layer);
+    void check_parts_at_construction(const Layer& layer);
+    void check_parts_at_load(const Layer& layer);
+    void check_experts(const Layer& layer);
+    [[nodiscard]] bool builds_ragged_layers(const Layer& layer) const;
+
+    void refuse(const std::string& tensor, const std::string& behaviour,
+                const std::string& engine_message, const std::string& measured,
+                const std::string& limit, const std::string& remedy);
+
+    const EngineContract& contract_;
+    const model::ModelConfig& model_;
+    int tp_;
+    std::string scheme_;
+    bool feasible_ = true;
+    std::unordered_set<std::string> exact_;  ///< skip list without patterns
+    std::vector<std::regex> patterns_;
+    ContractInstance out_;
+    std::unordered_map<std::string, std::size_t> destination_index_;
+    std::unordered_map<std::string, std::size_t> layer_index_;
+    std::vector<Layer> layers_;  ///< in checkpoint order, which is the order of construction
+};
+
+}  // namespace refit::receiver

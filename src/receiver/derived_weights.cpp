@@ -1,0 +1,174 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+#include "receiver/derived_weights.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "core/error.hpp"
+
+namespace refit::receiver {
+namespace {
+
+constexpr std::int64_t kBlockColumns = 128;
+constexpr std::size_t kAlignment = 64;
+constexpr std::int64_t kElement = 2;
+/// Columns of kv_b_proj transposed together, so that both sides stay in the cache.
+constexpr std::int64_t kTile = 64;
+
+std::array<float, 256> e4m3_values() {
+    std::array<float, 256> table{};
+    for (unsigned code = 0; code < 256; ++code) {
+        const int exponent = static_cast<int>((code >> 3) & 0xFU);
+        const auto mantissa = static_cast<float>(code & 0x7U);
+        float value =
+            exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8.0F + mantissa, exponent - 10);
+        if ((code & 0x7FU) == 0x7FU) value = std::numeric_limits<float>::quiet_NaN();
+        table[code] = (code & 0x80U) != 0 ? -value : value;
+    }
+    return table;
+}
+
+std::uint16_t to_bf16(float value) {
+    const auto bits = std::bit_cast<std::uint32_t>(value);
+    if (std::isnan(value)) return static_cast<std::uint16_t>((bits >> 16) | 0x40U);
+    return static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16);
+}
+
+/// Rows of a loaded weight in BF16.
+class RowReader {
+ public:
+    RowReader(const ContractInstance& instance, const LoadedParameters& loaded, std::size_t weight)
+        : weight_(instance.destinations.at(weight)), codes_(loaded.bytes(weight)) {
+        if (weight_.granularity == Granularity::none) return;
+        const auto scale = static_cast<std::size_t>(weight_.scale);
+        scale_cols_ = instance.destinations.at(scale).cols();
+        scales_ = loaded.bytes(scale);
+    }
+
+    void read(std::int64_t row, std::vector<std::uint16_t>& out) const {
+        const std::int64_t cols = weight_.cols();
+        out.resize(static_cast<std::size_t>(cols));
+        if (weight_.granularity == Granularity::none) {
+            std::memcpy(out.data(), codes_.data() + row * cols * kElement,
+                        static_cast<std::size_t>(cols * kElement));
+            return;
+        }
+        static const std::array<float, 256> values = e4m3_values();
+        const std::byte* codes = codes_.data() + row * cols;
+        for (std::int64_t first = 0; first < cols; first += kBlockColumns) {
+            const float scale = scale_at(row, first);
+            const std::int64_t end = std::min(cols, first + kBlockColumns);
+            for (std::int64_t col = first; col < end; ++col) {
+                const float value = values[std::to_integer<std::size_t>(codes[col])] * scale;
+                out[static_cast<std::size_t>(col)] = to_bf16(value);
+            }
+        }
+    }
+
+ private:
+    [[nodiscard]] float scale_at(std::int64_t row, std::int64_t col) const {
+        std::int64_t index = 0;
+        if (weight_.granularity == Granularity::block) {
+            index = weight_.block_row(row) * scale_cols_ + col / kBlockColumns;
+        } else if (weight_.granularity == Granularity::channel) {
+            index = row;
+        }
+        float value = 0.0F;
+        std::memcpy(&value, scales_.data() + index * static_cast<std::int64_t>(sizeof value),
+                    sizeof value);
+        return value;
+    }
+
+    const DestinationParameter& weight_;
+    std::span<const std::byte> codes_;
+    std::span<const std::byte> scales_;
+    std::int64_t scale_cols_ = 1;
+};
+
+}  // namespace
+
+DerivedWeights::DerivedWeights(const ContractInstance& instance) : instance_(instance) {
+    std::size_t size = 0;
+    for (const LatentProjection& latent : instance.latent) {
+        const std::vector<DerivedParameter> both = {
+            {latent.module + ".W_UV",
+             DerivedKind::w_uv,
+             {latent.heads, latent.kv_lora_rank, latent.v_dim},
+             latent},
+            {latent.module + ".W_UK_T",
+             DerivedKind::w_uk_t,
+             {latent.heads, latent.nope_dim, latent.kv_lora_rank},
+             latent}};
+        for (const DerivedParameter& parameter : both) {
+            const auto bytes =
+                static_cast<std::size_t>(core::element_count(parameter.shape) * kElement);
+            offsets_.push_back(size);
+            size += (bytes + kAlignment - 1) / kAlignment * kAlignment;
+            parameters_.push_back(parameter);
+        }
+    }
+    memory_ = core::AlignedBuffer(size);
+    if (size > 0) std::memset(memory_.data(), 0xFF, size);
+}
+
+std::uint16_t* DerivedWeights::begin(std::size_t parameter) {
+    return reinterpret_cast<std::uint16_t*>(memory_.data() + offsets_.at(parameter));
+}
+
+std::span<const std::uint16_t> DerivedWeights::values(std::size_t parameter) const {
+    const auto count =
+        static_cast<std::size_t>(core::element_count(parameters_.at(parameter).shape));
+    return {reinterpret_cast<const std::uint16_t*>(memory_.data() + offsets_[parameter]), count};
+}
+
+std::span<const std::uint16_t> DerivedWeights::values(const std::string& name) const {
+    std::string names;
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+        if (parameters_[i].name == name) return values(i);
+        names += (names.empty() ? "" : ", ") + parameters_[i].name;
+    }
+    throw core::ShapeError("derived weights of " + instance_.engine + ": there is no '" + name +
+                           "', expected one of: " + (names.empty() ? "none" : names));
+}
+
+void DerivedWeights::update(const LoadedParameters& loaded) {
+    std::vector<std::vector<std::uint16_t>> rows(kTile);
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+        const DerivedParameter& parameter = parameters_[i];
+        const LatentProjection& latent = parameter.source;
+        const RowReader reader(instance_, loaded, latent.destination);
+        const std::int64_t per_head = latent.nope_dim + latent.v_dim;
+        const std::int64_t lora = latent.kv_lora_rank;
+        std::uint16_t* const out = begin(i);
+        for (std::int64_t head = 0; head < latent.heads; ++head) {
+            if (parameter.kind == DerivedKind::w_uk_t) {
+                for (std::int64_t p = 0; p < latent.nope_dim; ++p) {
+                    reader.read(head * per_head + p, rows[0]);
+                    std::copy(rows[0].begin(), rows[0].end(),
+                              out + (head * latent.nope_dim + p) * lora);
+                }
+                continue;
+            }
+            for (std::int64_t first = 0; first < latent.v_dim; first += kTile) {
+                const std::int64_t count = std::min(kTile, latent.v_dim - first);
+                for (std::int64_t v = 0; v < count; ++v) {
+                    reader.read(head * per_head + latent.nope_dim + first + v,
+                                rows[static_cast<std::size_t>(v)]);
+                }
+                for (std::int64_t l = 0; l < lora; ++l) {
+                    std::uint16_t* const at = out + (head * lora + l) * latent.v_dim + first;
+                    for (std::int64_t v = 0; v < count; ++v) {
+                        at[v] = rows[static_cast<std::size_t>(v)][static_cast<std::size_t>(l)];
+                    }
+                }
+            }
+        }
+    }
+}
+
+}  // namespace refit::receiver
