@@ -69,6 +69,19 @@ class Record:
             return []
         return list(dict.fromkeys(self.cases["scenario"]))
 
+    def samples_table(self) -> pd.DataFrame:
+        """All samples below each other: case, stage ("wall" included), iteration, rank, seconds; without
+        the ranks that have no part in a stage."""
+        parts = []
+        for number, stages in self.samples.items():
+            for stage, values in stages.items():
+                iteration, rank = np.nonzero(~np.isnan(values))
+                parts.append(pd.DataFrame({
+                    "case": number, "stage": stage, "iteration": iteration, "rank": rank,
+                    "seconds": values[iteration, rank]}))
+        columns = ["case", "stage", "iteration", "rank", "seconds"]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
     def of_scenario(self, scenario: str) -> Record:
         """The same record with the cases of one scenario only; case numbers stay."""
         numbers = list(self.cases.index[self.cases["scenario"] == scenario])
