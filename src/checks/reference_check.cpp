@@ -48,7 +48,7 @@ struct Bounds {
     bool exact = true;      ///< the scale is large enough to ask for the nearest code
 };
 
-constexpr float kRelative = 1.0F / 17.0F + 1.0F / 256.0F;
+constexpr float kRelative = 1.0F / 17.0F + 1.0F / 128.0F;
 
 bool is_beyond(float source, float error, const Bounds& bounds) {
     return error > std::fabs(source) * kRelative + bounds.absolute;
@@ -252,7 +252,7 @@ class Comparison {
         Bounds bounds;
         bounds.scale = static_cast<float>(scale);
         bounds.absolute =
-            static_cast<float>(std::min(scale, largest_scale) / 1024.0 * (1.0 + 1.0 / 256.0));
+            static_cast<float>(std::min(scale, largest_scale) / 1024.0 * (1.0 + 1.0 / 128.0));
         bounds.exact = bounds.scale > kSmallestExactScale;
         return bounds;
     }

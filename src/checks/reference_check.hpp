@@ -26,9 +26,9 @@ struct StoredMatrix {
 /// whose scale is negative or not finite are left out: they are findings of their own.
 struct RoundTrip {
     std::int64_t elements = 0;
-    /// |d - x| above the bound of a legal element, whatever the recipe: |x| (1/17 + 1/256) +
+    /// |d - x| above the bound of a legal element, whatever the recipe: |x| (1/17 + 1/128) +
     /// s'/1024, where s' is the stored scale but at most twice the smallest that holds the tile's
-    /// own amax. 1/17 is E4M3's largest relative rounding error, 1/256 leaves room for scales or
+    /// own amax. 1/17 is E4M3's largest relative rounding error, 1/128 leaves room for scales or
     /// quotients rounded to BF16, s'/1024 is half the spacing of the subnormal codes, and twice
     /// allows for scales that are powers of two.
     std::int64_t beyond = 0;

@@ -141,9 +141,13 @@ def judge(fault, engine, model, scheme, folder, references):  # noqa: F811
     default = FAULTS[fault][1]
     module = STAND_INS.get(family, {}).get(default) if fault not in ("unexpected bias",
                                                                     "unknown projection") else None
-    build_faulty(model, scheme, fault, module).write(folder)
+    faulty = build_faulty(model, scheme, fault, module)
+    faulty.write(folder)
     wanted = expected(fault, engine, model, scheme)
-    extra = ["--reference", references(model, scheme)] if FAULTS[fault][2] else []
+    # A square matrix looks the same transposed.
+    square = fault == "weight transposed" and len(
+        set(faulty.reference[(module or default) + ".weight"].shape)) == 1
+    extra = ["--reference", references(model, scheme)] if FAULTS[fault][2] or square else []
     code, root = verify(folder, "--engine", engine, *extra)
     said = f"{fault}, {engine}, {model}, {scheme}: expected {wanted}, found {code}\n" + "\n".join(
         f["message"] for f in root["findings"])
