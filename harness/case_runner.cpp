@@ -338,7 +338,7 @@ class CaseRunner {
                 [&](const FaultSpec& fault) { return fault.receiver == receiver_index_; });
             loader_ = std::make_unique<receiver::WeightLoader>(
                 setup_.instance, manifest_, receiver_index_ % case_.tp, mode,
-                struck ? setup_.load_faults : receiver::LoadFaults{});
+                struck ? setup_.load_faults : receiver::LoadFaults{}, moved);
         }
         run_.status.set_on_enter(
             [this](Stage stage, std::int64_t bucket) { strike(stage, bucket); });
@@ -411,6 +411,8 @@ class CaseRunner {
     bool one_refit(RefitContext& context, bool measured, bool last) {
         ++version_;
         RefitResult mine = run_refit(context, version_);
+        if (loader_ != nullptr && mine.committed && !setup_.instance.destinations.empty())
+            addresses_.insert(std::as_const(*loader_).loaded().bytes(0).data());
         if (!last) mine.times.buckets.clear();
         std::vector<RefitResult> all;
         for (const std::string& one : world_.allgather(refit_result_to_json(mine))) {
@@ -635,20 +637,26 @@ class CaseRunner {
                 : 0;
         const std::string mine = std::to_string(memory.peak_bytes) + " " +
                                  std::to_string(memory.shared_bytes) + " " +
-                                 std::to_string(own_shared);
+                                 std::to_string(own_shared) + " " +
+                                 std::to_string(addresses_.size());
         std::uint64_t largest = 0;
         std::uint64_t sum = 0;
+        std::uint64_t most_addresses = 0;
         for (const std::string& one : world_.allgather(mine)) {
             std::istringstream fields(one);
             std::uint64_t peak = 0;
             std::uint64_t shared = 0;
             std::uint64_t owned = 0;
-            fields >> peak >> shared >> owned;
+            std::uint64_t addresses = 0;
+            fields >> peak >> shared >> owned >> addresses;
             largest = std::max(largest, peak);
+            most_addresses = std::max(most_addresses, addresses);
             // Shared pages stand in the figure of every process that maps them; their owner's share
             // counts once.
             sum += peak - std::min(peak, shared) + owned;
         }
+        // Engines bake addresses into CUDA graphs: one in place, two where copies take turns.
+        record_.notes["destination_addresses"] = std::to_string(most_addresses);
         record_.peak_rss_max_bytes = static_cast<std::int64_t>(largest);
         record_.peak_rss_sum_bytes = static_cast<std::int64_t>(world_.is_mpi() ? sum : largest);
     }
@@ -716,6 +724,7 @@ class CaseRunner {
     std::unique_ptr<receiver::WeightLoader> loader_;
     std::vector<wire::Digest> before_;
     std::vector<double> cpu_sums_;
+    std::set<const std::byte*> addresses_;  ///< where visible weights of this receiver ever began
     std::map<std::string, std::string> last_digests_;
     std::string error_;
     int error_rank_ = -1;

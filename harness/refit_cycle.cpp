@@ -225,7 +225,9 @@ RefitResult run_refit(RefitContext& context, std::uint64_t version) {
     StageClock clock;
     context.transport.begin_refit();
     if (context.publisher != nullptr) context.publisher->begin(version);
-    if (context.loader != nullptr) context.loader->begin(version);
+    if (context.loader != nullptr) {
+        context.loader->begin(version, [&] { context.status.progressed(); });
+    }
     context.world.barrier();
 
     clock.start();
