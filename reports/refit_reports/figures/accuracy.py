@@ -74,7 +74,7 @@ def _draw_case(record: Record, number: int, table: pd.DataFrame) -> Drawing:
     for axes, name in ((saturated, "saturated"), (flushed, "flushed")):
         _points(axes, table, roles, f"{name}_share")
         axes.set_ylabel(f"{name} elements, share [1]")
-        axes.set_ylim(0, max(1.2 * _largest(table[f"{name}_share"]), 1e-9))
+        axes.set_ylim(0, 1.2 * _largest(table[f"{name}_share"]) or 1.0)
         axes.set_title(f"{int(table[name].sum())} elements {name} in all tensors", fontsize=9)
     shown = [noise, bound, saturated, flushed]
     beside = bound
@@ -86,7 +86,7 @@ def _draw_case(record: Record, number: int, table: pd.DataFrame) -> Drawing:
         subnormal = grid[1, 2]
         _points(subnormal, table, roles, "subnormal_share")
         subnormal.set_ylabel("subnormal codes, share [1]")
-        subnormal.set_ylim(0, max(1.2 * _largest(table["subnormal_share"]), 1e-9))
+        subnormal.set_ylim(0, 1.2 * _largest(table["subnormal_share"]) or 1.0)
         subnormal.set_title(f"{int(table['subnormal'].sum())} subnormal codes in all tensors", fontsize=9)
         shown += [output, subnormal]
     for axes in shown:
