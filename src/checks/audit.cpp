@@ -75,6 +75,10 @@ std::optional<Cause> fault_of_scale(double value, core::DType dtype, const Fault
     return std::nullopt;
 }
 
+void count_codes(const std::uint8_t* codes, std::int64_t count, std::int64_t* histogram) {
+    for (std::int64_t i = 0; i < count; ++i) ++histogram[codes[i]];
+}
+
 /// Bin of a scale in the histogram; a scale that is not a positive number has none.
 void count_scale(double value, std::map<int, std::int64_t>& bins) {
     if (!std::isfinite(value) || value <= 0.0) return;
@@ -158,7 +162,7 @@ class QuantizedPart {
             segment.source_finite = tiles.finite(row, col);
             walk_segment(segment, scene_.facts.slack, audit_, beyond_, nonfinite_);
             if (!beyond_.empty() || !nonfinite_.empty()) report(segment, row, col);
-            for (std::int64_t i = 0; i < segment.count; ++i) ++audit_.codes[segment.codes[i]];
+            count_codes(segment.codes, segment.count, audit_.codes.data());
             if (with_output) output_->add(segment, col);
             col = stop;
         }

@@ -149,7 +149,7 @@ double expected_output_snr_db(const OutputSums& sums) {
 }
 
 double output_tolerance_db(std::int64_t outputs) {
-    return 0.05 + 1.8 / std::sqrt(static_cast<double>(std::max<std::int64_t>(1, outputs)));
+    return 0.05 + 10.4 / std::sqrt(static_cast<double>(std::max<std::int64_t>(1, outputs)));
 }
 
 void append_output_finding(const TensorAudit& tensor, core::Findings& findings) {

@@ -76,11 +76,15 @@ class LayerOutput {
 [[nodiscard]] double output_snr_db(const OutputSums& sums);
 [[nodiscard]] double expected_output_snr_db(const OutputSums& sums);
 
-/// How far the two may lie apart, in dB. A legal recipe may store its scale in BF16, which moves
-/// every decoded weight by up to 2^-8 after the codes were chosen: 0.05 of the error that rounding
-/// to E4M3 makes (2.65 % of a Gaussian weight). With N outputs the error's power moves by
-/// 0.05^2 + 2 * 0.05 * g / sqrt(N), g standard normal: 0.011 + 1.74 / sqrt(N) dB at four
-/// deviations.
+/// How far the two may lie apart, in dB: 0.05 as for the weights alone (sqnr), and 10.4 / sqrt(N)
+/// for N outputs, because legal recipes choose other codes where a quotient lies exactly between
+/// two: that depends on the last bit of its F32 arithmetic. Weights are BF16, so that this concerns
+/// up to 1/48 of a tensor's elements (amax = 1.3125 * 2^n: every third quotient has 8 bits, and one
+/// out of 16 of those is a tie). The other code has the opposite error, which changes the vector of
+/// errors by r = sqrt(4 / 48) < 0.3 of itself, and the power of the outputs' error by
+/// 2 r g / sqrt(N), g standard normal: 10 / ln(10) * 2 * 0.3 * 4 / sqrt(N) dB at four deviations. A
+/// scale that is stored in BF16 moves them less: by up to 2^-8 of a weight where rounding to E4M3
+/// moves it by 2.65 %, r = 0.05.
 [[nodiscard]] double output_tolerance_db(std::int64_t outputs);
 
 /// A finding where the measured ratio is not the expected one: too good fails too.

@@ -691,7 +691,7 @@ TEST_P(EveryGranularity, LayerOutputPassesGaussianAndOutlierWeights) {
     // move that, but never beyond the two alone or twice as much.
     EXPECT_GT(clean.output_snr_db, 25.5);
     EXPECT_LT(clean.output_snr_db, 31.5);
-    EXPECT_NEAR(clean.output_snr_db, clean.expected_output_snr_db, 0.01);
+    EXPECT_NEAR(clean.output_snr_db, clean.expected_output_snr_db, 0.05);
     // All rows of parts, each once, whatever the rank: 16 tokens.
     EXPECT_EQ(tensor_of(clean, "gate.weight").output.outputs, 256 * 16);
     EXPECT_EQ(tensor_of(clean, "ragged.weight").output.outputs, 130 * 16);

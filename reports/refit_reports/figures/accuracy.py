@@ -100,7 +100,8 @@ def _draw_case(record: Record, number: int, table: pd.DataFrame) -> Drawing:
         f"Case {number:03d}. Above: signal to quantization noise of each tensor, where the short bar is what an "
         "independent double-precision quantization of the same data gives; and the largest error of an "
         "element over the largest that the format allows, above 1 is an error. "
-        + ("The noise of the layer's output has that of quantized activations too. " if with_output else "")
+        + ("The noise of the layer's output has that of quantized activations too; their few loud channels "
+           "decide it, so that tensors differ by decibels. " if with_output else "")
         + "Below: elements beyond the largest code (saturated) and elements that became zero (flushed)"
         + (", and subnormal codes" if with_output else "") + ", as shares of each tensor."
     )

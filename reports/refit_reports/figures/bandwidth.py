@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from refit_reports.figures.drawing import MARKERS, Drawing, case_label, title
+from refit_reports.figures.drawing import MARKERS, Drawing, title
 from refit_reports.record import Record, wall_by_iteration
 
 _LINES = ["-", "--", "-.", ":"]
@@ -43,7 +43,8 @@ def draw(record: Record) -> list[Drawing]:
     table = numbers(record)
     if table.empty:
         return []
-    figure = Figure(figsize=(10, 5.0), layout="constrained")
+    # Tall enough for a line of the legend each.
+    figure = Figure(figsize=(10, max(5.0, 1.2 + 0.25 * (len(table) + 3))), layout="constrained")
     axes = figure.add_subplot()
     for position, row in enumerate(table.itertuples(index=False)):
         x = row.bytes_wire / 1e6
@@ -51,7 +52,10 @@ def draw(record: Record) -> list[Drawing]:
         axes.plot([x], [row.algbw_bytes_per_s / 1e9], ls="", marker=MARKERS[position % len(MARKERS)],
                   markersize=8, markeredgecolor="black",
                   markerfacecolor="white" if position % 2 else "#707070",
-                  label=case_label(record, row.case))
+                  label=f"{row.case:03d} {row.scheme}")
+    for x, y, cases in _clusters(table):
+        axes.annotate(", ".join(f"{case:03d}" for case in cases), (x / 1e6, y / 1e9), xytext=(9, 0),
+                      textcoords="offset points", fontsize=8, va="center")
     lines = {}
     for name, ceiling in record.ceilings.items():
         if ceiling.unit == "B/s":
@@ -70,7 +74,7 @@ def draw(record: Record) -> list[Drawing]:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     else:
-        axes.set_xlim(0, sizes.max() / 1e6 * 1.08)
+        axes.set_xlim(0, sizes.max() / 1e6 * 1.2)
     axes.set_xlabel("payload on the wire, scales included [MB]")
     axes.set_ylabel("payload / wall time [GB/s]")
     axes.grid(color="#d0d0d0", lw=0.5)
@@ -78,8 +82,24 @@ def draw(record: Record) -> list[Drawing]:
     axes.set_title(title(record, "Bandwidth against payload"), fontsize=11)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=8.5, labelspacing=0.8)
     caption = textwrap.dedent(
-        "Each mark is a case: bytes on the wire over the median wall time, from gather to commit; the bar "
+        "Each mark is a case, with its number: bytes on the wire over the median wall time, from gather to commit; the bar "
         "spans its iterations. The lines are what this machine reaches when it does nothing but copy memory "
         "or broadcast. The wall has more to do than either, so that no mark can reach them."
     )
     return [Drawing("bandwidth", caption, figure, table)]
+
+
+def _clusters(table: pd.DataFrame) -> list[tuple[float, float, list[int]]]:
+    """Marks that hide one another share a label: place (bytes, bytes/s) and case numbers of each label."""
+    clusters: list[tuple[float, float, list[int]]] = []
+    # Payloads within 3 %, one below the other on the axis, then rates within 6 %.
+    columns = (np.log(table["bytes_wire"]) / 0.03).round()
+    for _, part in table.groupby(columns):
+        for row in part.sort_values("algbw_bytes_per_s").itertuples(index=False):
+            joins = clusters and clusters[-1][0] in set(part["bytes_wire"]) and (
+                row.algbw_bytes_per_s < 1.06 * clusters[-1][1])
+            if joins:
+                clusters[-1][2].append(row.case)
+            else:
+                clusters.append((row.bytes_wire, row.algbw_bytes_per_s, [row.case]))
+    return [(x, y, sorted(cases)) for x, y, cases in clusters]

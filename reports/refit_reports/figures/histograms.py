@@ -72,6 +72,7 @@ def _draw_codes(axes, table: pd.DataFrame) -> None:
     place = {code: i for i, code in enumerate(order)}
     axes.bar(range(256), np.maximum(counts, 0), width=1.0, linewidth=0.2, **_BAR)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda count, _: f"{count:g}" if count < 1e5 else f"{count:.0e}")
     axes.set_ylim(0.5, max(10.0, 2.0 * counts.max()))
     named = [c | 0x80 for c in reversed(_NAMED)] + [0x00] + _NAMED
     axes.set_xticks([place[c] for c in named], [_short(value_of(c)) for c in named], fontsize=7.5,

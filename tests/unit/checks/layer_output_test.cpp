@@ -278,14 +278,14 @@ TEST(OutputFinding, IsGivenForTooMuchAndForTooLittleError) {
     tensor.output = {10000, 1000.0, 1.0, 1.0};
     append_output_finding(tensor, findings);
     EXPECT_TRUE(findings.empty());
-    // 0.05 + 1.8 / 100 = 0.068 dB.
-    EXPECT_DOUBLE_EQ(output_tolerance_db(10000), 0.068);
-    for (const double decibels : {0.067, -0.067}) {
+    // 0.05 + 10.4 / 100 = 0.154 dB.
+    EXPECT_DOUBLE_EQ(output_tolerance_db(10000), 0.154);
+    for (const double decibels : {0.153, -0.153}) {
         tensor.output.error2 = std::pow(10.0, decibels / 10.0);
         append_output_finding(tensor, findings);
     }
     EXPECT_TRUE(findings.empty());
-    for (const double decibels : {0.069, -0.069}) {
+    for (const double decibels : {0.155, -0.155}) {
         tensor.output.error2 = std::pow(10.0, decibels / 10.0);
         append_output_finding(tensor, findings);
     }
