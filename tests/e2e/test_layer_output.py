@@ -4,6 +4,7 @@
 
 import fnmatch
 import math
+import re
 
 import numpy as np
 import pytest
@@ -69,3 +70,13 @@ def test_a_planted_fault_is_found_by_this_check_alone(refitbench, fault):
     assert len(found) == (1 if fault == "scale_doubled" else 2)
     for finding in case["findings"]:
         assert finding["measured"].endswith(" dB") and "within" in finding["limit"]
+
+
+def test_the_console_says_what_was_measured_and_expected(refitbench):
+    path = refitbench.write("console.yaml", SCENARIO)
+    outcome = refitbench("run", path, "--output", refitbench.records).expect(0)
+    line = next(line for line in outcome.stdout.splitlines() if "layer output" in line)
+    assert line.startswith("#")
+    measured, expected = re.fullmatch(
+        r"#   layer output: (\d+\.\d\d) dB, expected (\d+\.\d\d) dB, mean over tensors", line).groups()
+    assert float(measured) == pytest.approx(float(expected), abs=0.02)
