@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "checks/audit.hpp"
+#include "checks/layer_output.hpp"
 #include "core/error.hpp"
 #include "harness/case_setup.hpp"
 #include "harness/ceilings.hpp"
@@ -263,11 +264,20 @@ class CaseRunner {
                 std::string(resident_ ? "true" : "false") + " (as asked; " + size + ")";
         }
         if (!resident_ && checks("source_unchanged")) {
-            std::string& names = record_.notes["checks_not_applicable"];
-            names += (names.empty() ? "" : ",") + std::string("source_unchanged");
-            record_.notes["source_unchanged"] =
-                "not applicable: weights.resident is false, no weights stay in memory";
+            not_applicable("source_unchanged",
+                           "weights.resident is false, no weights stay in memory");
         }
+        if (setup_.payload.recipe == nullptr && checks("layer_output")) {
+            not_applicable("layer_output",
+                           "BF16 weights are multiplied with BF16 activations, nothing is "
+                           "quantized; round_trip compares the weights bit by bit");
+        }
+    }
+
+    void not_applicable(const std::string& check, const std::string& reason) {
+        std::string& names = record_.notes["checks_not_applicable"];
+        names += (names.empty() ? "" : ",") + check;
+        record_.notes[check] = "not applicable: " + reason;
     }
 
     [[nodiscard]] bool checks_source() const { return resident_ && checks("source_unchanged"); }
@@ -588,6 +598,20 @@ class CaseRunner {
         record_.max_error_over_bound = merged.max_error_over_bound;
         record_.saturated = merged.saturated;
         record_.flushed = merged.flushed;
+        record_.exact = merged.exact;
+        record_.subnormal = merged.subnormal;
+        record_.output_snr_db.reset();
+        record_.expected_output_snr_db.reset();
+        if (!std::isnan(merged.expected_output_snr_db)) {
+            record_.output_snr_db = merged.output_snr_db;
+            record_.expected_output_snr_db = merged.expected_output_snr_db;
+        }
+        record_.code_histogram = merged.codes;
+        record_.scale_histogram.clear();
+        record_.scale_bin_width = 1.0 / checks::kScaleBinsPerOctave;
+        for (const auto& [bin, count] : merged.scales) {
+            record_.scale_histogram.emplace_back(bin * record_.scale_bin_width, count);
+        }
         fill_tensor_rows(merged);
     }
 
@@ -614,16 +638,24 @@ class CaseRunner {
                 row.recipe = parameter.recipe;
             }
             row.sqnr_db = row.expected_sqnr_db = kNaN;
+            row.relative_error = row.cosine = kNaN;
+            row.output_snr_db = row.expected_output_snr_db = kNaN;
             const auto found = audits.find(tensor.name);
             if (found != audits.end()) {
                 const checks::TensorAudit& audit = *found->second;
                 if (audit.quantized) {
                     row.sqnr_db = checks::sqnr_db(audit.sum_x2, audit.sum_error2);
                     row.expected_sqnr_db = checks::sqnr_db(audit.sum_x2, audit.sum_expected_error2);
+                    row.relative_error = checks::relative_error(audit);
+                    row.cosine = checks::cosine(audit);
+                    row.output_snr_db = checks::output_snr_db(audit.output);
+                    row.expected_output_snr_db = checks::expected_output_snr_db(audit.output);
                 }
                 row.max_error_over_bound = audit.max_error_over_bound;
                 row.saturated = audit.saturated;
                 row.flushed = audit.flushed;
+                row.exact = audit.exact;
+                row.subnormal = checks::subnormal_codes(audit);
             }
             record_.tensor_rows.push_back(std::move(row));
         }

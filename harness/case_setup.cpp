@@ -163,6 +163,7 @@ CaseSetup set_up_case(const Case& c) {
         }
     }
     setup.facts = facts_of(setup.payload.recipe);
+    setup.facts.activation_seed = c.seed;
     if (c.weights_source == "synthetic") weights::check_plants(c.plants, setup.tensors);
     return setup;
 }

@@ -316,7 +316,7 @@ void read_checks(const MapReader& reader, Case& result) {
     for (const Node& item : reader.list("checks")) {
         if (item.kind != Node::Kind::scalar)
             refuse(item, "checks", "names out of " + joined_names(known));
-        require_name(item, "checks", "check", item.text, known, {"layer_output"});
+        require_name(item, "checks", "check", item.text, known, {});
         for (const checks::CheckRow& row : checks::check_catalog()) {
             if (row.name == item.text && !row.available) {
                 refuse_at(item.where,

@@ -29,6 +29,7 @@ void walk_nonzero_tile(const Segment& segment, double slack, TensorAudit& audit,
     double threshold = std::min(worst, allowed);
     double sum_x2 = 0.0;
     double sum_error2 = 0.0;
+    double sum_x_error = 0.0;
     double sum_expected2 = 0.0;
     std::int64_t saturated = 0;
     std::int64_t flushed = 0;
@@ -48,6 +49,7 @@ void walk_nonzero_tile(const Segment& segment, double slack, TensorAudit& audit,
         const double bound = std::max(magnitude * (1.0 / 17.0), smallest_bound);
         sum_x2 += x * x;
         sum_error2 += error * error;
+        sum_x_error += x * error;
         double quotient = x / own_scale;
         if constexpr (kRoundQuotient) quotient = nearest_bf16(quotient);
         const double expected = nearest_e4m3(quotient) * own_scale - x;
@@ -67,6 +69,7 @@ void walk_nonzero_tile(const Segment& segment, double slack, TensorAudit& audit,
     audit.elements += segment.count - static_cast<std::int64_t>(nonfinite.size());
     audit.sum_x2 += sum_x2;
     audit.sum_error2 += sum_error2;
+    audit.sum_x_error += sum_x_error;
     audit.sum_expected_error2 += sum_expected2;
     audit.saturated += saturated;
     audit.flushed += flushed;
