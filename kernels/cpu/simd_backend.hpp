@@ -376,6 +376,7 @@ class SimdBackend final : public TileWalk {
             std::uint8_t* y = to + row * code_stride;
             // Most rows have no value below the table: one question for all 128 columns.
             if (has_table && encoder.covers(least[row * kPipelineTiles])) [[likely]] {
+#pragma GCC unroll 4
                 for (int i = 0; i < 128; i += Isa::kCodes) {
                     Isa::template store<kStreaming>(y + i, encoder.look_up(x + i));
                 }
