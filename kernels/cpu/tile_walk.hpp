@@ -73,8 +73,9 @@ void pad_edge(const numerics::TileScaling& scaling, const TileGrid& grid, const 
               std::int64_t grid_row, std::int64_t tile_begin, std::int64_t tile_end,
               std::uint32_t* amax_row);
 
-/// The two CPU backends. avx2_backend is null where it is not built.
+/// The CPU backends. avx2_backend and avx512_backend are null where they are not built.
 [[nodiscard]] const Backend* portable_backend();
 [[nodiscard]] const Backend* avx2_backend();
+[[nodiscard]] const Backend* avx512_backend();
 
 }  // namespace refit::kernels::cpu

@@ -18,6 +18,7 @@
 
 #include "kernels/backend.hpp"
 #include "quant/recipe.hpp"
+#include "unit/kernels/emulated_avx512.hpp"
 
 namespace refit::quant {
 namespace {
@@ -148,8 +149,7 @@ TEST_P(GoldenRecipe, EqualsTheIndependentImplementationOnEveryBackend) {
     const std::map<std::string, Output> outputs = read_outputs(recipe.name);
     ASSERT_GE(inputs.size(), 20U);
     ASSERT_EQ(inputs.size(), outputs.size());
-    for (const char* name : {"portable", "avx2"}) {
-        const kernels::Backend* backend = kernels::find_backend(name);
+    for (const auto& [name, backend] : kernels::backends_under_test()) {
         if (backend == nullptr) {
             continue;  // the kernels' own tests report which backend is missing and why
         }
