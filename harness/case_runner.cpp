@@ -27,10 +27,13 @@
 #include "harness/rank_agreement.hpp"
 #include "harness/rank_report.hpp"
 #include "harness/refit_cycle.hpp"
+#include "harness/stream_check.hpp"
+#include "harness/stream_options.hpp"
 #include "kernels/backend.hpp"
-#include "receiver/contract_check.hpp"
 #include "receiver/derived_weights.hpp"
+#include "receiver/framing_check.hpp"
 #include "trainer/bucket_source.hpp"
+#include "trainer/kernel_publisher.hpp"
 #include "trainer/resident_shard.hpp"
 #include "weights/safetensors_file.hpp"
 
@@ -140,32 +143,70 @@ class CaseRunner {
             world_.rank() == first_receiver ? wire::to_json(setup_.instance.wanted) : std::string();
         const std::string wanted =
             world_.allgather(wanted_text)[static_cast<std::size_t>(first_receiver)];
+        const std::string layout =
+            kernel()
+                ? world_.allgather(world_.rank() == first_receiver
+                                       ? wire::to_json(setup_.layout)
+                                       : std::string())[static_cast<std::size_t>(first_receiver)]
+                : std::string();
         std::string manifest_text;
         together(world_, [&] {
             if (!trainer_) return;
-            plan_ = trainer::make_plan(setup_.tensors, wire::wanted_list_from_json(wanted),
-                                       setup_.payload, setup_.sharding, setup_.trainer_faults);
-            if (world_.rank() == 0) manifest_text = wire::to_json(plan_.manifest);
+            plan_refit(wire::wanted_list_from_json(wanted), layout);
+            if (world_.rank() == 0) manifest_text = wire::to_json(manifest_);
         });
         manifest_text = broadcast_text(world_, manifest_text);
         std::string found;
         together(world_, [&] {
             if (trainer_) {
-                for (core::Finding& finding : plan_.findings) finding.rank = world_.rank();
-                if (world_.rank() == 0) found = findings_to_json(plan_.findings);
+                core::Findings findings =
+                    kernel() ? kernel_plan_.checkpoint.findings : plan_.findings;
+                for (core::Finding& finding : findings) finding.rank = world_.rank();
+                if (world_.rank() == 0) found = findings_to_json(findings);
                 return;
             }
             manifest_ = wire::manifest_from_json(manifest_text);
-            core::Findings findings = receiver::check_manifest(manifest_, setup_.instance);
+            StreamCheck stream = check_stream(case_, setup_, manifest_, receiver_index_);
+            open_layers_ = stream.most_open_layers;
+            core::Findings& findings = stream.findings;
             for (core::Finding& finding : findings) finding.rank = world_.rank();
-            // All receivers hold the same contract against the same manifest: one of them speaks.
-            if (receiver_index_ == 0) found = findings_to_json(findings);
+            // All receivers hold the same contract against the same manifest: one of them speaks,
+            // and one whose own buffer is another.
+            const bool differs =
+                receiver_buffer_bytes(case_, receiver_index_) != receiver_buffer_bytes(case_, 0);
+            if (receiver_index_ == 0 || differs) found = findings_to_json(findings);
         });
-        if (trainer_) manifest_ = plan_.manifest;
         for (const std::string& one : world_.allgather(found)) {
             if (!one.empty()) add_findings(findings_from_json(one));
         }
         record_.bytes_wire = static_cast<std::int64_t>(manifest_.payload_bytes());
+        if (case_.reload != "none") {
+            const std::vector<std::string> open = world_.allgather(std::to_string(open_layers_));
+            record_.notes["reload"] = case_.reload + ", at most " +
+                                      open[static_cast<std::size_t>(case_.trainer_ranks)] +
+                                      " layers begun at one time";
+        }
+        record_.notes["framing"] = case_.framing;
+        record_.notes["wire"] = case_.wire;
+        record_.notes["stream_quantized_already"] =
+            std::to_string(receiver::count_prequantized_marks(manifest_)) +
+            " names that end in _scale_inv";
+    }
+
+    [[nodiscard]] bool kernel() const { return case_.wire == "kernel"; }
+
+    /// What this trainer will send, as the receivers' list or layout asks for.
+    void plan_refit(const wire::WantedList& wanted, const std::string& layout) {
+        if (kernel()) {
+            kernel_plan_ = trainer::make_kernel_plan(
+                setup_.tensors, wanted, wire::kernel_layout_from_json(layout), setup_.payload,
+                setup_.sharding, setup_.trainer_faults, setup_.kernel_faults);
+            manifest_ = kernel_plan_.manifest;
+            return;
+        }
+        plan_ = trainer::make_plan(setup_.tensors, wanted, setup_.payload, setup_.sharding,
+                                   setup_.trainer_faults);
+        manifest_ = plan_.manifest;
     }
 
     /// A checkpoint that does not fit its model is a finding, before anything is allocated.
@@ -199,7 +240,8 @@ class CaseRunner {
         const double share = static_cast<double>(world_.local_size()) / world_.size();
         decide_residency(share);
         const CaseNeeds needs = needs_of(
-            case_, setup_, trainer_ ? plan_ : trainer::RefitPlan{manifest_, {}, {}, {}, {}, {}},
+            case_, setup_,
+            trainer_ && !kernel() ? plan_ : trainer::RefitPlan{manifest_, {}, {}, {}, {}, {}},
             transport_name_, resident_);
         together(world_, [&] { check_needs(needs, share); });
 
@@ -250,12 +292,13 @@ class CaseRunner {
         const std::string size = bytes_text(resident_bytes(setup_)) + " of weights";
         if (case_.resident == Resident::automatic) {
             // A planted write needs weights that stay in memory.
-            const bool wanted = !setup_.trainer_faults.source_write.empty();
+            const bool wanted = !setup_.trainer_faults.source_write.empty() || kernel();
             resident_ = world_.all_true(wanted || resident_fits(setup_, share));
             const std::string part = std::to_string(static_cast<int>(100 * kResidentShare)) +
                                      " % of the memory available)";
             record_.notes["weights_resident"] =
-                wanted      ? "true (auto: a planted write needs weights in memory)"
+                kernel()    ? "true (auto: wire: kernel joins parts of several tensors)"
+                : wanted    ? "true (auto: a planted write needs weights in memory)"
                 : resident_ ? "true (auto: " + size + " take at most " + part
                             : "false (auto: " + size + " would take more than " + part;
         } else {
@@ -292,7 +335,7 @@ class CaseRunner {
             bool aimed = false;
             for (std::size_t t = 0; t < pieces.size() && !aimed; ++t) {
                 for (const wire::PieceEntry& entry : pieces[t].entries) {
-                    if (!aim(fault, entry, setup_.instance.spans[tp_rank])) continue;
+                    if (!aim(fault, entry, setup_.loading().spans[tp_rank])) continue;
                     fault.trainer = static_cast<int>(t);
                     aimed = true;
                     break;
@@ -305,7 +348,7 @@ class CaseRunner {
              const std::vector<receiver::LoadSpan>& spans) const {
         const wire::ParameterMeta& meta = manifest_.parameters[entry.parameter];
         for (const receiver::LoadSpan& span : spans) {
-            if (setup_.instance.wanted[span.wanted].name != meta.name) continue;
+            if (setup_.loading().wanted[span.wanted].name != meta.name) continue;
             const core::Region sent = entry.region(meta);
             const std::int64_t row = std::max(sent.row, span.source.row);
             const std::int64_t col = std::max(sent.col, span.source.col);
@@ -328,7 +371,7 @@ class CaseRunner {
         if (trainer_) {
             const trainer::WeightRows* weights = nullptr;
             if (resident_) {
-                shard_ = std::make_unique<trainer::ResidentShard>(setup_.tensors, plan_.placements,
+                shard_ = std::make_unique<trainer::ResidentShard>(setup_.tensors, setup_.placements,
                                                                   world_.rank(), *source_, moved);
                 weights = shard_.get();
             } else {
@@ -336,9 +379,15 @@ class CaseRunner {
                                                                          world_.rank(), *source_);
                 weights = bucket_source_.get();
             }
-            publisher_ = std::make_unique<trainer::RefitPublisher>(
-                setup_.tensors, plan_, setup_.payload, setup_.trainer_faults, *backend_, *weights,
-                world_.rank());
+            if (kernel()) {
+                publisher_ = std::make_unique<trainer::KernelPublisher>(
+                    setup_.tensors, kernel_plan_, setup_.payload, setup_.trainer_faults, *backend_,
+                    *weights);
+            } else {
+                publisher_ = std::make_unique<trainer::RefitPublisher>(
+                    setup_.tensors, plan_, setup_.payload, setup_.trainer_faults, *backend_,
+                    *weights, world_.rank());
+            }
         } else {
             const auto mode = case_.commit == "staged" ? receiver::CommitMode::staged
                                                        : receiver::CommitMode::in_place;
@@ -347,7 +396,7 @@ class CaseRunner {
                 case_.faults.begin(), case_.faults.end(),
                 [&](const FaultSpec& fault) { return fault.receiver == receiver_index_; });
             loader_ = std::make_unique<receiver::WeightLoader>(
-                setup_.instance, manifest_, receiver_index_ % case_.tp, mode,
+                setup_.loading(), manifest_, receiver_index_ % case_.tp, mode,
                 struck ? setup_.load_faults : receiver::LoadFaults{}, moved);
         }
         run_.status.set_on_enter(
@@ -442,6 +491,7 @@ class CaseRunner {
             if (given_up)
                 std::erase_if(all[r].findings,
                               [](const core::Finding& f) { return f.check == "completeness"; });
+            receiver::add_unnoticed_by_engine(all[r].findings, setup_.payload.framing);
             add_findings(all[r].findings);
             if (!all[r].error.empty() && error_.empty()) {
                 error_ = "rank " + std::to_string(r) + ": " + all[r].error;
@@ -500,9 +550,9 @@ class CaseRunner {
         together(world_, [&] {
             run_.status.enter(Stage::audit);
             if (loader_ != nullptr) {
-                checks::AuditResult audit =
-                    checks::audit_loaded(*loader_, setup_.tensors, *source_, setup_.facts, enabled,
-                                         world_.rank(), moved);
+                checks::AuditResult audit = checks::audit_parameters(
+                    setup_.instance, loader_->tp_rank(), loader_->loaded(), setup_.tensors,
+                    *source_, setup_.facts, enabled, world_.rank(), moved);
                 if (enabled.contains("version")) {
                     for (core::Finding& finding :
                          receiver::check_derived(loader_->instance(), loader_->loaded(),
@@ -623,6 +673,11 @@ class CaseRunner {
             if (!parameter.scale_of.empty())
                 scale_bytes[parameter.scale_of] = parameter.rows() * parameter.row_bytes();
         }
+        const std::map<std::string, std::int64_t> in_kernel_format = bytes_in_kernel_format(setup_);
+        std::set<std::string> quantized;
+        for (const wire::WantedParameter& wanted : setup_.instance.wanted) {
+            if (!wanted.scale.empty()) quantized.insert(wanted.name);
+        }
         record_.tensor_rows.clear();
         for (const model::TensorSpec& tensor : setup_.tensors) {
             record::TensorRow row;
@@ -630,6 +685,11 @@ class CaseRunner {
             row.role = std::string(model::role_name(tensor.role));
             row.rows = core::matrix_rows(tensor.shape);
             row.cols = core::matrix_cols(tensor.shape);
+            const auto kernel_bytes = in_kernel_format.find(tensor.name);
+            if (kernel_bytes != in_kernel_format.end()) {
+                row.bytes = kernel_bytes->second;
+                if (quantized.contains(tensor.name)) row.recipe = record_.recipe;
+            }
             const std::int64_t index = manifest_.find(tensor.name);
             if (index >= 0) {
                 const wire::ParameterMeta& parameter =
@@ -701,7 +761,7 @@ class CaseRunner {
     void conclude(bool refitted) {
         record_.cpu_s_sum = median(cpu_sums_);
         if (cpu_sums_.empty()) record_.cpu_s_sum = 0.0;
-        const Floor floor = floor_of(case_, setup_.instance, manifest_, transport_name_,
+        const Floor floor = floor_of(case_, setup_.loading(), manifest_, transport_name_,
                                      run_.memory_copy_bytes_per_s);
         record_.floor_wall_s = floor.wall_s;
         record_.floor_formula = floor.formula;
@@ -745,14 +805,15 @@ class CaseRunner {
     record::CaseRecord record_;
     CaseSetup setup_;
     const kernels::Backend* backend_ = nullptr;
-    trainer::RefitPlan plan_;
+    trainer::RefitPlan plan_;          ///< of a trainer, but for wire: kernel
+    trainer::KernelPlan kernel_plan_;  ///< of the trainer with wire: kernel
     wire::RefitManifest manifest_;
     std::unique_ptr<transport::Transport> transport_;
     std::unique_ptr<weights::WeightSource> source_;
     bool resident_ = true;
     std::unique_ptr<trainer::ResidentShard> shard_;         ///< exactly one of these two
     std::unique_ptr<trainer::BucketSource> bucket_source_;  ///< on a trainer
-    std::unique_ptr<trainer::RefitPublisher> publisher_;
+    std::unique_ptr<trainer::Publisher> publisher_;
     std::unique_ptr<receiver::WeightLoader> loader_;
     std::vector<wire::Digest> before_;
     std::vector<double> cpu_sums_;
@@ -762,6 +823,7 @@ class CaseRunner {
     int error_rank_ = -1;
     std::string error_stage_;
     std::int64_t iteration_ = 0;
+    std::int64_t open_layers_ = 0;  ///< of a receiver with layerwise reload
     std::uint64_t version_ = 0;
 };
 
