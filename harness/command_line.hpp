@@ -50,6 +50,14 @@ struct IdentifyOptions {
     std::string json;
 };
 
+struct VerifyOptions {
+    std::filesystem::path directory;
+    std::string engine;  ///< "" = every engine that reads the checkpoint's configuration
+    int tp = 1;
+    std::filesystem::path reference;  ///< "" for none
+    std::string json;
+};
+
 struct CommandLine {
     std::string
         subcommand;  ///< run | list | quantize | dequantize | identify | verify | export | plan
@@ -58,6 +66,7 @@ struct CommandLine {
     QuantizeOptions quantize;
     DequantizeOptions dequantize;
     IdentifyOptions identify;
+    VerifyOptions verify;
     std::vector<std::string> argv;
     /// Set when the program should print `text` and end with `exit_code` at once (help, version,
     /// usage error).
