@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/backend.hpp"
 #include "kernels/cpu/tile_walk.hpp"
+#include "kernels/cuda/cuda_backend.hpp"
 
 namespace refit::kernels {
 namespace {
@@ -29,7 +30,7 @@ std::vector<BackendRow> backend_rows() {
     }
     rows.push_back(
         {"avx512", false, false, "not built: there is no AVX-512 backend yet; use avx2"});
-    rows.push_back({"cuda", false, false, "not built: there is no CUDA backend yet; use auto"});
+    rows.push_back(cuda::cuda_row());
     return rows;
 }
 
@@ -43,6 +44,9 @@ const Backend* find_backend(std::string_view name) {
     }
     if (name == "avx2" && avx2_viable) {
         return cpu::avx2_backend();
+    }
+    if (name == "cuda") {
+        return cuda::cuda_backend();
     }
     return nullptr;
 }
