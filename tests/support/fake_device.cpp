@@ -102,7 +102,7 @@ struct Place {
 };
 static_assert(sizeof(Place) == 64);
 
-constexpr std::uint64_t kPipeBytes = 64 * 1024;
+constexpr std::uint64_t kPipeBytes = 512 * 1024;
 constexpr int kMostMembers = 16;
 
 /// What the members of a communicator share. Chunks go through one buffer in lockstep.

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <string>
+#include <thread>
 
 #include "core/error.hpp"
 #include "transport/wait.hpp"
@@ -14,7 +15,7 @@ namespace refit::transport {
 namespace {
 
 /// An orderly end needs every member; one that is gone must not keep the others.
-constexpr std::chrono::seconds kLongestEnd{5};
+constexpr std::chrono::seconds kLongestEnd{2};
 
 }  // namespace
 
@@ -31,22 +32,21 @@ NcclGroup::NcclGroup(int member, int members, const NcclUniqueId& id)
                                           library_.calls().error_string(code), text));
 }
 
-NcclGroup::~NcclGroup() {
-    if (comm_ == nullptr) return;
-    if (!failed_ && library_.calls().finalize(comm_) <= kNcclInProgress) {
-        const auto end = std::chrono::steady_clock::now() + kLongestEnd;
-        int state = kNcclInProgress;
-        Backoff backoff;
-        while (library_.calls().async_error(comm_, &state) == kNcclSuccess &&
-               state == kNcclInProgress && std::chrono::steady_clock::now() < end) {
-            backoff.pause();
-        }
-        if (state == kNcclSuccess) {
-            (void)library_.calls().destroy(comm_);
-            return;
-        }
+bool NcclGroup::end() noexcept {
+    if (comm_ == nullptr) return true;
+    int state = failed_ ? kNcclInProgress : library_.calls().finalize(comm_);
+    if (!failed_ && (state == kNcclSuccess || state == kNcclInProgress)) {
+        const auto latest = std::chrono::steady_clock::now() + kLongestEnd;
+        do {
+            if (library_.calls().async_error(comm_, &state) != kNcclSuccess) break;
+            if (state != kNcclInProgress) break;
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        } while (std::chrono::steady_clock::now() < latest);
     }
-    (void)library_.calls().abort(comm_);
+    const bool in_order = !failed_ && state == kNcclSuccess;
+    (void)(in_order ? library_.calls().destroy(comm_) : library_.calls().abort(comm_));
+    comm_ = nullptr;
+    return in_order;
 }
 
 void NcclGroup::fail(int code, const char* call) {

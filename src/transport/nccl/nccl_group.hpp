@@ -17,8 +17,7 @@ class NcclGroup {
     /// Starts to join; collective over the members, member 0 broadcasts. Throws ResourceError with
     /// NCCL's own text. finish_init() ends it.
     NcclGroup(int member, int members, const NcclUniqueId& id);
-    /// Ends in order where nothing went wrong (bounded to a few seconds), else aborts.
-    ~NcclGroup();
+    ~NcclGroup() { (void)end(); }
     NcclGroup(const NcclGroup&) = delete;
     NcclGroup& operator=(const NcclGroup&) = delete;
 
@@ -37,7 +36,10 @@ class NcclGroup {
     [[nodiscard]] void* register_memory(void* device_memory, std::uint64_t bytes);
     void deregister(void* handle) noexcept;
 
-    /// From here on the destructor aborts.
+    /// Ends the communicator: in order where nothing went wrong and every member ends within two
+    /// seconds, else by an abort. Returns whether it was in order.
+    bool end() noexcept;
+    /// From here on the end is an abort.
     void give_up() { failed_ = true; }
 
  private:

@@ -50,7 +50,10 @@ class NcclTransport final : public Transport {
         // Buffers outlive what NCCL may still do with them: the groups end first.
         if (!pending_.empty()) give_up();
         deregister();
-        groups_.clear();
+        for (auto& one : groups_) {
+            // A peer that did not end here has left; the other groups need not wait for it too.
+            if (one && !one->end()) give_up();
+        }
         free_memory();
     }
 
