@@ -17,6 +17,10 @@ bool cpu_has_avx2() {
 
 }  // namespace
 
+std::vector<std::string> backend_names() {
+    return {"portable", "avx2", "avx512", "cuda"};
+}
+
 std::vector<BackendRow> backend_rows() {
     std::vector<BackendRow> rows;
     rows.push_back({"portable", true, true, ""});

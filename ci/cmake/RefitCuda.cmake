@@ -7,8 +7,9 @@
 set(REFIT_CUDA FALSE)
 set(REFIT_CUDA_OFF_REASON "")
 # The numeric contract (kernels/README.md) as nvcc spells it; machine code for Hopper, PTX for all others from Ampere on.
+# Not compressed, so that a test can read which instructions the PTX has.
 set(REFIT_NVCC_FLAGS -std=c++20 -O3 -gencode arch=compute_90,code=sm_90 -gencode arch=compute_80,code=compute_80
-    --fmad=false --prec-div=true --prec-sqrt=true --ftz=false --expt-relaxed-constexpr)
+    --fmad=false --prec-div=true --prec-sqrt=true --ftz=false --expt-relaxed-constexpr --no-compress)
 
 get_filename_component(REFIT_SOURCE_ROOT ${CMAKE_CURRENT_LIST_DIR}/../.. ABSOLUTE)
 

@@ -493,6 +493,10 @@ CudaSeconds cuda_seconds() {
     return space.seconds;
 }
 
+std::string cuda_build() {
+    return "runtime " + version_text(CUDART_VERSION);
+}
+
 std::string cuda_description() {
     return cuda_row().viable ? the_device().description : std::string();
 }

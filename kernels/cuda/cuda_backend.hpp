@@ -23,6 +23,8 @@ struct CudaSeconds {
 };
 [[nodiscard]] CudaSeconds cuda_seconds();
 
+/// "runtime 13.0" or "not compiled: ..."; does not ask for a device.
+[[nodiscard]] std::string cuda_build();
 /// "NVIDIA H100 80GB HBM3, compute 9.0, driver 13.0, runtime 13.0"; empty without a device.
 [[nodiscard]] std::string cuda_description();
 

@@ -19,6 +19,10 @@ CudaSeconds cuda_seconds() {
     return {};
 }
 
+std::string cuda_build() {
+    return "not compiled: " REFIT_CUDA_OFF_REASON;
+}
+
 std::string cuda_description() {
     return {};
 }

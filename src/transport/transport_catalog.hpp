@@ -32,6 +32,9 @@ struct TransportOptions {
     std::string run_id;
 };
 
+/// "2.28.9 (libnccl.so.2)"; empty where there is none.
+[[nodiscard]] std::string nccl_description();
+
 struct TransportRow {
     std::string name;
     core::Viability viability;  ///< on this machine, before a world is known

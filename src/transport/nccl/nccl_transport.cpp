@@ -15,6 +15,7 @@
 #include "transport/mpi/mpi_support.hpp"
 #include "transport/nccl/nccl_group.hpp"
 #include "transport/piece_book.hpp"
+#include "transport/transport_catalog.hpp"
 #include "transport/wait.hpp"
 
 namespace refit::transport {
@@ -413,6 +414,12 @@ core::Viability nccl_viability() {
     } catch (const core::NotViable& error) {
         return {true, false, error.what()};
     }
+}
+
+std::string nccl_description() {
+    if (!nccl_viability().viable) return {};
+    const NcclLibrary& library = NcclLibrary::instance();
+    return fmt::format("{} ({})", nccl_version_text(library.version()), library.path());
 }
 
 std::unique_ptr<Transport> make_nccl_transport(const Endpoint& endpoint) {

@@ -210,13 +210,15 @@ class EveryBackend : public ::testing::TestWithParam<std::string> {
  protected:
     void SetUp() override {
         if (backend == nullptr) {
-            GTEST_SKIP() << GetParam() << " is not viable on this machine";
+            for (const BackendRow& row : backend_rows()) {
+                if (row.name == GetParam()) GTEST_SKIP() << row.name << ": " << row.reason;
+            }
         }
     }
     const Backend* backend = find_backend(GetParam());
 };
 
-INSTANTIATE_TEST_SUITE_P(Cpu, EveryBackend, ::testing::Values("portable", "avx2"),
+INSTANTIATE_TEST_SUITE_P(Cpu, EveryBackend, ::testing::Values("portable", "avx2", "cuda"),
                          [](const auto& parameter) { return parameter.param; });
 
 TEST_P(EveryBackend, GivesTheSameBitsFromBandsThatCutTiles) {
@@ -363,6 +365,7 @@ TEST(BackendList, NamesEveryBackendAndSaysWhyNot) {
         }
     }
     EXPECT_EQ(names, (std::vector<std::string>{"portable", "avx2", "avx512", "cuda"}));
+    EXPECT_EQ(names, backend_names());
     EXPECT_NE(find_backend("auto"), nullptr);
     EXPECT_EQ(find_backend("gpu"), nullptr);
 }

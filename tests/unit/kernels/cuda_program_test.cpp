@@ -9,6 +9,8 @@
 #include <array>
 #include <bit>
 #include <cstdint>
+#include <fstream>
+#include <iterator>
 #include <random>
 #include <string>
 #include <vector>
@@ -407,6 +409,23 @@ TEST(CudaTileProgram, TheEmulationSeesAMissingBarrierAHalfGroupAndAMissingPaddin
     EXPECT_TRUE(differs("mxfp8", Fault::half_group));
     EXPECT_TRUE(differs("nemo-rl-linear", Fault::no_padding));
     EXPECT_FALSE(differs("nemo-rl-linear", Fault::none));
+}
+
+TEST(CudaPtx, DividesAsIeeeDoesAndFusesAndFlushesNothing) {
+#if defined(REFIT_CUDA_OBJECT)
+    std::ifstream file(REFIT_CUDA_OBJECT, std::ios::binary);
+    if (!file) GTEST_SKIP() << REFIT_CUDA_OBJECT << " is not on this machine";
+    const std::string object((std::istreambuf_iterator<char>(file)),
+                             std::istreambuf_iterator<char>());
+    const auto holds = [&](const char* text) { return object.find(text) != std::string::npos; };
+    ASSERT_TRUE(holds(".entry _Z")) << "the object holds no PTX that can be read";
+    EXPECT_TRUE(holds("div.rn.f32"));
+    for (const char* forbidden : {"div.full.f32", "div.approx", "rcp.approx", "fma.rn", ".ftz"}) {
+        EXPECT_FALSE(holds(forbidden)) << forbidden << " gives other bits than the host";
+    }
+#else
+    GTEST_SKIP() << "built without CUDA";
+#endif
 }
 
 TEST(CudaTileProgram, DequantizesAsOneProductAndOneRounding) {
