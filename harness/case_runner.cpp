@@ -30,6 +30,7 @@
 #include "harness/stream_check.hpp"
 #include "harness/stream_options.hpp"
 #include "kernels/backend.hpp"
+#include "kernels/cuda/cuda_backend.hpp"
 #include "receiver/derived_weights.hpp"
 #include "receiver/framing_check.hpp"
 #include "trainer/bucket_source.hpp"
@@ -123,6 +124,10 @@ class CaseRunner {
         // Ranks may stand on machines with different processors; all must have it.
         if (world_.all_true(backend_ != nullptr)) {
             record_.backend = std::string(backend_->name());
+            if (record_.backend == "cuda") {
+                record_.notes["cuda_device"] = kernels::cuda::cuda_description();
+                cuda_before_ = kernels::cuda::cuda_seconds();
+            }
             return true;
         }
         std::string reason = "backend " + case_.backend + " is not viable on every rank";
@@ -283,6 +288,7 @@ class CaseRunner {
             skip(*first);
             return false;
         }
+        if (transport_name_ == "nccl") record_.notes["nccl"] = transport::nccl_description();
         together(world_, [&] { transport_->open(stream_plan(case_, manifest_)); });
         return true;
     }
@@ -770,6 +776,17 @@ class CaseRunner {
             record_.notes["error_stage"] = error_stage_;
             record_.notes["error_message"] = error_;
         }
+        if (record_.backend == "cuda") {
+            // Of this rank, over all refits of the case: rank 0 is a trainer, and its record
+            // counts.
+            const kernels::cuda::CudaSeconds now = kernels::cuda::cuda_seconds();
+            const auto note = [&](const char* name, double seconds) {
+                record_.notes[name] = std::to_string(seconds);
+            };
+            note("cuda_to_device_s", now.to_device - cuda_before_.to_device);
+            note("cuda_kernels_s", now.kernels - cuda_before_.kernels);
+            note("cuda_from_device_s", now.from_device - cuda_before_.from_device);
+        }
         record_.outcome = judge_outcome(case_.expect, record_.findings, !error_.empty());
         (void)refitted;
     }
@@ -805,6 +822,7 @@ class CaseRunner {
     record::CaseRecord record_;
     CaseSetup setup_;
     const kernels::Backend* backend_ = nullptr;
+    kernels::cuda::CudaSeconds cuda_before_;
     trainer::RefitPlan plan_;          ///< of a trainer, but for wire: kernel
     trainer::KernelPlan kernel_plan_;  ///< of the trainer with wire: kernel
     wire::RefitManifest manifest_;

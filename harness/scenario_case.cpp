@@ -397,7 +397,7 @@ void read_expectation(const Node* node, Case& result) {
 
 Names backend_names() {
     Names names = {"auto"};
-    for (const kernels::BackendRow& row : kernels::backend_rows()) names.push_back(row.name);
+    for (const std::string& name : kernels::backend_names()) names.push_back(name);
     return names;
 }
 

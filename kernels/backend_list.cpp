@@ -5,6 +5,7 @@
 #include "kernels/backend.hpp"
 #include "kernels/cpu/cpu_features.hpp"
 #include "kernels/cpu/tile_walk.hpp"
+#include "kernels/cuda/cuda_backend.hpp"
 
 namespace refit::kernels {
 namespace {
@@ -24,6 +25,10 @@ std::array<CpuRow, 3> cpu_rows() {
 
 }  // namespace
 
+std::vector<std::string> backend_names() {
+    return {"portable", "avx2", "avx512", "cuda"};
+}
+
 std::vector<BackendRow> backend_rows() {
     std::vector<BackendRow> rows;
     for (const CpuRow& row : cpu_rows()) {
@@ -33,7 +38,7 @@ std::vector<BackendRow> backend_rows() {
             rows.push_back({row.name, true, row.missing.empty(), row.missing});
         }
     }
-    rows.push_back({"cuda", false, false, "not built: there is no CUDA backend yet; use auto"});
+    rows.push_back(cuda::cuda_row());
     return rows;
 }
 
@@ -45,7 +50,8 @@ const Backend* find_backend(std::string_view name) {
             found = row.backend;  // for auto the last, the fastest
         }
     }
-    return found;
+    // Never by auto: a device is chosen by name.
+    return name == "cuda" ? cuda::cuda_backend() : found;
 }
 
 }  // namespace refit::kernels

@@ -26,7 +26,10 @@ class EveryBackend : public ::testing::TestWithParam<NamedBackend> {
  protected:
     void SetUp() override {
         if (backend == nullptr) {
-            GTEST_SKIP() << GetParam().name << " is not viable on this machine";
+            for (const BackendRow& row : backend_rows()) {
+                if (row.name == GetParam().name) GTEST_SKIP() << row.name << ": " << row.reason;
+            }
+            GTEST_SKIP() << GetParam().name << ": SIMDe was not found when the tests were built";
         }
     }
     const Backend* backend = GetParam().backend;
@@ -179,6 +182,7 @@ TEST(BackendList, NamesEveryBackendAndSaysWhyNot) {
         }
     }
     EXPECT_EQ(names, (std::vector<std::string>{"portable", "avx2", "avx512", "cuda"}));
+    EXPECT_EQ(names, backend_names());
     EXPECT_NE(find_backend("auto"), nullptr);
     EXPECT_EQ(find_backend("gpu"), nullptr);
 }

@@ -36,7 +36,8 @@ struct NamedBackend {
     return {{"portable", find_backend("portable")},
             {"avx2", find_backend("avx2")},
             {"avx512", find_backend("avx512")},
-            {"avx512_emulated", emulated_avx512()}};
+            {"avx512_emulated", emulated_avx512()},
+            {"cuda", find_backend("cuda")}};
 }
 
 }  // namespace refit::kernels

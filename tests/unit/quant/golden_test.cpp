@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -23,7 +24,12 @@
 namespace refit::quant {
 namespace {
 
-const std::string kFolder = REFIT_SOURCE_DIR "/tests/golden/recipes/";
+/// REFIT_GOLDEN_DIR is where the files are on a machine that has the programs and not the sources.
+std::string golden_folder() {
+    const char* moved = std::getenv("REFIT_GOLDEN_DIR");
+    return std::string(moved != nullptr ? moved : REFIT_SOURCE_DIR "/tests/golden") + "/recipes/";
+}
+const std::string kFolder = golden_folder();
 
 struct Input {
     std::string name;
