@@ -13,6 +13,7 @@
 #include "core/error.hpp"
 #include "core/nearest_name.hpp"
 #include "harness/scenario_tree.hpp"
+#include "receiver/engine_contract.hpp"
 #include "record/build_info.hpp"
 
 namespace refit::harness {
@@ -26,7 +27,6 @@ struct Planned {
 };
 // Commands of the interface that this version does not have.
 constexpr Planned kPlanned[] = {
-    {"verify", "a check of any FP8 checkpoint on disk"},
     {"plan", "predicted stage times at scale"},
 };
 
@@ -73,6 +73,14 @@ constexpr const char* kDequantizeExample =
     "BF16, as the field's own converters do; everything else passes through.\n\n"
     "Example:\n"
     "  refitbench dequantize --input fp8.safetensors --output bf16.safetensors --dtype bf16\n";
+
+constexpr const char* kVerifyExample =
+    "Says whether an engine would load the checkpoint and end with the right weights. Without\n"
+    "--engine every engine that reads its configuration is asked, and the best verdict counts.\n"
+    "Some faults show only against the weights that it was made from: name them by --reference.\n\n"
+    "Examples:\n"
+    "  refitbench verify checkpoints/fp8\n"
+    "  refitbench verify checkpoints/fp8 --engine vllm-fp8 --tp 2 --reference checkpoints/bf16\n";
 
 constexpr const char* kIdentifyExample =
     "Exit code 0 if every F8_E4M3 matrix has a recipe that gives exactly its codes and scales,\n"
@@ -166,7 +174,7 @@ int strict_count(const std::string& option, const std::string& text, int least) 
 /// The options of every command as CLI11 fills them: numbers as text, read strictly afterwards.
 struct Texts {
     std::vector<std::string> files, sets, filters;
-    std::string iterations, warmup, timeout, threads, export_tp, shard_size;
+    std::string iterations, warmup, timeout, threads, tp, shard_size;
 };
 
 /// CLI11 options that are given several times take one value each time, so that what follows is not
@@ -270,7 +278,7 @@ void add_export(CLI::App& app, ExportOptions& exporting, Texts& texts) {
                     "what to do where the engine cannot load a layer quantized: refuse (default), "
                     "or bf16 to leave such layers in BF16")
         ->type_name("WHAT");
-    sub->add_option("--tp", texts.export_tp,
+    sub->add_option("--tp", texts.tp,
                     "tensor-parallel size at which the engine must be able to load it (default 1)")
         ->type_name("N");
     sub->add_option("--max-shard-size", texts.shard_size,
@@ -279,6 +287,21 @@ void add_export(CLI::App& app, ExportOptions& exporting, Texts& texts) {
     sub->add_option("--json", exporting.json, "result as JSON to this file, - for standard output")
         ->type_name("FILE");
     sub->footer(std::string(kExportExample) + "\n" + kExitCodes);
+}
+
+void add_verify(CLI::App& app, VerifyOptions& verify, Texts& texts) {
+    CLI::App* sub = app.add_subcommand("verify", "Would an engine load this checkpoint right?");
+    sub->add_option("DIR", verify.directory, "checkpoint directory: config.json and safetensors");
+    sub->add_option("--engine", verify.engine,
+                    "a name out of 'refitbench list engines' (default: by the configuration)")
+        ->type_name("E");
+    sub->add_option("--tp", texts.tp, "tensor-parallel size (default 1)")->type_name("N");
+    sub->add_option("--reference", verify.reference,
+                    "BF16 checkpoint directory that DIR was made from")
+        ->type_name("DIR");
+    sub->add_option("--json", verify.json, "result as JSON to this file, - for standard output")
+        ->type_name("FILE");
+    sub->footer(std::string(kVerifyExample) + "\n" + kExitCodes);
 }
 
 void read_run(const Texts& texts, RunOptions& run) {
@@ -375,9 +398,17 @@ void read_export(const Texts& texts, ExportOptions& exporting) {
                          " is missing; export needs --model, --recipe, --engine and --output"};
     }
     require_one_of("--unloadable", exporting.unloadable, kUnloadable);
-    if (!texts.export_tp.empty()) exporting.tp = strict_count("--tp", texts.export_tp, 1);
+    if (!texts.tp.empty()) exporting.tp = strict_count("--tp", texts.tp, 1);
     if (!texts.shard_size.empty()) {
         exporting.max_shard_bytes = strict_size("--max-shard-size", texts.shard_size);
+    }
+}
+
+void read_verify(const Texts& texts, VerifyOptions& verify) {
+    if (verify.directory.empty()) throw Misuse{"DIR is missing; name the checkpoint's directory"};
+    if (!texts.tp.empty()) verify.tp = strict_count("--tp", texts.tp, 1);
+    if (!verify.engine.empty()) {
+        require_one_of("--engine", verify.engine, receiver::engine_names());
     }
 }
 
@@ -413,6 +444,7 @@ CommandLine parse(int argc, char** argv, CommandLine line) {
     add_dequantize(app, line.dequantize);
     add_identify(app, line.identify);
     add_export(app, line.exporting, texts);
+    add_verify(app, line.verify, texts);
     bool version = false;
     app.add_flag("--version", version, "Print version and commit");
     std::string planned = "Not available yet:";
@@ -440,7 +472,7 @@ CommandLine parse(int argc, char** argv, CommandLine line) {
         if (chosen.empty()) {
             return finish(std::move(line), core::ExitCode::usage,
                           "refitbench: no command given; nearest: run, list, quantize, dequantize, "
-                          "identify, export\n\n" +
+                          "identify, verify, export\n\n" +
                               app.help(),
                           true);
         }
@@ -452,6 +484,7 @@ CommandLine parse(int argc, char** argv, CommandLine line) {
         if (line.subcommand == "dequantize") read_dequantize(line.dequantize);
         if (line.subcommand == "identify") read_identify(line.identify);
         if (line.subcommand == "export") read_export(texts, line.exporting);
+        if (line.subcommand == "verify") read_verify(texts, line.verify);
     } catch (const Misuse& misuse) {
         return refuse_line(std::move(line), misuse.message);
     }

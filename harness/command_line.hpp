@@ -63,6 +63,14 @@ struct ExportOptions {
     std::string json;
 };
 
+struct VerifyOptions {
+    std::filesystem::path directory;
+    std::string engine;  ///< "" = every engine that reads the checkpoint's configuration
+    int tp = 1;
+    std::filesystem::path reference;  ///< "" for none
+    std::string json;
+};
+
 struct CommandLine {
     std::string
         subcommand;  ///< run | list | quantize | dequantize | identify | verify | export | plan
@@ -72,6 +80,7 @@ struct CommandLine {
     DequantizeOptions dequantize;
     IdentifyOptions identify;
     ExportOptions exporting;  ///< of the command `export`, which is a word of C++
+    VerifyOptions verify;
     std::vector<std::string> argv;
     /// Set when the program should print `text` and end with `exit_code` at once (help, version,
     /// usage error).

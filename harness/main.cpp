@@ -14,6 +14,7 @@
 #include "harness/lost_rank_monitor.hpp"
 #include "harness/quantize_command.hpp"
 #include "harness/run_command.hpp"
+#include "harness/verify_command.hpp"
 #include "harness/world.hpp"
 
 namespace {
@@ -36,6 +37,7 @@ int run(const refit::harness::CommandLine& line, refit::harness::World* world) {
         return refit::harness::identify_command(line.identify, line.argv);
     if (line.subcommand == "export")
         return refit::harness::export_command(line.exporting, line.argv);
+    if (line.subcommand == "verify") return refit::harness::verify_command(line.verify, line.argv);
     std::fprintf(stderr, "refitbench: error: '%s' is not available yet\n", line.subcommand.c_str());
     return 2;
 }

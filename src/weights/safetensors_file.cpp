@@ -321,6 +321,18 @@ std::span<const std::byte> SafetensorsFile::bytes(const StoredTensor& tensor) co
     return {data_ + tensor.offset, tensor.bytes};
 }
 
+void SafetensorsFile::release(const StoredTensor& tensor, std::size_t begin,
+                              std::size_t end) const {
+    const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+    // The mapping starts at a page, so that offsets in the file are offsets from a page.
+    const std::size_t first = (tensor.offset + begin + page - 1) / page * page;
+    const std::size_t last = (tensor.offset + end) / page * page;
+    if (first >= last) return;
+    // The mapping is private, read-only and backed by the file: nothing can be lost, and a refusal
+    // only costs memory.
+    (void)::madvise(const_cast<std::byte*>(data_) + first, last - first, MADV_DONTNEED);
+}
+
 namespace {
 
 /// A file name of the index: no path, so that an index cannot reach out of its directory.
@@ -409,7 +421,16 @@ std::filesystem::path single_file_of(const std::filesystem::path& directory) {
 
 }  // namespace
 
-CheckpointDirectory::CheckpointDirectory(const std::filesystem::path& directory)
+void CheckpointDirectory::disagree(IndexRule rule, const std::filesystem::path& shard,
+                                   IndexProblem problem) {
+    if (rule == IndexRule::exact) {
+        throw core::FileError(shard.string() + ": tensor '" + problem.tensor + "' is " +
+                              problem.found + "; fetch index and shards from one revision");
+    }
+    index_problems_.push_back(std::move(problem));
+}
+
+CheckpointDirectory::CheckpointDirectory(const std::filesystem::path& directory, IndexRule rule)
     : path_(directory) {
     std::error_code error;
     if (!std::filesystem::is_directory(directory, error)) {
@@ -441,9 +462,10 @@ CheckpointDirectory::CheckpointDirectory(const std::filesystem::path& directory)
         const SafetensorsFile& opened = *files_.back();
         for (const std::string& tensor : tensors) {
             if (opened.find(tensor) == nullptr) {
-                throw core::FileError(shard.string() + ": tensor '" + tensor + "' is not in it, " +
-                                      index_path.filename().string() +
-                                      " places it there; fetch index and shards from one revision");
+                disagree(
+                    rule, shard,
+                    {tensor, "not in it, " + index_path.filename().string() + " places it there",
+                     "in " + file});
             }
         }
     }
@@ -457,10 +479,10 @@ CheckpointDirectory::CheckpointDirectory(const std::filesystem::path& directory)
                                       "; a tensor belongs to one file");
             }
             if (!placed.contains(tensor.name)) {
-                throw core::FileError(
-                    opened->path().string() + ": tensor '" + tensor.name + "' is in it, but " +
-                    index_path.filename().string() +
-                    " does not list it; fetch index and shards from one revision");
+                disagree(rule, opened->path(),
+                         {tensor.name,
+                          "in it, but " + index_path.filename().string() + " does not list it",
+                          "listed with its file"});
             }
         }
     }

@@ -42,6 +42,10 @@ class SafetensorsFile {
     [[nodiscard]] const std::vector<StoredTensor>& tensors() const { return tensors_; }
     [[nodiscard]] const StoredTensor* find(const std::string& name) const;
     [[nodiscard]] std::span<const std::byte> bytes(const StoredTensor& tensor) const;
+    /// Gives the memory of bytes [begin, end) of `tensor` back to the system; they are read anew
+    /// when they are looked at again. A walk over a file that is larger than memory calls it
+    /// behind itself. Whole pages only: what the range shares with others stays.
+    void release(const StoredTensor& tensor, std::size_t begin, std::size_t end) const;
     [[nodiscard]] const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
  private:
@@ -53,13 +57,21 @@ class SafetensorsFile {
     std::map<std::string, std::string> metadata_;
 };
 
+/// What is done where index and shards disagree about the tensors.
+enum class IndexRule {
+    exact,    ///< FileError
+    reported  ///< kept in index_problems(): whoever judges a checkpoint names all that is wrong
+};
+
 /// A directory with `model.safetensors.index.json` and its shards, or `model.safetensors`, or
 /// exactly one
-/// `*.safetensors`. Refuses index entries that leave the directory, missing shards, tensors the
-/// index places in another file than holds them, and a name in two files.
+/// `*.safetensors`. Refuses index entries that leave the directory, missing shards, and a name in
+/// two files; by `rule` also tensors that the index places in another file than holds them, or
+/// nowhere.
 class CheckpointDirectory {
  public:
-    explicit CheckpointDirectory(const std::filesystem::path& directory);
+    explicit CheckpointDirectory(const std::filesystem::path& directory,
+                                 IndexRule rule = IndexRule::exact);
     [[nodiscard]] const std::filesystem::path& path() const { return path_; }
     [[nodiscard]] std::vector<std::string> names() const;
     struct Location {
@@ -70,8 +82,21 @@ class CheckpointDirectory {
     [[nodiscard]] Location find(const std::string& name) const;
     [[nodiscard]] std::size_t file_count() const { return files_.size(); }
 
+    struct IndexProblem {
+        std::string tensor;
+        std::string found;     ///< "not in FILE, where the index places it"
+        std::string expected;  ///< what an index that agrees would have
+    };
+    /// Empty under IndexRule::exact.
+    [[nodiscard]] const std::vector<IndexProblem>& index_problems() const {
+        return index_problems_;
+    }
+
  private:
+    void disagree(IndexRule rule, const std::filesystem::path& shard, IndexProblem problem);
+
     std::filesystem::path path_;
+    std::vector<IndexProblem> index_problems_;
     std::vector<std::unique_ptr<SafetensorsFile>> files_;
     std::map<std::string, Location> by_name_;
 };
@@ -91,6 +116,10 @@ class CheckpointDirectory {
 /// incomplete directory.
 [[nodiscard]] model::ModelConfig config_of_checkpoint(model::ModelConfig config,
                                                       const std::filesystem::path& directory);
+
+/// The same for a directory that is open already.
+[[nodiscard]] model::ModelConfig config_of_checkpoint(model::ModelConfig config,
+                                                      const CheckpointDirectory& checkpoint);
 
 /// BF16, F16 and F32 tensors of a checkpoint as BF16 (F16 and F32 rounded to nearest even).
 /// Refuses at construction: a tensor of `tensors` that is missing, has another shape, or another

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/error.hpp"
@@ -96,7 +97,12 @@ core::Findings check_checkpoint(const std::filesystem::path& directory,
 model::ModelConfig config_of_checkpoint(model::ModelConfig config,
                                         const std::filesystem::path& directory) {
     if (config.mtp_layers == 0) return config;
-    const CheckpointDirectory checkpoint(directory);
+    return config_of_checkpoint(std::move(config), CheckpointDirectory(directory));
+}
+
+model::ModelConfig config_of_checkpoint(model::ModelConfig config,
+                                        const CheckpointDirectory& checkpoint) {
+    if (config.mtp_layers == 0) return config;
     for (const std::string& name : checkpoint.names()) {
         for (std::int64_t i = 0; i < config.mtp_layers; ++i) {
             const std::string layer = "model.layers." + std::to_string(config.layers + i) + ".";

@@ -142,7 +142,7 @@ TEST(CommandLine, VersionNamesTheCommit) {
 }
 
 TEST(CommandLine, PlannedCommandsSayThatTheyAreNotAvailableYet) {
-    for (const char* name : {"verify", "plan"}) {
+    for (const char* name : {"plan"}) {
         EXPECT_THAT(refused({name, "--whatever", "x"}),
                     AllOf(HasSubstr(name), HasSubstr("not available yet")));
     }
@@ -183,6 +183,23 @@ TEST(CommandLine, QuantizeHasTheDefaultsOfTheInterface) {
     EXPECT_EQ(line.quantize.backend, "auto");
     EXPECT_EQ(line.quantize.nonfinite, "recipe");
     EXPECT_EQ(line.quantize.threads, 1);
+}
+
+TEST(CommandLine, VerifyTakesADirectoryAndKnowsItsEngines) {
+    const CommandLine line = parse({"verify", "fp8", "--engine", "vllm-fp8", "--tp", "4",
+                                    "--reference", "bf16", "--json", "-"});
+    ASSERT_FALSE(line.finished) << line.text;
+    EXPECT_EQ(line.subcommand, "verify");
+    EXPECT_EQ(line.verify.directory, "fp8");
+    EXPECT_EQ(line.verify.engine, "vllm-fp8");
+    EXPECT_EQ(line.verify.tp, 4);
+    EXPECT_EQ(line.verify.reference, "bf16");
+    EXPECT_EQ(line.verify.json, "-");
+    EXPECT_EQ(parse({"verify", "fp8"}).verify.tp, 1);
+    EXPECT_THAT(refused({"verify"}), HasSubstr("DIR"));
+    EXPECT_THAT(refused({"verify", "fp8", "--tp", "0"}), HasSubstr("--tp"));
+    EXPECT_THAT(refused({"verify", "fp8", "--engine", "vlm-fp8"}), HasSubstr("vllm-fp8"));
+    EXPECT_THAT(refused({"verify", "fp8", "bf16"}), HasSubstr("one too many"));
 }
 
 TEST(CommandLine, DequantizeAndIdentifyTakeTheFilesOfTheInterface) {

@@ -92,6 +92,30 @@ TEST_F(CheckpointDirectoryTest, RefusesATensorThatIsNotInItsShard) {
     expect_refused("is not in it", "fetch index and shards from one revision");
 }
 
+TEST_F(CheckpointDirectoryTest, ReportsADisagreementOfTheIndexWhereItIsAskedTo) {
+    write_shard("a.safetensors", {"a", "extra"});
+    write_index(R"({"a":"a.safetensors","b":"a.safetensors"})");
+    const CheckpointDirectory checkpoint(folder_, IndexRule::reported);
+    EXPECT_THAT(checkpoint.names(), ElementsAre("a", "extra"));
+    ASSERT_EQ(checkpoint.index_problems().size(), 2U);
+    EXPECT_EQ(checkpoint.index_problems()[0].tensor, "b");
+    EXPECT_EQ(checkpoint.index_problems()[1].tensor, "extra");
+}
+
+TEST_F(CheckpointDirectoryTest, ReadsBytesAnewThatWereReleased) {
+    const std::string values(20000, 'v');
+    write("model.safetensors",
+          safetensors_bytes(R"({"a":{"dtype":"U8","shape":[20000],"data_offsets":[0,20000]}})",
+                            values));
+    const SafetensorsFile file(folder_ / "model.safetensors");
+    const StoredTensor& tensor = *file.find("a");
+    for (const std::size_t end : {std::size_t{0}, std::size_t{100}, tensor.bytes}) {
+        file.release(tensor, 0, end);
+        const auto bytes = file.bytes(tensor);
+        EXPECT_EQ(std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()), values);
+    }
+}
+
 TEST_F(CheckpointDirectoryTest, RefusesATensorThatTheIndexDoesNotList) {
     write_shard("a.safetensors", {"a", "extra"});
     write_index(R"({"a":"a.safetensors"})");

@@ -1,0 +1,263 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+#include "harness/checkpoint_survey.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <utility>
+
+#include "checks/scale_layout.hpp"
+#include "core/error.hpp"
+#include "model/hf_config.hpp"
+
+namespace refit::harness {
+namespace {
+
+using core::DType;
+using core::Finding;
+using core::Severity;
+using nlohmann::json;
+
+constexpr const char* kHead = "lm_head.weight";
+constexpr const char* kEmbedding = "model.embed_tokens.weight";
+
+std::string text_of_file(const std::filesystem::path& path) {
+    std::ifstream in(path, std::ios::binary);
+    std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+    if (!in) throw core::FileError(path.string() + ": cannot be read; check its permissions");
+    return text;
+}
+
+std::optional<std::string> quantization_config_of(const std::filesystem::path& directory,
+                                                  const model::ModelConfig& model) {
+    if (model.quantization_config) return model.quantization_config;
+    // Older llm-compressor wrote the same object under this key, and the engines still read it.
+    const json root = json::parse(text_of_file(directory / "config.json"), nullptr, false);
+    if (root.is_object() && root.contains("compression_config") &&
+        root["compression_config"].is_object()) {
+        return root["compression_config"].dump(-1, ' ', false, json::error_handler_t::replace);
+    }
+    const std::filesystem::path beside = directory / "hf_quant_config.json";
+    std::error_code error;
+    if (!std::filesystem::exists(beside, error)) return std::nullopt;
+    const std::string text = text_of_file(beside);
+    if (!json::parse(text, nullptr, false).is_object()) {
+        throw core::FileError(beside.string() + ": is not a JSON object; write or fetch it anew");
+    }
+    return text;
+}
+
+model::ModelConfig config_in(const std::filesystem::path& directory) {
+    const std::filesystem::path path = directory / "config.json";
+    std::error_code error;
+    if (!std::filesystem::exists(path, error)) {
+        throw core::FileError(path.string() +
+                              ": is missing; it says which tensors the model has and how they "
+                              "are quantized: fetch it");
+    }
+    return model::read_hf_config(path);
+}
+
+std::vector<std::int64_t> index_in(const core::Shape& shape, std::int64_t flat) {
+    std::vector<std::int64_t> index(shape.size());
+    for (std::size_t i = index.size(); i-- > 0;) {
+        index[i] = flat % shape[i];
+        flat /= shape[i];
+    }
+    return index;
+}
+
+Finding value_finding(const std::string& tensor, std::vector<std::int64_t> index,
+                      const std::string& measured, const std::string& limit,
+                      const std::string& sentence, const std::string& remedy) {
+    Finding finding;
+    finding.check = "nonfinite";
+    finding.severity = Severity::error;
+    finding.tensor = tensor;
+    finding.index = std::move(index);
+    finding.measured = measured;
+    finding.limit = limit;
+    finding.engine_behaviour = "silently_wrong";
+    finding.remedy = remedy;
+    finding.message = tensor + ": " + sentence + "; " + remedy;
+    return finding;
+}
+
+/// "NaN", "Inf", "-Inf" or the number.
+std::string shown(double value) {
+    if (value != value) return "NaN";
+    if (value > 1.7e308) return "Inf";
+    if (value < -1.7e308) return "-Inf";
+    return fmt::format("{:.9g}", value);
+}
+
+}  // namespace
+
+CheckpointSurvey::CheckpointSurvey(const std::filesystem::path& directory)
+    : files_(directory, weights::IndexRule::reported),
+      model_(weights::config_of_checkpoint(config_in(directory), files_)),
+      config_(quantization_config_of(directory, model_)),
+      names_(files_.names()) {
+    for (const std::string& name : names_) {
+        bytes_ += files_.find(name).tensor->bytes;
+        tensors_ += checks::is_scale_name(name) ? 0 : 1;
+    }
+}
+
+wire::RefitManifest CheckpointSurvey::manifest() const {
+    wire::RefitManifest manifest;
+    for (const std::string& name : names_) {
+        const weights::StoredTensor& stored = *files_.find(name).tensor;
+        wire::ParameterMeta meta;
+        meta.name = name;
+        meta.dtype = stored.dtype;
+        meta.shape = stored.shape;
+        meta.scale_of = checks::weight_of_scale(name);
+        if (!meta.scale_of.empty()) {
+            meta.kind = wire::ParameterKind::scale;
+        } else if (stored.dtype == DType::f8_e4m3) {
+            meta.kind = wire::ParameterKind::codes;
+        }
+        manifest.parameters.push_back(std::move(meta));
+    }
+    return manifest;
+}
+
+std::optional<CheckpointSurvey::Scales> CheckpointSurvey::scales_of(
+    const std::string& weight) const {
+    const auto codes = files_.find(weight);
+    const auto inverse = files_.find(weight + "_scale_inv");
+    const auto plain = files_.find(weight + "_scale");
+    if (codes.tensor == nullptr || codes.tensor->dtype != DType::f8_e4m3) return std::nullopt;
+    if ((inverse.tensor == nullptr) == (plain.tensor == nullptr)) return std::nullopt;
+    const auto at = inverse.tensor != nullptr ? inverse : plain;
+    auto layout = checks::scale_layout(codes.tensor->shape, at.tensor->dtype, at.tensor->shape);
+    if (!layout) return std::nullopt;
+    Scales scales{at.tensor->name, at.tensor->dtype, at.tensor->shape, {}, std::move(*layout)};
+    const std::span<const std::byte> bytes = at.file->bytes(*at.tensor);
+    const auto count = static_cast<std::size_t>(core::element_count(at.tensor->shape));
+    scales.values.reserve(count);
+    for (std::size_t i = 0; i < count; ++i) {
+        scales.values.push_back(
+            checks::value_at(at.tensor->dtype, checks::ValueKind::scale, bytes, i));
+    }
+    return scales;
+}
+
+core::Findings CheckpointSurvey::judge_values(const Progress& progress) const {
+    core::Findings findings;
+    for (const auto& problem : files_.index_problems()) {
+        Finding finding;
+        finding.check = "names";
+        finding.tensor = problem.tensor;
+        // Engines read the files, not the index: what is missing in a file is missing, what the
+        // index does not list is loaded all the same.
+        finding.severity =
+            files_.find(problem.tensor).tensor == nullptr ? Severity::error : Severity::warning;
+        finding.measured = problem.found;
+        finding.limit = problem.expected;
+        finding.remedy = "fetch index and shards from one revision";
+        finding.message = problem.tensor + ": is " + problem.found + "; " + finding.remedy;
+        findings.push_back(std::move(finding));
+    }
+    for (const std::string& name : names_) judge_one(name, progress, findings);
+    judge_tied_head(findings);
+    return findings;
+}
+
+void CheckpointSurvey::judge_one(const std::string& name, const Progress& progress,
+                                 core::Findings& findings) const {
+    const auto at = files_.find(name);
+    const weights::StoredTensor& stored = *at.tensor;
+    const bool is_scale = checks::is_scale_name(name);
+    const auto kind = is_scale ? checks::ValueKind::scale : checks::ValueKind::plain;
+    const std::span<const std::byte> bytes = at.file->bytes(stored);
+    const auto width = static_cast<std::size_t>(core::size_bytes(stored.dtype));
+    checks::ValueCounts counts;
+    for (std::size_t begin = 0; begin < bytes.size(); begin += kScanBytes) {
+        const std::size_t size = std::min(kScanBytes, bytes.size() - begin);
+        checks::scan_values(stored.dtype, kind, bytes.subspan(begin, size),
+                            static_cast<std::int64_t>(begin / width), counts);
+        at.file->release(stored, begin, begin + size);
+        progress(size);
+    }
+    if (counts.nonfinite() > 0) {
+        const bool code = stored.dtype == DType::f8_e4m3;
+        const std::string value = shown(counts.first_nonfinite_value);
+        const std::vector<std::int64_t> index = index_in(stored.shape, counts.first_nonfinite);
+        std::string what = std::to_string(counts.nonfinite()) + " of " +
+                           std::to_string(core::element_count(stored.shape)) +
+                           (code ? " codes are NaN (0x7F or 0xFF)" : " values are NaN or Inf") +
+                           ", the first at " + core::to_string(index);
+        findings.push_back(
+            value_finding(name, index, value, "finite", what,
+                          code ? "clamp to +-448 before the cast, and look for NaN in the source"
+                               : "quantize or save it anew from finite weights"));
+    }
+    if (is_scale && counts.nonpositive() > 0) judge_scale(name, counts, findings);
+}
+
+void CheckpointSurvey::judge_scale(const std::string& name, const checks::ValueCounts& counts,
+                                   core::Findings& findings) const {
+    const weights::StoredTensor& stored = *files_.find(name).tensor;
+    const std::vector<std::int64_t> index = index_in(stored.shape, counts.first_nonpositive);
+    Finding finding =
+        value_finding(name, index, shown(counts.first_nonpositive_value), "> 0",
+                      std::to_string(counts.nonpositive()) + " of " +
+                          std::to_string(core::element_count(stored.shape)) +
+                          " scales are zero or negative, the first at " + core::to_string(index),
+                      "quantize it anew; a block of zeros needs a scale above zero too");
+    const std::string weight = checks::weight_of_scale(name);
+    const auto scales = weight.empty() ? std::nullopt : scales_of(weight);
+    if (counts.negative == 0 && scales && scales->name == name) {
+        const auto codes = files_.find(weight);
+        if (checks::zero_scales_hold_zeros(codes.file->bytes(*codes.tensor), codes.tensor->shape,
+                                           scales->values, scales->layout)) {
+            // Zero times zero is what was meant, but an engine that divides by its scales when it
+            // requantizes gets NaN.
+            finding.severity = Severity::warning;
+            finding.engine_behaviour.clear();
+        }
+    }
+    findings.push_back(std::move(finding));
+}
+
+/// The engines take the embedding and leave the stored head alone.
+void CheckpointSurvey::judge_tied_head(core::Findings& findings) const {
+    const auto head = files_.find(kHead);
+    const auto embedding = files_.find(kEmbedding);
+    if (!model_.tied_embeddings || head.tensor == nullptr || embedding.tensor == nullptr) return;
+    const bool alike = head.tensor->dtype == embedding.tensor->dtype &&
+                       head.tensor->shape == embedding.tensor->shape;
+    const std::span<const std::byte> a = head.file->bytes(*head.tensor);
+    const std::span<const std::byte> b = embedding.file->bytes(*embedding.tensor);
+    bool equal = alike;
+    for (std::size_t begin = 0; equal && begin < a.size(); begin += kScanBytes) {
+        const std::size_t size = std::min(kScanBytes, a.size() - begin);
+        equal = std::memcmp(a.data() + begin, b.data() + begin, size) == 0;
+        head.file->release(*head.tensor, begin, begin + size);
+        embedding.file->release(*embedding.tensor, begin, begin + size);
+    }
+    if (equal) return;
+    Finding finding;
+    finding.check = "byte_identity";
+    finding.severity = Severity::warning;
+    finding.tensor = kHead;
+    finding.measured = alike ? "other bytes" : "another dtype or shape";
+    finding.limit = std::string("the bytes of ") + kEmbedding;
+    finding.engine_behaviour = "ignored";
+    finding.remedy = "leave it out, or set tie_word_embeddings to false if it is meant";
+    finding.message = std::string(kHead) +
+                      ": differs from the embedding that config.json ties it to, and engines use "
+                      "the embedding; " +
+                      finding.remedy;
+    findings.push_back(std::move(finding));
+}
+
+}  // namespace refit::harness

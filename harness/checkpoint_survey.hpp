@@ -1,0 +1,78 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// A checkpoint directory as `verify` sees it: its configuration, its tensors, and what can be said
+// of each without knowing an engine.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checks/scale_layout.hpp"
+#include "checks/value_scan.hpp"
+#include "core/finding.hpp"
+#include "model/model_config.hpp"
+#include "weights/safetensors_file.hpp"
+#include "wire/manifest.hpp"
+
+namespace refit::harness {
+
+/// Told how many bytes have been looked at since the last call.
+using Progress = std::function<void(std::uint64_t bytes)>;
+
+class CheckpointSurvey {
+ public:
+    /// Opens config.json and every file. Throws FileError for a missing or malformed one.
+    explicit CheckpointSurvey(const std::filesystem::path& directory);
+
+    /// The model with the layers for multi-token prediction that the directory has.
+    [[nodiscard]] const model::ModelConfig& model() const { return model_; }
+    [[nodiscard]] const weights::CheckpointDirectory& files() const { return files_; }
+    /// The `quantization_config` of config.json, else its `compression_config`, else the text of
+    /// hf_quant_config.json, which ModelOpt writes beside it; nullopt without any.
+    [[nodiscard]] const std::optional<std::string>& quantization_config() const { return config_; }
+    [[nodiscard]] const std::vector<std::string>& names() const { return names_; }
+    [[nodiscard]] std::int64_t tensors() const { return tensors_; }  ///< without scales
+    [[nodiscard]] std::uint64_t bytes() const { return bytes_; }     ///< of all tensors
+
+    /// The tensors as the parts of a refit, in order of their names; without cells.
+    [[nodiscard]] wire::RefitManifest manifest() const;
+
+    /// The scales of `weight`, a F8_E4M3 matrix, as exact values with their layout; nullopt where
+    /// it has none of a known layout, or two.
+    struct Scales {
+        std::string name;
+        core::DType dtype = core::DType::f32;
+        core::Shape shape;
+        std::vector<double> values;
+        checks::ScaleLayout layout;
+    };
+    [[nodiscard]] std::optional<Scales> scales_of(const std::string& weight) const;
+
+    /// Findings of the values, of the index, and of a tied head, in order of the names. Reads every
+    /// tensor once, a few MiB at a time.
+    [[nodiscard]] core::Findings judge_values(const Progress& progress) const;
+
+ private:
+    void judge_one(const std::string& name, const Progress& progress,
+                   core::Findings& findings) const;
+    void judge_scale(const std::string& name, const checks::ValueCounts& counts,
+                     core::Findings& findings) const;
+    void judge_tied_head(core::Findings& findings) const;
+
+    weights::CheckpointDirectory files_;
+    model::ModelConfig model_;
+    std::optional<std::string> config_;
+    std::vector<std::string> names_;
+    std::int64_t tensors_ = 0;
+    std::uint64_t bytes_ = 0;
+};
+
+/// Bytes that are looked at before their memory is given back.
+inline constexpr std::size_t kScanBytes = std::size_t{4} << 20;
+
+}  // namespace refit::harness

@@ -1,0 +1,170 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+#include "harness/engine_verdict.hpp"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <unordered_map>
+
+#include "core/error.hpp"
+#include "receiver/contract_check.hpp"
+#include "receiver/engine_contract.hpp"
+#include "receiver/quantization_config.hpp"
+
+namespace refit::harness {
+namespace {
+
+using core::Finding;
+using core::Severity;
+using nlohmann::json;
+
+constexpr const char* kConfig = "quantization_config";
+constexpr const char* kHead = "lm_head.weight";
+
+/// The method by which an engine is chosen; "" for no configuration, "?" for one without a method.
+std::string method_of(const CheckpointSurvey& survey) {
+    if (!survey.quantization_config()) return "";
+    const json root = json::parse(*survey.quantization_config(), nullptr, false);
+    if (!root.is_object()) return "?";
+    const auto method = root.find("quant_method");
+    if (method != root.end() && method->is_string()) return method->get<std::string>();
+    // ModelOpt's own file names no method.
+    if (root.contains("quantization") || root.contains("quant_algo")) return "modelopt";
+    return "?";
+}
+
+Finding config_finding(const std::string& message) {
+    Finding finding;
+    finding.check = "names";
+    finding.severity = Severity::error;
+    finding.tensor = kConfig;
+    finding.measured = "refused";
+    finding.limit = "a configuration that the engine reads";
+    finding.engine_behaviour = "raises";
+    finding.remedy = "correct the quantization_config";
+    finding.message = message;
+    return finding;
+}
+
+void errors_first(core::Findings& findings) {
+    std::stable_sort(findings.begin(), findings.end(), [](const Finding& a, const Finding& b) {
+        return a.severity == Severity::error && b.severity != Severity::error;
+    });
+}
+
+/// The checkpoint's list with the cells of the wanted one, which a file does not have.
+wire::RefitManifest manifest_for(const CheckpointSurvey& survey,
+                                 const receiver::ContractInstance& instance) {
+    wire::RefitManifest manifest = survey.manifest();
+    std::unordered_map<std::string, std::size_t> wanted;
+    for (std::size_t i = 0; i < instance.wanted.size(); ++i) {
+        wanted.emplace(instance.wanted[i].name, i);
+    }
+    for (wire::ParameterMeta& meta : manifest.parameters) {
+        const auto it = wanted.find(meta.name);
+        if (it == wanted.end()) continue;
+        meta.row_cuts = instance.wanted[it->second].row_cuts;
+        meta.col_cuts = instance.wanted[it->second].col_cuts;
+    }
+    return manifest;
+}
+
+/// The scale of a layer that stays in BF16 is not loaded, and that of a weight which has one is.
+std::set<std::string> loaded_names(const receiver::ContractInstance& instance) {
+    std::set<std::string> names;
+    for (const auto& wanted : instance.wanted) names.insert(wanted.name);
+    return names;
+}
+
+}  // namespace
+
+std::vector<std::string> engines_for(const CheckpointSurvey& survey) {
+    struct Row {
+        const char* method;
+        std::vector<const char*> engines;
+    };
+    const std::vector<Row> rows = {
+        {"", {"vllm-bf16", "sglang-bf16"}},
+        {"fp8", {"vllm-fp8", "sglang-fp8", "transformers-fp8"}},
+        {"compressed-tensors", {"vllm-compressed-tensors", "sglang-compressed-tensors"}},
+        {"modelopt", {"vllm-modelopt", "trtllm-fp8"}},
+        {"modelopt_fp8", {"vllm-modelopt", "trtllm-fp8"}},
+    };
+    const std::string method = method_of(survey);
+    std::vector<std::string> engines;
+    for (const Row& row : rows) {
+        if (row.method != method) continue;
+        for (const std::string& known : receiver::engine_names()) {
+            if (std::find(row.engines.begin(), row.engines.end(), known) != row.engines.end()) {
+                engines.push_back(known);
+            }
+        }
+    }
+    return engines;
+}
+
+EngineVerdict judge_for_engine(const CheckpointSurvey& survey, const std::string& engine, int tp,
+                               const core::Findings& values) {
+    const receiver::EngineContract& contract = receiver::find_engine(engine);
+    EngineVerdict verdict;
+    verdict.engine = contract.name;
+    verdict.engine_version = contract.version;
+    std::optional<receiver::ContractInstance> instance;
+    try {
+        const receiver::QuantizationConfig config =
+            receiver::parse_quantization_config(engine, survey.quantization_config());
+        verdict.scheme = std::string(quant::scheme_name(config.scheme));
+        instance = receiver::apply_contract(contract, survey.model(), config, tp);
+    } catch (const core::ScenarioError& refusal) {
+        verdict.findings.push_back(config_finding(refusal.what()));
+    }
+    std::set<std::string> loaded;
+    if (instance) {
+        loaded = loaded_names(*instance);
+        for (Finding& finding :
+             receiver::check_manifest(manifest_for(survey, *instance), *instance)) {
+            // Whether the stored head is a true alias is known from its bytes, not its name.
+            const bool alias = finding.tensor == kHead && survey.model().tied_embeddings &&
+                               finding.severity == Severity::warning;
+            if (!alias) verdict.findings.push_back(std::move(finding));
+        }
+    }
+    for (Finding finding : values) {
+        if (instance && loaded.count(finding.tensor) == 0) finding.severity = Severity::warning;
+        verdict.findings.push_back(std::move(finding));
+    }
+    errors_first(verdict.findings);
+    return verdict;
+}
+
+EngineVerdict judge_without_engine(const CheckpointSurvey& survey, const core::Findings& values) {
+    EngineVerdict verdict;
+    verdict.engine = "none";
+    const std::string method = method_of(survey);
+    std::string names;
+    for (const std::string& name : receiver::engine_names()) {
+        names += (names.empty() ? "" : ", ") + name;
+    }
+    verdict.findings.push_back(
+        config_finding((method == "?" ? std::string("quantization_config has no quant_method")
+                                      : "quantization_config: quant_method is '" + method + "'") +
+                       ", which none of these engines reads: " + names +
+                       "; correct it, or name an engine with --engine"));
+    verdict.findings.insert(verdict.findings.end(), values.begin(), values.end());
+    errors_first(verdict.findings);
+    return verdict;
+}
+
+const EngineVerdict& best_of(const std::vector<EngineVerdict>& verdicts) {
+    const auto errors = [](const EngineVerdict& verdict) {
+        return std::count_if(
+            verdict.findings.begin(), verdict.findings.end(),
+            [](const Finding& finding) { return finding.severity == Severity::error; });
+    };
+    return *std::min_element(
+        verdicts.begin(), verdicts.end(),
+        [&](const EngineVerdict& a, const EngineVerdict& b) { return errors(a) < errors(b); });
+}
+
+}  // namespace refit::harness
