@@ -59,10 +59,9 @@ void read_rows(const ExportTensor& tensor, std::int64_t row, std::int64_t count,
     const std::int64_t cols = core::matrix_cols(tensor.shape);
     weights::read_as_bf16(tensor.place, cols, {row, 0, count, cols}, out, cols);
     const std::int64_t row_bytes = cols * core::size_bytes(tensor.place.tensor->dtype);
-    weights::release_pages(
-        tensor.place.file->bytes(*tensor.place.tensor)
-            .subspan(static_cast<std::size_t>((tensor.place.first_row + row) * row_bytes),
-                     static_cast<std::size_t>(count * row_bytes)));
+    const std::int64_t begin = (tensor.place.first_row + row) * row_bytes;
+    tensor.place.file->release(*tensor.place.tensor, static_cast<std::size_t>(begin),
+                               static_cast<std::size_t>(begin + count * row_bytes));
 }
 
 std::string named(const ExportTensor& tensor) {
@@ -149,7 +148,7 @@ class Exporter {
             const auto part =
                 bytes.subspan(at, std::min<std::size_t>(kCopyBytes, bytes.size() - at));
             file.write(tensor.name, at, part);
-            weights::release_pages(part);
+            tensor.place.file->release(*tensor.place.tensor, at, at + part.size());
         }
         check_finite(tensor, nullptr);
     }

@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "core/error.hpp"
-#include "weights/stored_values.hpp"
 
 namespace refit::harness {
 namespace {
@@ -68,8 +67,8 @@ bool same_bytes(const CheckpointDirectory::Location& a, const CheckpointDirector
     for (std::size_t at = 0; at < left.size(); at += kStep) {
         const std::size_t count = std::min(kStep, left.size() - at);
         if (std::memcmp(left.data() + at, right.data() + at, count) != 0) return false;
-        weights::release_pages(left.subspan(at, count));
-        weights::release_pages(right.subspan(at, count));
+        a.file->release(*a.tensor, at, at + count);
+        b.file->release(*b.tensor, at, at + count);
     }
     return true;
 }

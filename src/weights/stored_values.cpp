@@ -2,9 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "weights/stored_values.hpp"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -62,16 +59,6 @@ void read_as_bf16(const StoredPlaces::Place& at, std::int64_t cols, const core::
             }
         }
     }
-}
-
-void release_pages(std::span<const std::byte> bytes) {
-    const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
-    // Only whole pages: the ends may hold a neighbour's bytes that are still to be read.
-    const auto begin = (reinterpret_cast<std::uintptr_t>(bytes.data()) + page - 1) / page * page;
-    const auto end = (reinterpret_cast<std::uintptr_t>(bytes.data()) + bytes.size()) / page * page;
-    if (end <= begin) return;
-    // Advice only: a failure costs memory, not values.
-    (void)madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 }  // namespace refit::weights

@@ -1,11 +1,9 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
-// The values of a stored tensor as BF16, and the memory that reading them took.
+// The values of a stored tensor as BF16.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <span>
 
 #include "core/shape.hpp"
 #include "weights/stored_places.hpp"
@@ -18,10 +16,5 @@ namespace refit::weights {
 /// The caller has asked StoredPlaces::problem_of and checked the region.
 void read_as_bf16(const StoredPlaces::Place& at, std::int64_t cols, const core::Region& region,
                   std::uint16_t* out, std::int64_t out_stride);
-
-/// Says that `bytes` of a mapped file will not be read again soon. Pages of a mapping count as
-/// memory of the process until the kernel takes them back, so that without this a reader seems to
-/// need as much memory as the file has bytes. The bytes stay readable.
-void release_pages(std::span<const std::byte> bytes);
 
 }  // namespace refit::weights

@@ -78,7 +78,8 @@ def shapes_of(config):
     predicted = config.get("num_nextn_predict_layers", 0)
     for layer in range(config["num_hidden_layers"] + predicted):
         at = f"model.layers.{layer}."
-        shapes |= {at + "input_layernorm.weight": (hidden,), at + "post_attention_layernorm.weight": (hidden,)}
+        shapes |= {at + "input_layernorm.weight": (hidden,),
+                   at + "post_attention_layernorm.weight": (hidden,)}
         shapes |= _attention(config, at + "self_attn.")
         if not _has_experts(config, layer):
             shapes |= _mlp(at + "mlp.", config["intermediate_size"], hidden)

@@ -4,11 +4,12 @@
 engines document, containers against the safetensors package."""
 
 import json
+import os
 
 import numpy
 import pytest
 from checkpoints import f32_of_bf16, read_safetensors
-from export_models import CONFIGS, is_quantized, stored, values_of, write_model
+from export_models import CONFIGS, is_quantized, shapes_of, stored, values_of, write_model
 from test_quantize import STORED, formulas  # noqa: F401  (a fixture)
 
 HEAD = {"llama": ["lm_head"], "qwen2": ["lm_head"], "qwen3": ["lm_head"],
@@ -111,7 +112,7 @@ def test_every_tensor_is_what_the_format_wants(refitbench, tmp_path, engine, rec
     assert skip_list(config) == HEAD[model]
     assert result["quantization_config"] == config
     assert (result["tensors"], result["bytes"]) == (
-        len(source), json.loads((folder / "model.safetensors.index.json").read_text())["metadata"]["total_size"])
+        len(source), sum(row["bytes"] for row in result["files"]))
 
 
 def test_the_config_keeps_its_keys_and_names_the_format(refitbench, tmp_path):
@@ -181,6 +182,22 @@ def test_the_bytes_are_those_of_the_formula(refitbench, tmp_path, formulas, engi
         assert tensors[name][2] == codes.tobytes(), name
 
 
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_model(refitbench, tmp_path):
+    config = CONFIGS["llama"] | {"hidden_size": 2048, "intermediate_size": 8192, "vocab_size": 32000}
+    patterns = numpy.random.default_rng(3).integers(0x3C00, 0x3D00, 1 << 20).astype("<u2")
+    write_model(tmp_path / "bf16", config, {name: ("BF16", numpy.resize(patterns, shape))
+                                            for name, shape in shapes_of(config).items()})
+    assert (tmp_path / "bf16" / "model.safetensors").stat().st_size > 450_000_000
+    for engine, recipe in [("vllm-fp8", "prime-rl-blockwise"), ("vllm-compressed-tensors", "tensorwise")]:
+        process = refitbench.start("export", "--model", tmp_path / "bf16", "--recipe", recipe, "--engine",
+                                   engine, "--output", recipe)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        assert usage.ru_maxrss * 1024 < 120_000_000
+
+
 @pytest.mark.parametrize("engine, recipe", [
     ("vllm-fp8", "prime-rl-blockwise"), ("vllm-fp8", "tensorwise"), ("vllm-compressed-tensors", "deepgemm"),
     ("vllm-compressed-tensors", "nemo-rl-2037-pow2"), ("vllm-modelopt", "prime-rl-channelwise")])
@@ -201,7 +218,7 @@ def test_quantize_and_export_give_the_same_bytes(refitbench, tmp_path, engine, r
 def test_a_matrix_of_several_bands_has_the_bytes_that_quantize_gives(refitbench, tmp_path):
     # 8 Mi values are one band; the last one is ragged, and NeMo-RL pads its edge from the last element.
     config = CONFIGS["llama"] | {"num_hidden_layers": 1, "hidden_size": 264, "head_dim": 64,
-                                 "intermediate_size": 66001, "vocab_size": 32}
+                                 "intermediate_size": 33001, "vocab_size": 32}
     write_model(tmp_path / "bf16", config)
     for engine, recipe in [("vllm-fp8", "nemo-rl-linear"), ("vllm-fp8", "tensorwise"),
                            ("vllm-compressed-tensors", "prime-rl-channelwise")]:
