@@ -234,8 +234,8 @@ std::string as_text(const std::string& kind, const Json& rows) {
     return text;
 }
 
-/// The engine and scheme of `list models --tp`: the ones with the most to refuse.
-constexpr const char* kTpEngine = "vllm-fp8";
+/// The engines and scheme of `list models --tp`: the ones with the most to refuse.
+constexpr const char* kTpEngines[] = {"vllm-fp8", "sglang-fp8"};
 constexpr quant::Scheme kTpScheme = quant::Scheme::fp8_blockwise;
 
 Json tp_json(const receiver::TpFeasibility& one) {
@@ -250,17 +250,19 @@ Json tp_json(const receiver::TpFeasibility& one) {
 
 Json tp_rows() {
     Json rows = Json::array();
-    for (const model::CatalogRow& row : model::model_catalog()) {
-        Json sizes = Json::array();
-        for (const receiver::TpFeasibility& one :
-             receiver::tp_feasibility(row.config, kTpEngine, kTpScheme)) {
-            sizes.push_back(tp_json(one));
+    for (const char* engine : kTpEngines) {
+        for (const model::CatalogRow& row : model::model_catalog()) {
+            Json sizes = Json::array();
+            for (const receiver::TpFeasibility& one :
+                 receiver::tp_feasibility(row.config, engine, kTpScheme)) {
+                sizes.push_back(tp_json(one));
+            }
+            rows.push_back({{"name", row.config.name},
+                            {"source", kOurs},
+                            {"engine", engine},
+                            {"scheme", quant::scheme_name(kTpScheme)},
+                            {"sizes", sizes}});
         }
-        rows.push_back({{"name", row.config.name},
-                        {"source", kOurs},
-                        {"engine", kTpEngine},
-                        {"scheme", quant::scheme_name(kTpScheme)},
-                        {"sizes", sizes}});
     }
     return rows;
 }
@@ -305,10 +307,15 @@ std::string tp_text(const Json& rows) {
         cell.resize(5, ' ');
         head += cell;
     }
-    std::string text = std::string("# TP sizes at which ") + kTpEngine + " loads each model as " +
-                       std::string(quant::scheme_name(kTpScheme)) +
-                       ", by its contract, and the first failure\n" + head + "first failure\n";
+    std::string text;
+    std::string engine;
     for (const Json& row : rows) {
+        if (row.at("engine").get<std::string>() != engine) {
+            engine = row.at("engine").get<std::string>();
+            text += (text.empty() ? "" : "\n") + ("# TP sizes at which " + engine) +
+                    " loads each model as " + std::string(quant::scheme_name(kTpScheme)) +
+                    ", by its contract, and the first failure\n" + head + "first failure\n";
+        }
         text += tp_line(row.at("name").get<std::string>(), row.at("sizes"), false, width);
         text += tp_line(whole, row.at("sizes"), true, width);
     }

@@ -16,8 +16,6 @@ using core::DType;
 using model::Role;
 using quant::Scheme;
 
-constexpr std::int64_t kVocabularyPadding = 64;
-
 /// Boundaries 0, size, 2 size ... total; {0, total} for a size of nothing.
 std::vector<std::int64_t> cuts(std::int64_t total, std::int64_t size) {
     std::vector<std::int64_t> result = {0};
@@ -30,6 +28,12 @@ std::vector<std::int64_t> cuts(std::int64_t total, std::int64_t size) {
 
 bool is_router_bias(const model::TensorSpec& spec) {
     return spec.name.ends_with(".e_score_correction_bias");
+}
+
+/// Moves the dtype of the training weights to the front.
+void send_first(std::vector<DType>& dtypes, DType first) {
+    const auto it = std::find(dtypes.begin(), dtypes.end(), first);
+    if (it != dtypes.end()) std::rotate(dtypes.begin(), it, it + 1);
 }
 
 /// Weights that the engine keeps unquantized and whole on every rank.
@@ -45,28 +49,17 @@ std::string module_of(const std::string& tensor) {
 
 ContractApplier::ContractApplier(const EngineContract& contract, const model::ModelConfig& model,
                                  const QuantizationConfig& config, int tp, int ep)
-    : contract_(contract), model_(model), tp_(tp) {
+    : contract_(contract), model_(model), tp_(tp), skip_(contract, config) {
     out_.engine = contract.name;
     out_.engine_version = contract.version;
     out_.config = config;
     out_.tp = tp;
     out_.ep = ep;
     out_.architecture = model.architecture;
+    out_.layers = model.layers;
+    out_.mtp_layers = model.mtp_layers;
     out_.spans.resize(static_cast<std::size_t>(tp));
     scheme_ = std::string(quant::scheme_name(config.scheme));
-    for (const std::string& entry : config.skip_list) {
-        if (!is_pattern(entry)) {
-            exact_.insert(entry);
-            continue;
-        }
-        try {
-            patterns_.emplace_back(entry.substr(3));
-        } catch (const std::regex_error&) {
-            throw core::ScenarioError("quantization_config for " + contract.name +
-                                      ": the ignore entry '" + entry +
-                                      "' is not a regular expression; correct it");
-        }
-    }
 }
 
 ContractInstance ContractApplier::run() {
@@ -79,6 +72,7 @@ ContractInstance ContractApplier::run() {
         }
     }
     if (feasible_) check_layers();
+    check_defects();
     return std::move(out_);
 }
 
@@ -135,15 +129,17 @@ bool ContractApplier::fits() {
 }
 
 std::int64_t ContractApplier::padded_vocabulary() const {
-    return ceil_div(model_.vocabulary, kVocabularyPadding) * kVocabularyPadding;
+    const std::int64_t multiple = contract_.layout.vocabulary_multiple;
+    return ceil_div(model_.vocabulary, multiple) * multiple;
 }
 
 void ContractApplier::refuse(const std::string& tensor, const std::string& behaviour,
                              const std::string& engine_message, const std::string& measured,
-                             const std::string& limit, const std::string& remedy) {
+                             const std::string& limit, const std::string& remedy,
+                             core::Severity severity) {
     core::Finding finding;
     finding.check = "shape_contract";
-    finding.severity = core::Severity::error;
+    finding.severity = severity;
     finding.tensor = tensor;
     finding.measured = measured;
     finding.limit = limit;
@@ -151,50 +147,32 @@ void ContractApplier::refuse(const std::string& tensor, const std::string& behav
     finding.engine_message = engine_message;
     finding.remedy = remedy;
     finding.message = tensor + ": " + measured + ", " + contract_.name + " at TP " +
-                      std::to_string(tp_) + " wants " + limit + "; " + remedy;
+                      std::to_string(tp_) + " wants " + limit + "; " + remedy +
+                      " (contract: " + contract_.snapshot + ")";
     out_.refusals.push_back(std::move(finding));
 }
 
 // Skip list
 // -------------------------------------------------------------------------------------------------
 
-bool ContractApplier::is_pattern(const std::string& entry) const {
-    return out_.config.quant_method == "compressed-tensors" && entry.starts_with("re:");
-}
-
-bool ContractApplier::listed(const std::string& module) const {
-    if (exact_.count(module) != 0) return true;
-    // A pattern must match from the start on, but need not reach the end.
-    return std::any_of(patterns_.begin(), patterns_.end(), [&](const std::regex& pattern) {
-        return std::regex_search(module, pattern, std::regex_constants::match_continuous);
-    });
-}
-
 /// Whether the skip list leaves the layer in BF16; parts that disagree are refused once.
 bool ContractApplier::skip_of(const Layer& layer) {
     if (!quantizes()) return true;
-    std::size_t count = 0;
-    for (const Part& part : layer.parts) count += listed(part.module) ? 1 : 0;
-    if (count == layer.parts.size() || listed(layer.module)) return true;
-    if (count == 0) return false;
-    const bool compressed = out_.config.quant_method == "compressed-tensors";
-    std::string parts;
+    SkipQuestion question{layer.module, {}, layer.class_name};
+    for (const Part& part : layer.parts) question.parts.push_back(part.module);
+    const SkipAnswer answer = skip_.ask(question);
+    if (answer.behaviour.empty()) return answer.skipped;
     std::string names;
     for (const Part& part : layer.parts) {
-        const bool is_listed = listed(part.module);
-        parts += (parts.empty() ? "'" : ", '") +
-                 part.module.substr(module_of(part.module).size() + 1) + "'";
-        if (is_listed) names += (names.empty() ? "" : ", ") + part.module;
+        if (!skip_.listed(part.module)) continue;
+        names += (names.empty() ? "" : ", ") + part.module;
     }
-    refuse(layer.parts[0].module + ".weight", "raises",
-           compressed
-               ? "ValueError: Found a different quantization schemes for [" + parts + "] in " +
-                     layer.module + ". vLLM requires all to use the same scheme."
-               : "ValueError: Detected some but not all shards of " + layer.module +
-                     " are quantized. All shards of fused layers to have the same precision.",
+    const bool raises = answer.behaviour == "raises";
+    refuse(layer.parts[0].module + ".weight", answer.behaviour, answer.engine_message,
            "the skip list names only " + names, "all parts of " + layer.module + " or none",
-           "list every part of the fused layer");
-    return false;
+           raises ? "list every part of the fused layer"
+                  : "list " + layer.module + " itself: the engine does not look for its parts");
+    return answer.skipped;
 }
 
 // Layers
@@ -202,47 +180,64 @@ bool ContractApplier::skip_of(const Layer& layer) {
 
 /// The engine's layer that holds the module, with the rows of all its parts.
 Layer ContractApplier::layer_of(const model::TensorSpec& spec, const std::string& module) const {
-    const std::string parent = module_of(module) + ".";
-    const std::string leaf = module.substr(parent.size());
-    const std::int64_t rows = core::matrix_rows(spec.shape);
     Layer layer;
     layer.cols = core::matrix_cols(spec.shape);
     layer.module = module;
-    const bool dense_qkv = leaf == "q_proj" || leaf == "k_proj" || leaf == "v_proj";
-    const bool latent_a = leaf == "q_a_proj" || leaf == "kv_a_proj_with_mqa";
-    if (dense_qkv && !latent()) {
-        const std::int64_t kv_local = tp_ >= model_.kv_heads ? 1 : model_.kv_heads / tp_;
-        const std::int64_t replicas = tp_ >= model_.kv_heads ? tp_ / model_.kv_heads : 1;
-        const std::int64_t kv_rows = model_.kv_heads * model_.head_dim;
-        layer.module = parent + "qkv_proj";
-        layer.parts = {{parent + "q_proj", model_.heads * model_.head_dim,
-                        model_.heads / tp_ * model_.head_dim, 1},
-                       {parent + "k_proj", kv_rows, kv_local * model_.head_dim, replicas},
-                       {parent + "v_proj", kv_rows, kv_local * model_.head_dim, replicas}};
-    } else if (leaf == "gate_proj" || leaf == "up_proj") {
-        layer.module = parent + "gate_up_proj";
-        for (const char* name : {"gate_proj", "up_proj"}) {
-            layer.parts.push_back({parent + name, rows, rows / tp_, 1});
-        }
-    } else if (latent_a && model_.q_lora_rank > 0) {
-        const std::int64_t kv_rows = model_.kv_lora_rank + model_.rope_head_dim;
-        layer.module = parent + "fused_qkv_a_proj";
-        layer.cut = LayerCut::whole;
-        layer.parts = {{parent + "q_a_proj", model_.q_lora_rank, model_.q_lora_rank, 1},
-                       {parent + "kv_a_proj_with_mqa", kv_rows, kv_rows, 1}};
-    } else if (latent_a) {
-        layer.cut = LayerCut::whole;
-        layer.parts = {{module, rows, rows, 1}};
-    } else if (dense_qkv || leaf == "q_b_proj" || leaf == "kv_b_proj") {
-        layer.parts = {{module, rows, rows / tp_, 1}};
-    } else {
-        layer.cut = LayerCut::row;
-        layer.parts = {{module, rows, rows, 1}};
-    }
+    name_parts(layer, module, core::matrix_rows(spec.shape));
     for (std::size_t i = 0; i < layer.parts.size(); ++i) {
         if (layer.parts[i].module == module) layer.index = i;
     }
     return layer;
+}
+
+void ContractApplier::name_parts(Layer& layer, const std::string& module, std::int64_t rows) const {
+    const std::string parent = module_of(module) + ".";
+    const std::string leaf = module.substr(parent.size());
+    const bool fuses = contract_.layout.fuses;
+    const bool dense_qkv = leaf == "q_proj" || leaf == "k_proj" || leaf == "v_proj";
+    const bool gate_up = leaf == "gate_proj" || leaf == "up_proj";
+    const bool latent_a = leaf == "q_a_proj" || leaf == "kv_a_proj_with_mqa";
+    if (fuses && dense_qkv && !latent()) {
+        const std::int64_t kv_local = tp_ >= model_.kv_heads ? 1 : model_.kv_heads / tp_;
+        const std::int64_t replicas = tp_ >= model_.kv_heads ? tp_ / model_.kv_heads : 1;
+        const std::int64_t kv_rows = model_.kv_heads * model_.head_dim;
+        layer.module = parent + "qkv_proj";
+        layer.class_name = "QKVParallelLinear";
+        layer.rule = "qkv";
+        layer.parts = {{parent + "q_proj", model_.heads * model_.head_dim,
+                        model_.heads / tp_ * model_.head_dim, 1},
+                       {parent + "k_proj", kv_rows, kv_local * model_.head_dim, replicas},
+                       {parent + "v_proj", kv_rows, kv_local * model_.head_dim, replicas}};
+    } else if (fuses && gate_up) {
+        layer.module = parent + "gate_up_proj";
+        layer.class_name = "MergedColumnParallelLinear";
+        layer.rule = "merged";
+        for (const char* name : {"gate_proj", "up_proj"}) {
+            layer.parts.push_back({parent + name, rows, rows / tp_, 1});
+        }
+    } else if (fuses && latent_a && model_.q_lora_rank > 0) {
+        const std::int64_t kv_rows = model_.kv_lora_rank + model_.rope_head_dim;
+        layer.module = parent + contract_.layout.latent_module;
+        layer.class_name = "MergedColumnParallelLinear";
+        layer.rule = "latent";
+        layer.cut = LayerCut::whole;
+        layer.parts = {{parent + "q_a_proj", model_.q_lora_rank, model_.q_lora_rank, 1},
+                       {parent + "kv_a_proj_with_mqa", kv_rows, kv_rows, 1}};
+    } else if (latent_a) {
+        layer.class_name = "ReplicatedLinear";
+        layer.rule = "replicated";
+        layer.cut = LayerCut::whole;
+        layer.parts = {{module, rows, rows, 1}};
+    } else if (dense_qkv || gate_up || leaf == "q_b_proj" || leaf == "kv_b_proj") {
+        layer.class_name = "ColumnParallelLinear";
+        layer.rule = "column";
+        layer.parts = {{module, rows, rows / tp_, 1}};
+    } else {
+        layer.class_name = "RowParallelLinear";
+        layer.rule = "row";
+        layer.cut = LayerCut::row;
+        layer.parts = {{module, rows, rows, 1}};
+    }
 }
 
 /// The layer as first met; `layer` itself, with its answer of the skip list, when it is new.
@@ -272,44 +267,47 @@ std::size_t ContractApplier::destination(const std::string& name, DType dtype, c
     return it->second;
 }
 
-std::size_t ContractApplier::want(wire::WantedParameter wanted) {
+std::size_t ContractApplier::want(const std::string& name, const core::Shape& shape,
+                                  const std::string& suffix, const std::string& scheme,
+                                  const std::string& rule) {
+    const std::size_t row = find_row(contract_, suffix, scheme, rule);
+    wire::WantedParameter wanted;
+    wanted.name = name;
+    wanted.dtypes = contract_.rows[row].wire_dtypes;
+    wanted.row_cuts = {0, core::matrix_rows(shape)};
+    wanted.col_cuts = {0, core::matrix_cols(shape)};
+    wanted.shape = shape;
     out_.wanted.push_back(std::move(wanted));
+    out_.rows.push_back(row);
     return out_.wanted.size() - 1;
-}
-
-wire::WantedParameter ContractApplier::wanted(const std::string& name, std::vector<DType> dtypes,
-                                              core::Shape shape) {
-    wire::WantedParameter result;
-    result.name = name;
-    result.dtypes = std::move(dtypes);
-    result.row_cuts = {0, core::matrix_rows(shape)};
-    result.col_cuts = {0, core::matrix_cols(shape)};
-    result.shape = std::move(shape);
-    return result;
 }
 
 std::size_t ContractApplier::want_scale(std::size_t weight, const std::string& rule) {
     const std::string suffix = scale_suffix();
     const std::string name = module_of(out_.wanted[weight].name) + "." + suffix;
-    const core::Shape& shape = out_.wanted[weight].shape;
+    const core::Shape shape = out_.wanted[weight].shape;
     const std::size_t scale =
-        want(wanted(name, dtypes_of(suffix, scheme_, rule),
-                    scale_shape(core::matrix_rows(shape), core::matrix_cols(shape))));
+        want(name, scale_shape(core::matrix_rows(shape), core::matrix_cols(shape)), suffix, scheme_,
+             rule);
     out_.wanted[weight].scale = name;
     out_.wanted[scale].scale_of = out_.wanted[weight].name;
     out_.wanted[scale].fuse_group = out_.wanted[weight].fuse_group;
     return scale;
 }
 
-const std::vector<DType>& ContractApplier::dtypes_of(const std::string& suffix,
-                                                     const std::string& scheme,
-                                                     const std::string& rule) const {
-    return find_row(contract_, suffix, scheme, rule).wire_dtypes;
+std::size_t ContractApplier::want_input_scale(std::size_t weight, const std::string& rule) {
+    const std::string name = module_of(out_.wanted[weight].name) + ".input_scale";
+    const std::size_t scale = want(name, {1}, "input_scale", scheme_, rule);
+    out_.wanted[scale].fuse_group = out_.wanted[weight].fuse_group;
+    return scale;
 }
 
 std::string ContractApplier::scale_suffix() const {
-    return out_.config.scheme == Scheme::fp8_blockwise ? contract_.block_scale_suffix
-                                                       : "weight_scale";
+    if (out_.config.scheme == Scheme::fp8_tensorwise) return contract_.tensor_scale_suffix;
+    // Only the format of quant_method fp8 has the name with "_inv".
+    const bool inv = out_.config.scheme == Scheme::fp8_blockwise &&
+                     out_.config.quant_method != "compressed-tensors";
+    return inv ? contract_.block_scale_suffix : "weight_scale";
 }
 
 core::Shape ContractApplier::scale_shape(std::int64_t rows, std::int64_t cols) const {
@@ -360,8 +358,7 @@ void ContractApplier::place_vocabulary(const model::TensorSpec& spec) {
     // The last ranks hold the padding; the loader finds each rank's share of it from the rows
     // that no span covers.
     out_.destinations[dest].padding_rows = std::min(local, padded_vocabulary() - model_.vocabulary);
-    const std::size_t index =
-        want(wanted(spec.name, dtypes_of("vocabulary", "any", "column"), spec.shape));
+    const std::size_t index = want(spec.name, spec.shape, "vocabulary", "any", "column");
     add_spans(index, dest, {.row_size = local});
 }
 
@@ -394,23 +391,22 @@ void ContractApplier::place(const model::TensorSpec& spec) {
 
 void ContractApplier::place_whole(const model::TensorSpec& spec) {
     const std::size_t dest = destination(spec.name, DType::bf16, spec.shape, false);
-    add_spans(want(wanted(spec.name, dtypes_of("norm", "any", "replicated"), spec.shape)), dest,
-              {});
+    add_spans(want(spec.name, spec.shape, "norm", "any", "replicated"), dest, {});
 }
 
 /// The engine keeps it in F32 whatever the model's type; the training type is the one to send.
 void ContractApplier::place_router_bias(const model::TensorSpec& spec) {
     const std::size_t dest = destination(spec.name, DType::f32, spec.shape, false);
-    std::vector<DType> dtypes = {DType::bf16, DType::f32};
-    if (spec.dtype == DType::f32) std::swap(dtypes[0], dtypes[1]);
-    add_spans(want(wanted(spec.name, std::move(dtypes), spec.shape)), dest, {});
+    const std::size_t index = want(spec.name, spec.shape, "norm", "any", "replicated");
+    send_first(out_.wanted[index].dtypes, spec.dtype);
+    add_spans(index, dest, {});
 }
 
 void ContractApplier::place_bias(const model::TensorSpec& spec) {
     const Layer layer = layer_of(spec, module_of(spec.name));
     const std::size_t dest =
         destination(layer.module + ".bias", DType::bf16, {layer.local_rows()}, false);
-    const std::size_t index = want(wanted(spec.name, dtypes_of("bias", "any", "qkv"), spec.shape));
+    const std::size_t index = want(spec.name, spec.shape, "bias", "any", layer.rule);
     if (layer.fused()) out_.wanted[index].fuse_group = layer.module;
     if (layer.cut != LayerCut::column) {
         add_spans(index, dest, {.dest_row = layer.offset(layer.index)});
@@ -427,14 +423,13 @@ void ContractApplier::place_weight(const model::TensorSpec& spec) {
     const bool skipped = known_layer(layer).skipped;
     const bool row_parallel = layer.cut == LayerCut::row;
 
-    const std::string rule = row_parallel ? "row" : "column";
     const Part& part = layer.parts[layer.index];
     const std::int64_t local_cols = row_parallel ? layer.cols / tp_ : layer.cols;
     const std::size_t dest =
         destination(layer.module + ".weight", skipped ? DType::bf16 : DType::f8_e4m3,
                     {layer.local_rows(), local_cols}, false);
     const std::size_t weight =
-        want(wanted(spec.name, dtypes_of("weight", skipped ? "bf16" : scheme_, rule), spec.shape));
+        want(spec.name, spec.shape, "weight", skipped ? "bf16" : scheme_, layer.rule);
     if (layer.fused()) out_.wanted[weight].fuse_group = layer.module;
     Cut cut;
     cut.replicas = part.replicas;
@@ -450,18 +445,30 @@ void ContractApplier::place_weight(const model::TensorSpec& spec) {
                                .v_dim = model_.v_head_dim,
                                .kv_lora_rank = model_.kv_lora_rank});
     }
-    if (skipped) return;
+    if (!skipped) place_scale(layer, weight, dest, cut, local_cols);
+}
 
-    const std::size_t scale = want_scale(weight, rule);
+void ContractApplier::place_scale(const Layer& layer, std::size_t weight, std::size_t dest,
+                                  const Cut& cut, std::int64_t local_cols) {
+    const Part& part = layer.parts[layer.index];
+    const std::size_t scale = want_scale(weight, layer.rule);
     core::Shape dest_shape = scale_shape(layer.local_rows(), local_cols);
     Granularity granularity = Granularity::block;
+    const core::Shape one_each = {static_cast<std::int64_t>(layer.parts.size())};
+    const Cut slot = {.dest_row = static_cast<std::int64_t>(layer.index)};
     Cut scale_cut;
     if (out_.config.scheme == Scheme::fp8_blockwise) {
-        // The engine divides by the TP size first and then rounds up, offsets and sizes alike.
+        // The engine divides by the TP size first and then rounds up, offsets and sizes alike,
+        // unless it does so the other way round for merged layers.
         scale_cut.row_size = ceil_div(cut.row_size, kBlock);
         scale_cut.replicas = part.replicas;
         scale_cut.col_size = ceil_div(cut.col_size, kBlock);
         scale_cut.dest_row = ceil_div(cut.dest_row, kBlock);
+        if (contract_.layout.ceil_then_divide && layer.rule == "merged") {
+            scale_cut.row_size = ceil_div(part.rows, kBlock) / tp_;
+            scale_cut.dest_row =
+                ceil_div(part.rows * static_cast<std::int64_t>(layer.index), kBlock) / tp_;
+        }
     } else if (out_.config.scheme == Scheme::fp8_channelwise) {
         granularity = Granularity::channel;
         // A row-parallel layer keeps every output row, and so every scale.
@@ -470,38 +477,44 @@ void ContractApplier::place_weight(const model::TensorSpec& spec) {
         scale_cut.dest_row = cut.dest_row;
     } else {
         granularity = Granularity::tensor;
-        dest_shape = {static_cast<std::int64_t>(layer.parts.size())};
-        scale_cut.dest_row = static_cast<std::int64_t>(layer.index);
+        dest_shape = one_each;
+        scale_cut = slot;
     }
     const std::size_t scale_dest =
         destination(layer.module + "." + scale_suffix(), DType::f32, dest_shape, true);
     out_.destinations[dest].scale = static_cast<std::int64_t>(scale_dest);
     out_.destinations[dest].granularity = granularity;
     add_spans(scale, scale_dest, scale_cut);
+    if (!out_.config.static_activations) return;
+    const std::size_t input = want_input_scale(weight, layer.rule);
+    add_spans(input, destination(layer.module + ".input_scale", DType::f32, one_each, true), slot);
 }
 
 /// The list for a model that has no layout at this TP size: names and shapes only.
 void ContractApplier::list_uncut(const model::TensorSpec& spec) {
     const bool vocabulary = spec.role == Role::embedding || spec.role == Role::head;
     if (is_router_bias(spec)) {
-        want(wanted(spec.name, {DType::bf16, DType::f32}, spec.shape));
+        const std::size_t index = want(spec.name, spec.shape, "norm", "any", "replicated");
+        send_first(out_.wanted[index].dtypes, spec.dtype);
         return;
     }
     if (vocabulary || is_whole(spec.role) || spec.role == Role::bias) {
         const std::string suffix = vocabulary                ? "vocabulary"
                                    : spec.role == Role::bias ? "bias"
                                                              : "norm";
-        want(wanted(spec.name, dtypes_of(suffix, "any", ""), spec.shape));
+        want(spec.name, spec.shape, suffix, "any", "");
         return;
     }
     const std::string module = module_of(spec.name);
     const bool expert = spec.expert >= 0;
-    const bool skipped = expert ? known_experts(module_of(module_of(module))).skipped
-                                : known_layer(layer_of(spec, module)).skipped;
-    const std::string rule = expert ? "experts" : "";
+    const Layer layer =
+        expert ? known_experts(module_of(module_of(module))) : known_layer(layer_of(spec, module));
+    const std::string rule = expert ? "experts" : layer.rule;
     const std::size_t weight =
-        want(wanted(spec.name, dtypes_of("weight", skipped ? "bf16" : scheme_, rule), spec.shape));
-    if (!skipped) want_scale(weight, rule);
+        want(spec.name, spec.shape, "weight", layer.skipped ? "bf16" : scheme_, rule);
+    if (layer.skipped) return;
+    want_scale(weight, rule);
+    if (out_.config.static_activations) want_input_scale(weight, rule);
 }
 
 }  // namespace refit::receiver

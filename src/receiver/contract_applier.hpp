@@ -4,14 +4,12 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
-#include <regex>
 #include <string>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "receiver/engine_contract.hpp"
+#include "receiver/skip_rules.hpp"
 
 namespace refit::receiver {
 
@@ -39,7 +37,9 @@ struct Part {
 
 /// A layer as the engine holds it: its parts in order and how they are cut.
 struct Layer {
-    std::string module;  ///< "model.layers.0.self_attn.qkv_proj"
+    std::string module;      ///< "model.layers.0.self_attn.qkv_proj"
+    std::string class_name;  ///< of the engine's module: "QKVParallelLinear"
+    std::string rule;        ///< of the contract's rows: qkv, merged, latent, column, row ...
     std::vector<Part> parts;
     std::int64_t cols = 0;  ///< global
     LayerCut cut = LayerCut::column;
@@ -82,15 +82,13 @@ class ContractApplier {
     [[nodiscard]] int expert_tp() const { return out_.ep > 1 ? 1 : tp_; }
 
     // Skip list
-    [[nodiscard]] bool is_pattern(const std::string& entry) const;
-    [[nodiscard]] bool listed(const std::string& module) const;
     [[nodiscard]] bool skip_of(const Layer& layer);
     [[nodiscard]] bool skip_of_experts(const std::string& experts);
-    [[nodiscard]] bool experts_listed(const std::string& experts, bool& partly) const;
     [[nodiscard]] bool quantizes() const { return out_.config.scheme != quant::Scheme::bf16; }
 
     // Layers
     [[nodiscard]] Layer layer_of(const model::TensorSpec& spec, const std::string& module) const;
+    void name_parts(Layer& layer, const std::string& module, std::int64_t rows) const;
     Layer& known_layer(Layer layer);
     Layer& known_experts(const std::string& experts);
 
@@ -108,16 +106,17 @@ class ContractApplier {
 
     std::size_t destination(const std::string& name, core::DType dtype, core::Shape shape,
                             bool is_scale);
-    std::size_t want(wire::WantedParameter wanted);
-    [[nodiscard]] static wire::WantedParameter wanted(const std::string& name,
-                                                      std::vector<core::DType> dtypes,
-                                                      core::Shape shape);
+    /// Adds a parameter with the row of the contract that says how it is loaded; its dtypes are the
+    /// row's.
+    std::size_t want(const std::string& name, const core::Shape& shape, const std::string& suffix,
+                     const std::string& scheme, const std::string& rule);
     /// The scale of `weight` among the wanted parameters, each naming the other.
     std::size_t want_scale(std::size_t weight, const std::string& rule);
+    /// The input scale of a quantized module whose activations have static scales.
+    std::size_t want_input_scale(std::size_t weight, const std::string& rule);
+    void place_scale(const Layer& layer, std::size_t weight, std::size_t dest, const Cut& cut,
+                     std::int64_t local_cols);
     void add_spans(std::size_t index, std::size_t dest, const Cut& cut);
-    [[nodiscard]] const std::vector<core::DType>& dtypes_of(const std::string& suffix,
-                                                            const std::string& scheme,
-                                                            const std::string& rule) const;
     [[nodiscard]] std::string scale_suffix() const;
     [[nodiscard]] core::Shape scale_shape(std::int64_t rows, std::int64_t cols) const;
     [[nodiscard]] bool four_dimensional() const { return out_.config.algo == "FP8_PB_WO"; }
@@ -126,21 +125,25 @@ class ContractApplier {
     void check_layers();
     void check_row_layer(const Layer& layer);
     void check_parts_at_construction(const Layer& layer);
+    void check_every_part(const Layer& layer);
+    void check_concatenation(const Layer& layer);
     void check_parts_at_load(const Layer& layer);
+    void check_exact_tiles(const Layer& layer);
+    void check_scale_grid(const Layer& layer, bool fatal);
     void check_experts(const Layer& layer);
-    [[nodiscard]] bool builds_ragged_layers(const Layer& layer) const;
+    void check_defects();
 
     void refuse(const std::string& tensor, const std::string& behaviour,
                 const std::string& engine_message, const std::string& measured,
-                const std::string& limit, const std::string& remedy);
+                const std::string& limit, const std::string& remedy,
+                core::Severity severity = core::Severity::error);
 
     const EngineContract& contract_;
     const model::ModelConfig& model_;
     int tp_;
     std::string scheme_;
     bool feasible_ = true;
-    std::unordered_set<std::string> exact_;  ///< skip list without patterns
-    std::vector<std::regex> patterns_;
+    SkipRules skip_;
     ContractInstance out_;
     std::unordered_map<std::string, std::size_t> destination_index_;
     std::unordered_map<std::string, std::size_t> layer_index_;

@@ -3,6 +3,7 @@
 // Block divisibility: what the engine refuses when it builds a layer, what its loader refuses
 // later, and what it accepts and gets wrong.
 #include <algorithm>
+#include <utility>
 
 #include "receiver/contract_applier.hpp"
 
@@ -22,29 +23,60 @@ std::string narrow_text(std::int64_t start, std::int64_t length, std::int64_t si
            std::to_string(length) + ") exceeds dimension size (" + std::to_string(size) + ").";
 }
 
-}  // namespace
-
-/// quant_method fp8 lets every column layer of several parts be built, ragged or not.
-bool ContractApplier::builds_ragged_layers(const Layer& layer) const {
-    return layer.fused() && !four_dimensional() && out_.config.quant_method != "compressed-tensors";
+std::string column_text(std::int64_t rows) {
+    return error_text("ValueError", "Weight output_partition_size = " + std::to_string(rows) +
+                                        " is not divisible by weight quantization block_n = 128.");
 }
+
+const char* const kLowerTp = "lower the TP size, or leave the layer in BF16";
+const char* const kOtherScheme = "leave the layer in BF16 or use another scheme";
+
+}  // namespace
 
 void ContractApplier::check_layers() {
     if (out_.config.scheme != Scheme::fp8_blockwise) return;
     for (const Layer& layer : layers_) {
         if (layer.skipped) continue;
-        if (layer.cut == LayerCut::row) {
-            check_row_layer(layer);
+        if (contract_.warns_of_ragged_grids) check_scale_grid(layer, false);
+        if (contract_.block_rule == BlockRule::scale_grid) {
+            check_scale_grid(layer, true);
         } else if (layer.cut == LayerCut::experts) {
             check_experts(layer);
-        } else if (!builds_ragged_layers(layer)) {
+        } else if (contract_.block_rule == BlockRule::exact_tiles) {
+            check_exact_tiles(layer);
+        } else if (layer.cut == LayerCut::row) {
+            check_row_layer(layer);
+        } else if (contract_.block_rule == BlockRule::every_part) {
+            check_every_part(layer);
+        } else if (contract_.block_rule == BlockRule::at_construction || !layer.fused()) {
             check_parts_at_construction(layer);
         }
     }
+    if (contract_.block_rule != BlockRule::fused_at_load) return;
     // The engine loads only after every layer is built.
     for (const Layer& layer : layers_) {
         const bool parts = layer.cut == LayerCut::column || layer.cut == LayerCut::whole;
-        if (!layer.skipped && parts && builds_ragged_layers(layer)) check_parts_at_load(layer);
+        if (!layer.skipped && parts && layer.fused()) check_parts_at_load(layer);
+    }
+}
+
+/// A model class whose own loader loses tensors of this scheme: one finding for all of them.
+void ContractApplier::check_defects() {
+    for (const LoaderDefect& defect : contract_.defects) {
+        if (defect.architecture != model_.architecture || defect.scheme != out_.config.scheme) {
+            continue;
+        }
+        std::int64_t count = 0;
+        std::string first;
+        for (const wire::WantedParameter& wanted : out_.wanted) {
+            if (wanted.scale_of.empty() || !wanted.name.ends_with("." + defect.suffix)) continue;
+            if (count++ == 0) first = wanted.name;
+        }
+        if (count == 0) continue;
+        refuse(first, defect.behaviour, "",
+               std::to_string(count) + " scales named " + defect.suffix + " (" + defect.cause + ")",
+               "scales that its loader keeps", defect.remedy,
+               defect.fatal ? core::Severity::error : core::Severity::warning);
     }
 }
 
@@ -58,11 +90,12 @@ void ContractApplier::check_experts(const Layer& layer) {
         cut_by > 1
             ? "lower the TP size, keep whole experts with ep = tp, or leave the experts in BF16"
             : "leave the experts in BF16 or use another scheme";
+    const bool named = cut_by > 1 || contract_.block_rule == BlockRule::every_part;
     refuse(layer.parts[0].module + ".weight", "raises",
-           cut_by > 1 ? error_text("ValueError",
-                                   "The output_size of gate's and up's weight = " + number +
-                                       " is not divisible by weight quantization block_n = 128.")
-                      : "RuntimeError",
+           named ? error_text("ValueError",
+                              "The output_size of gate's and up's weight = " + number +
+                                  " is not divisible by weight quantization block_n = 128.")
+                 : "RuntimeError",
            number + " rows of an expert a rank", "a multiple of 128 rows", remedy);
     if (cut_by == 1) return;
     refuse(layer.parts[2].module + ".weight", "raises",
@@ -72,48 +105,105 @@ void ContractApplier::check_experts(const Layer& layer) {
 }
 
 void ContractApplier::check_row_layer(const Layer& layer) {
-    const std::string tensor = layer.module + ".weight";
     const std::int64_t cols = layer.cols / tp_;
-    if (four_dimensional() && layer.parts[0].local % kBlock != 0) {
-        refuse(tensor, "raises", "ValueError", std::to_string(layer.parts[0].local) + " rows",
-               "a multiple of 128 rows", "leave the layer in BF16 or use another scheme");
-    } else if (cols % kBlock != 0 && (tp_ > 1 || four_dimensional())) {
-        refuse(tensor, "raises",
-               four_dimensional()
-                   ? "ValueError"
-                   : error_text("ValueError",
-                                "Weight input_size_per_partition = " + std::to_string(cols) +
-                                    " is not divisible by weight quantization "
-                                    "block_k = 128."),
-               std::to_string(cols) + " columns a rank", "a multiple of 128 columns a rank",
-               "lower the TP size, or leave the layer in BF16");
-    }
+    if (tp_ == 1 || cols % kBlock == 0) return;
+    refuse(layer.module + ".weight", "raises",
+           error_text("ValueError", "Weight input_size_per_partition = " + std::to_string(cols) +
+                                        " is not divisible by weight quantization block_k = 128."),
+           std::to_string(cols) + " columns a rank", "a multiple of 128 columns a rank", kLowerTp);
 }
 
 /// The engine without the escape hatch for ragged fused layers: refused when the layer is
 /// built.
 void ContractApplier::check_parts_at_construction(const Layer& layer) {
-    if (four_dimensional() && layer.cols % kBlock != 0) {
-        refuse(layer.parts[0].module + ".weight", "raises", "ValueError",
-               std::to_string(layer.cols) + " columns", "a multiple of 128 columns",
-               "leave the layer in BF16 or use another scheme");
-        return;
-    }
     for (std::size_t i = 0; i < layer.parts.size(); ++i) {
         const Part& part = layer.parts[i];
         // A layer that the ranks do not share may end within a block.
         const bool shared = tp_ > 1 && layer.cut == LayerCut::column;
-        const bool last_may = !shared && i + 1 == layer.parts.size() && !four_dimensional();
+        const bool last_may = !shared && i + 1 == layer.parts.size();
         if (part.local % kBlock == 0 || last_may) continue;
-        refuse(part.module + ".weight", "raises",
-               four_dimensional()
-                   ? "ValueError"
-                   : error_text("ValueError",
-                                "Weight output_partition_size = " + std::to_string(part.local) +
-                                    " is not divisible by weight quantization "
-                                    "block_n = 128."),
+        refuse(part.module + ".weight", "raises", column_text(part.local),
                std::to_string(part.local) + " rows a rank", "a multiple of 128 rows a rank",
-               "lower the TP size, or leave the layer in BF16");
+               kLowerTp);
+    }
+}
+
+/// Every part of a layer that is fused or shared, the last one too. A latent layer is one part of
+/// its own, which no rank cuts.
+void ContractApplier::check_every_part(const Layer& layer) {
+    if (layer.rule == "latent") {
+        check_concatenation(layer);
+        return;
+    }
+    const bool shared = tp_ > 1 && layer.cut == LayerCut::column;
+    if (!shared && !layer.fused()) return;
+    for (const Part& part : layer.parts) {
+        if (part.local % kBlock == 0) continue;
+        refuse(part.module + ".weight", "raises", column_text(part.local),
+               std::to_string(part.local) + " rows a rank", "a multiple of 128 rows a rank",
+               kLowerTp);
+    }
+}
+
+/// The scales of both parts are joined before they are loaded, so that only the last part may end
+/// within a block.
+void ContractApplier::check_concatenation(const Layer& layer) {
+    const Part& first = layer.parts.front();
+    if (first.local % kBlock == 0) return;
+    std::int64_t joined = 0;
+    for (const Part& part : layer.parts) joined += ceil_div(part.local, kBlock);
+    const std::int64_t held = ceil_div(layer.local_rows(), kBlock);
+    const bool raises = joined != held;
+    refuse(first.module + ".weight", raises ? "raises" : "silently_wrong",
+           raises ? "AssertionError: param.shape=torch.Size([" + std::to_string(held) +
+                        ", ...]) ... loaded_weight.shape=torch.Size([" + std::to_string(joined) +
+                        ", ...])"
+                  : "",
+           std::to_string(first.local) + " rows before " + layer.parts.back().module,
+           "a multiple of 128 rows", "leave all parts of " + layer.module + " in BF16");
+}
+
+/// Tiles of 128 x 128 without a rest, in every layer.
+void ContractApplier::check_exact_tiles(const Layer& layer) {
+    const bool row = layer.cut == LayerCut::row;
+    const std::int64_t cols = row ? layer.cols / tp_ : layer.cols;
+    for (const Part& part : layer.parts) {
+        if (part.local % kBlock == 0) continue;
+        refuse(part.module + ".weight", "raises", "ValueError",
+               std::to_string(part.local) + " rows" + (row ? "" : " a rank"),
+               "a multiple of 128 rows" + std::string(row ? "" : " a rank"), kOtherScheme);
+    }
+    if (cols % kBlock == 0) return;
+    refuse(layer.parts[0].module + ".weight", "raises", "ValueError",
+           std::to_string(cols) + " columns" + (row ? " a rank" : ""),
+           "a multiple of 128 columns" + std::string(row ? " a rank" : ""), kOtherScheme);
+}
+
+/// Block sizes are the weight's sizes over the numbers of scales: a size that is more than one
+/// block and no multiple of 128 has other blocks than those it was quantized with, or none.
+void ContractApplier::check_scale_grid(const Layer& layer, bool fatal) {
+    const bool experts = layer.cut == LayerCut::experts;
+    for (std::size_t i = 0; i < layer.parts.size(); ++i) {
+        const Part& part = layer.parts[i];
+        std::int64_t sizes[] = {part.rows, layer.cols};
+        if (experts && i == 2) std::swap(sizes[0], sizes[1]);
+        for (const std::int64_t size : sizes) {
+            const std::int64_t blocks = ceil_div(size, kBlock);
+            if (blocks <= 1 || size % kBlock == 0) continue;
+            const bool raises = size % blocks != 0;
+            refuse(part.module + ".weight", raises ? "raises" : "silently_wrong",
+                   raises ? "RuntimeError: Weight shape (" + std::to_string(sizes[0]) + ", " +
+                                std::to_string(sizes[1]) + ") not divisible by scale grid (" +
+                                std::to_string(ceil_div(sizes[0], kBlock)) + ", " +
+                                std::to_string(ceil_div(sizes[1], kBlock)) + ")"
+                          : "",
+                   std::to_string(size) + " rows or columns in " + std::to_string(blocks) +
+                       " blocks" +
+                       (fatal ? "" : ", which transformers reads with other block sizes"),
+                   "a multiple of 128, or at most 128", kOtherScheme,
+                   fatal ? core::Severity::error : core::Severity::warning);
+            break;
+        }
     }
 }
 

@@ -13,42 +13,26 @@ using core::ceil_div;
 using core::DType;
 using quant::Scheme;
 
-/// Whether the skip list leaves a stack of experts in BF16; `partly` where only some are named and
-/// the engine does not follow.
-bool ContractApplier::experts_listed(const std::string& experts, bool& partly) const {
-    partly = false;
-    if (out_.config.quant_method != "compressed-tensors") {
-        // One entry below the stack is enough for the whole of it: the engine looks for its own
-        // name within the entries, not the other way round.
-        return std::any_of(exact_.begin(), exact_.end(), [&](const std::string& entry) {
-            return entry.find("experts") != std::string::npos &&
-                   entry.find(experts) != std::string::npos;
-        });
-    }
-    if (exact_.empty() && patterns_.empty()) return false;
-    if (listed(experts)) return true;
-    std::int64_t count = 0;
-    for (std::int64_t expert = 0; expert < model_.experts; ++expert) {
-        const std::string prefix = experts + "." + std::to_string(expert) + ".";
-        for (const char* leaf : {"gate_proj", "up_proj", "down_proj"}) {
-            count += listed(prefix + leaf) ? 1 : 0;
-        }
-    }
-    partly = count > 0 && count < 3 * model_.experts;
-    return count == 3 * model_.experts;
+namespace {
+
+/// "...w13_weight" and "weight_scale_inv" make "...w13_weight_scale_inv"; a stack whose name has no
+/// "weight" gets the ending alone: "...gate_up_proj_scale_inv".
+std::string stack_suffix(const std::string& stack, const std::string& suffix) {
+    return stack + suffix.substr(std::string("weight").size());
 }
+
+}  // namespace
 
 bool ContractApplier::skip_of_experts(const std::string& experts) {
     if (!quantizes()) return true;
-    bool partly = false;
-    const bool skipped = experts_listed(experts, partly);
-    if (partly) {
-        refuse(experts + ".0.gate_proj.weight", "raises", "",
+    const SkipAnswer answer = skip_.ask_experts(experts, model_.experts);
+    if (!answer.behaviour.empty()) {
+        refuse(experts + ".0.gate_proj.weight", answer.behaviour, answer.engine_message,
                "the skip list names some projections of " + experts,
                "all experts of a layer or none",
                "list every projection of every expert of the layer, or none");
     }
-    return skipped;
+    return answer.skipped;
 }
 
 /// The stack of experts as a layer of its own.
@@ -80,12 +64,12 @@ void ContractApplier::place_expert(const model::TensorSpec& spec) {
     const std::int64_t at = spec.expert % stacked;
 
     const std::size_t dest = destination(
-        experts + ".routed_experts." + (down ? "w2_weight" : "w13_weight"),
+        experts + "." + (down ? contract_.layout.experts_down : contract_.layout.experts_gate_up),
         skipped ? DType::bf16 : DType::f8_e4m3,
         down ? core::Shape{stacked, hidden, local} : core::Shape{stacked, 2 * local, hidden},
         false);
-    const std::size_t weight = want(
-        wanted(spec.name, dtypes_of("weight", skipped ? "bf16" : scheme_, "experts"), spec.shape));
+    const std::size_t weight =
+        want(spec.name, spec.shape, "weight", skipped ? "bf16" : scheme_, "experts");
     // Gate and up of one expert are fused, the experts of a layer are only neighbours.
     if (!down) out_.wanted[weight].fuse_group = expert_module + ".gate_up_proj";
 
@@ -107,7 +91,8 @@ void ContractApplier::place_expert_scale(const model::TensorSpec& spec, std::siz
                                          std::size_t weight_dest, const Cut& weight_cut) {
     const bool down = spec.role == model::Role::down_proj;
     const bool up = spec.role == model::Role::up_proj;
-    const std::string stack = module_of(out_.destinations[weight_dest].name);
+    // A destination's name may move when others are added behind it.
+    const std::string stack = out_.destinations[weight_dest].name;
     const std::int64_t local = model_.moe_intermediate / expert_tp();
     const std::int64_t stacked = model_.experts / out_.ep;
     const std::int64_t at = spec.expert % stacked;
@@ -138,10 +123,20 @@ void ContractApplier::place_expert_scale(const model::TensorSpec& spec, std::siz
         cut.dest_col = up ? 1 : 0;
     }
     const std::size_t dest =
-        destination(stack + (down ? ".w2_" : ".w13_") + scale_suffix(), DType::f32, shape, true);
+        destination(stack_suffix(stack, scale_suffix()), DType::f32, shape, true);
     out_.destinations[weight_dest].scale = static_cast<std::int64_t>(dest);
     out_.destinations[weight_dest].granularity = granularity;
     add_spans(scale, dest, cut);
+    if (!out_.config.static_activations) return;
+    // Gate and up share a value, which must be the same for both.
+    const std::size_t input = want_input_scale(weight, "experts");
+    Cut slot;
+    slot.only_rank = weight_cut.only_rank;
+    slot.dest_row = at;
+    add_spans(input,
+              destination(stack.substr(0, stack.rfind("weight")) + "input_scale", DType::f32,
+                          {stacked}, true),
+              slot);
 }
 
 }  // namespace refit::receiver

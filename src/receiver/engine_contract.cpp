@@ -31,6 +31,14 @@ void check_expert_parallel(const EngineContract& contract, const model::ModelCon
     }
 }
 
+std::string engines_with_experts() {
+    std::string names;
+    for (const EngineContract& contract : engine_catalog()) {
+        if (contract.layout.experts) names += (names.empty() ? "" : ", ") + contract.name;
+    }
+    return names;
+}
+
 }  // namespace
 
 std::int64_t DestinationParameter::rows() const {
@@ -52,20 +60,28 @@ ContractInstance apply_contract(const EngineContract& contract, const model::Mod
         throw core::ScenarioError("receiver.tp is " + std::to_string(tp) + ", expected at least 1");
     }
     check_expert_parallel(contract, model, tp, ep);
-    if (contract.name == "vllm-modelopt" && model.experts > 0) {
+    if (!contract.layout.experts && model.experts > 0) {
         throw core::ScenarioError("engine " + contract.name +
                                   " has no contract for a mixture of experts (" +
                                   model::architecture_name(model.architecture) +
-                                  "); use vllm-bf16, vllm-fp8 or vllm-compressed-tensors");
+                                  "); engines that have: " + engines_with_experts());
     }
-    const auto& schemes = contract.schemes;
-    if (std::find(schemes.begin(), schemes.end(), config.scheme) == schemes.end()) {
+    if (!contract.layout.tensor_parallel && tp > 1) {
+        throw core::ScenarioError("receiver.tp is " + std::to_string(tp) + ", but " +
+                                  contract.name +
+                                  " has no tensor parallelism for these weights; write tp: 1");
+    }
+    const auto has = [&](const std::vector<quant::Scheme>& schemes) {
+        return std::find(schemes.begin(), schemes.end(), config.scheme) != schemes.end();
+    };
+    if (!has(config.static_activations ? contract.static_schemes : contract.schemes)) {
         std::string names;
-        for (const quant::Scheme scheme : schemes) {
+        for (const quant::Scheme scheme : contract.schemes) {
             names += (names.empty() ? "" : ", ") + std::string(quant::scheme_name(scheme));
         }
         throw core::ScenarioError("engine " + contract.name + " has no scheme " +
                                   std::string(quant::scheme_name(config.scheme)) +
+                                  (config.static_activations ? " with static activations" : "") +
                                   "; it has: " + names);
     }
     return ContractApplier(contract, model, config, tp, ep).run();

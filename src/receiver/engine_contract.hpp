@@ -15,6 +15,23 @@
 
 namespace refit::receiver {
 
+/// What an engine's loader does with a tensor, in the order in which it does it. The names are
+/// those of the rules in load_outcome.hpp.
+enum class LoaderRule {
+    narrow,            ///< cuts each rank's share out of what came, then compares the shapes
+    narrow_or_pad,     ///< the same, but fills a share that ends early with zeros
+    checked_narrow,    ///< the same as narrow, then compares shapes and dtypes with a text
+    concatenated,      ///< joins the parts of a layer, then compares shapes with a text
+    same_shape,        ///< compares the shapes of whole tensors with a bare assert
+    same_size,         ///< compares the shapes of whole tensors with a text
+    whole_rows,        ///< compares the rows of a vocabulary tensor with the vocabulary
+    one_value,         ///< one element with one dimension or none
+    flattened,         ///< as many elements as there are, whatever their dimensions
+    expert_corner,     ///< writes what came into a corner of the expert, however small it is
+    expert_narrow,     ///< cuts by the expert's own size, then broadcasts
+    grid_of_the_scale  ///< whole tensors; block sizes are the weight's shape over the scale's
+};
+
 /// One row: what the engine does with one kind of tensor. Sources: facts with repository and
 /// commit.
 struct ContractRow {
@@ -23,25 +40,103 @@ struct ContractRow {
     std::string parameter_dtype;
     std::vector<core::DType> wire_dtypes;  ///< that load correctly
     std::string wire_shape;  ///< "[N, K]", "(N, 1)", "(N,)", "[cd(N,128), cd(K,128)]" for people
-    std::string tp_rule;     ///< column | row | replicated | qkv | merged
+    std::string tp_rule;     ///< of: column | qkv | merged | latent | row | replicated | experts
     std::string
         on_wrong_rank;  ///< behaviour: raises | silently_wrong | ignored | warns | keeps_sentinel
     std::string on_too_long;
     std::string on_too_short;
     std::string on_wrong_dtype;
     std::string on_missing;
-    std::string engine_message;  ///< the engine's error text where it raises
+    /// The engine's text where shapes differ; {came}, {wanted} and {rows} stand for what was sent,
+    /// what was wanted and the rows of the former.
+    std::string engine_message;
+    LoaderRule loader = LoaderRule::narrow;
+    /// Of a format that exists only after loading (a kernel layout): documented, never wanted.
+    bool after_load = false;
+};
+
+/// Which texts of a quantization_config an engine reads.
+enum class ConfigFormat { fp8, compressed_tensors, modelopt };
+
+/// How the entries of a skip list match modules, and what fused layers make of it. Source of each:
+/// skip_rules.hpp.
+enum class SkipRule {
+    exact,              ///< vLLM fp8: whole module paths; parts of a fused layer must agree
+    dotted,             ///< SGLang fp8: whole components of the path, anywhere in it
+    prefix_or_suffix,   ///< transformers: a pattern from the start, or the end of the path
+    patterns,           ///< vLLM compressed-tensors: paths and "re:"; parts must agree
+    fused_containment,  ///< SGLang compressed-tensors: the fused layer's own path, or a part of it
+    wildcards,          ///< vLLM ModelOpt: paths, parts of the fused layer's path, shell patterns
+};
+
+/// Which blocks of 128 rows and columns an engine cannot hold.
+enum class BlockRule {
+    fused_at_load,  ///< fused layers are built ragged and fail, or end wrong, when they are loaded
+    at_construction,  ///< every part but the last of a layer that the ranks do not share
+    every_part,       ///< every part of a fused or shared layer
+    exact_tiles,      ///< rows and columns of every layer
+    scale_grid,       ///< sizes that the number of blocks does not divide into blocks of 128
+};
+
+/// What the loader of a model class does with a name that it does not know.
+enum class UnknownNames { vllm, sglang, transformers, raises };
+
+/// How an engine holds a model.
+struct EngineLayout {
+    bool fuses = true;            ///< q/k/v and gate/up become one parameter
+    bool tensor_parallel = true;  ///< false: TP 1 only
+    bool experts = true;          ///< holds mixtures of experts
+    /// block scales of a merged layer: rounds the whole up and then divides by the TP size, instead
+    /// of the other way round
+    bool ceil_then_divide = false;
+    std::string latent_module = "fused_qkv_a_proj";  ///< q_a_proj and kv_a_proj_with_mqa
+    /// Stacks of experts below "model.layers.N.mlp.experts."; a scale is called like its weight
+    /// with the scale's own ending.
+    std::string experts_gate_up = "routed_experts.w13_weight";
+    std::string experts_down = "routed_experts.w2_weight";
+    std::int64_t vocabulary_multiple = 64;
+};
+
+/// A model class whose loader is at odds with a scheme.
+struct LoaderDefect {
+    model::Architecture architecture = model::Architecture::llama;
+    quant::Scheme scheme = quant::Scheme::fp8_blockwise;
+    std::string suffix;     ///< of the tensors that are lost
+    std::string behaviour;  ///< as in ContractRow
+    std::string cause;      ///< a sentence for people
+    std::string remedy;
+    bool fatal = true;  ///< false: a warning, because another engine of the profile is meant
 };
 
 struct EngineContract {
     std::string name;     ///< vllm-fp8 ...
     std::string version;  ///< "vLLM 017e9f4 (2026-08-17)"
     std::vector<quant::Scheme> schemes;
+    /// Schemes that need input scales, which no trainer of a refit has: of checkpoints only.
+    std::vector<quant::Scheme> static_schemes;
     std::vector<std::string> algos;  ///< of vllm-modelopt
     int channel_scale_rank = 2;      ///< 1: (rows,), 2: (rows, 1)
     std::string block_scale_suffix;  ///< weight_scale_inv or weight_scale
+    std::string tensor_scale_suffix = "weight_scale";
+    /// That it reads; a default config is of the first that has the scheme.
+    std::vector<ConfigFormat> formats;
+    std::vector<std::string> default_skip_list;  ///< of a blockwise default config
+    bool needs_activation_scheme = true;         ///< of quant_method fp8
+    /// Of quant_method fp8 without a block size: true for blocks of 128, false for one scale a
+    /// tensor. An explicit null is one scale a tensor in either case.
+    bool defaults_to_blocks = false;
+    bool refuses_packed_formats = true;  ///< of compressed-tensors
+    SkipRule skip_rule = SkipRule::exact;
+    BlockRule block_rule = BlockRule::fused_at_load;
+    UnknownNames unknown_names = UnknownNames::raises;
+    EngineLayout layout;
+    /// A profile of several engines: what only an engine without ragged scale grids gets wrong is a
+    /// warning.
+    bool warns_of_ragged_grids = false;
+    std::vector<LoaderDefect> defects;
     std::vector<ContractRow> rows;
-    std::string source;  ///< repository, commit, files
+    std::string snapshot;  ///< repository and commit: "neuralmagic/vllm 017e9f4448b7"
+    std::string source;    ///< repository, commit, files
 };
 
 [[nodiscard]] const std::vector<EngineContract>& engine_catalog();
@@ -104,7 +199,10 @@ struct ContractInstance {
     int tp = 1;
     int ep = 1;  ///< 1: experts are cut over the TP ranks; tp: each rank keeps whole experts
     model::Architecture architecture = model::Architecture::llama;
+    std::int64_t layers = 0;      ///< decoder layers
+    std::int64_t mtp_layers = 0;  ///< layers for multi-token prediction behind them
     wire::WantedList wanted;
+    std::vector<std::size_t> rows;  ///< by wanted parameter: its row in the engine's contract
     std::vector<DestinationParameter>
         destinations;                          ///< of every rank (shapes are equal over ranks)
     std::vector<std::vector<LoadSpan>> spans;  ///< by TP rank

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.hpp"
+#include "receiver/config_reader.hpp"
 #include "receiver/engine_contract.hpp"
 
 namespace refit::receiver {
@@ -16,210 +17,219 @@ using quant::Scheme;
 
 constexpr const char* kPcPt = "FP8_PER_CHANNEL_PER_TOKEN";
 constexpr const char* kPbWo = "FP8_PB_WO";
+constexpr const char* kPerTensor = "FP8";
 
-[[noreturn]] void refuse(const std::string& engine, const std::string& key,
-                         const std::string& found, const std::string& expected,
-                         const std::string& remedy) {
-    throw core::ScenarioError("quantization_config for " + engine + ": '" + key + "' is " + found +
-                              ", expected " + expected + "; " + remedy);
+const char* method_of(ConfigFormat format) {
+    switch (format) {
+        case ConfigFormat::fp8:
+            return "fp8";
+        case ConfigFormat::compressed_tensors:
+            return "compressed-tensors";
+        case ConfigFormat::modelopt:
+            return "modelopt";
+    }
+    return "";
 }
 
-/// The value of `key` unless it is absent or null, which mean the same to the engines.
-const json* value_of(const json& object, const char* key) {
-    const auto it = object.find(key);
-    return it == object.end() || it->is_null() ? nullptr : &*it;
+bool has_scheme(const std::vector<Scheme>& schemes, Scheme scheme) {
+    return std::find(schemes.begin(), schemes.end(), scheme) != schemes.end();
 }
 
-std::string shown(const json* value) {
-    return value == nullptr ? "absent" : value->dump();
+// quant_method fp8
+// -------------------------------------------------------------------------------------------------
+
+/// One scale a tensor, a block of 128 x 128, or neither: as the engine reads the key.
+void read_block_size(ConfigReader& reader, const json& root) {
+    QuantizationConfig& config = reader.config();
+    const json* block = ConfigReader::value_of(root, "weight_block_size");
+    const bool left_out = !root.contains("weight_block_size");
+    config.scheme = left_out && reader.contract().defaults_to_blocks ? Scheme::fp8_blockwise
+                                                                     : Scheme::fp8_tensorwise;
+    if (block == nullptr) return;
+    reader.want_block_128("weight_block_size", *block);
+    config.scheme = Scheme::fp8_blockwise;
 }
 
-std::string text_of(const std::string& engine, const json& object, const char* key,
-                    const std::string& expected) {
-    const json* value = value_of(object, key);
-    if (value == nullptr || !value->is_string()) {
-        refuse(engine, key, shown(value), expected, "write it as a string");
+void read_activation_scheme(ConfigReader& reader, const json& root) {
+    const EngineContract& contract = reader.contract();
+    const bool needed = contract.needs_activation_scheme;
+    if (!needed && ConfigReader::value_of(root, "activation_scheme") == nullptr) return;
+    const std::string scheme = reader.text_of(
+        root, "activation_scheme", "", "\"dynamic\"",
+        "ValueError: Cannot find any of ['activation_scheme'] in the model's quantization config.");
+    if (scheme == "dynamic") return;
+    const std::string found = json(scheme).dump();
+    if (scheme != "static") {
+        reader.refuse({.key = "activation_scheme",
+                       .found = found,
+                       .expected = "\"dynamic\"",
+                       .remedy = "the engine knows static and dynamic only",
+                       .engine_message = "ValueError: Unsupported activation scheme " + scheme});
     }
-    return value->get<std::string>();
+    if (!needed) {
+        reader.warn({.key = "activation_scheme",
+                     .found = found,
+                     .expected = "\"dynamic\"",
+                     .remedy =
+                         "write dynamic: the weights load, but a quantized product would need "
+                         "activation_scale tensors",
+                     .behaviour = "ignored"});
+        return;
+    }
+    if (reader.config().scheme == Scheme::fp8_blockwise) {
+        reader.refuse({.key = "activation_scheme",
+                       .found = found,
+                       .expected = "\"dynamic\"",
+                       .remedy = "block-wise quantization supports dynamic activation only, the "
+                                 "engine raises ValueError",
+                       .engine_message =
+                           "ValueError: The block-wise quantization only supports dynamic "
+                           "activation scheme for now, but got static activation scheme."});
+    }
+    reader.config().static_activations = true;
+    reader.not_for_scenarios(
+        {.key = "activation_scheme",
+         .found = found,
+         .expected = "\"dynamic\"",
+         .remedy = "static needs input_scale tensors, which no trainer of a refit sends"});
 }
 
-std::vector<std::string> names_of(const std::string& engine, const json& object, const char* key) {
-    const json* value = value_of(object, key);
-    if (value == nullptr) return {};
-    const bool fits = value->is_array() && std::all_of(value->begin(), value->end(),
-                                                       [](const json& v) { return v.is_string(); });
-    if (!fits) refuse(engine, key, value->dump(), "a list of module names", "correct the list");
-    return value->get<std::vector<std::string>>();
-}
-
-void want_block_128(const std::string& engine, const char* key, const json& value) {
-    const bool two = value.is_array() && value.size() == 2 && value[0].is_number_integer() &&
-                     value[1].is_number_integer();
-    if (!two) {
-        refuse(engine, key, value.dump(), "a list of exactly two integers", "write [128, 128]");
-    }
-    if (value[0].get<std::int64_t>() != 128 || value[1].get<std::int64_t>() != 128) {
-        refuse(engine, key, value.dump(), "[128, 128]", "refitbench supports no other block size");
-    }
-}
-
-void parse_fp8(const std::string& engine, const json& root, QuantizationConfig& config) {
-    const std::string activation = text_of(engine, root, "activation_scheme", "\"dynamic\"");
-    const json* block = value_of(root, "weight_block_size");
-    if (activation == "static") {
-        refuse(engine, "activation_scheme", "\"static\"", "\"dynamic\"",
-               block != nullptr
-                   ? "block-wise quantization supports dynamic activation only, the engine raises "
-                     "ValueError"
-                   : "static needs input_scale tensors, which no trainer of a refit sends");
-    }
-    if (activation != "dynamic") {
-        refuse(engine, "activation_scheme", json(activation).dump(), "\"dynamic\"",
-               "the engine knows static and dynamic only");
-    }
-    config.scheme = Scheme::fp8_tensorwise;
-    if (block != nullptr) {
-        want_block_128(engine, "weight_block_size", *block);
-        config.scheme = Scheme::fp8_blockwise;
-    }
+void read_fp8(ConfigReader& reader, const json& root) {
+    QuantizationConfig& config = reader.config();
+    read_block_size(reader, root);
+    read_activation_scheme(reader, root);
+    const json* scale_format = ConfigReader::value_of(root, "scale_fmt");
+    config.e8m0_scales = scale_format != nullptr && *scale_format == json("ue8m0");
     // The engine looks at the second key only where the first is empty or absent.
-    config.skip_list = names_of(engine, root, "ignored_layers");
-    const std::vector<std::string> second = names_of(engine, root, "modules_to_not_convert");
+    config.skip_list = reader.names_of(root, "ignored_layers");
+    const std::vector<std::string> second = reader.names_of(root, "modules_to_not_convert");
     if (config.skip_list.empty()) config.skip_list = second;
 }
 
-bool names_attention(const json& group) {
-    const json* targets = value_of(group, "targets");
-    if (targets == nullptr || !targets->is_array() || targets->empty()) return false;
-    return std::all_of(targets->begin(), targets->end(), [](const json& target) {
-        if (!target.is_string()) return false;
-        const std::string text = target.get<std::string>();
-        const std::string tail = "Attention";
-        return (text.size() >= tail.size() && text.ends_with(tail)) ||
-               text.ends_with("self_attn") || text.ends_with("self_attn$");
-    });
-}
+// quant_method modelopt
+// -------------------------------------------------------------------------------------------------
 
-void want(const std::string& engine, const std::string& where, const json& object, const char* key,
-          const json& expected) {
-    const json* value = value_of(object, key);
-    if (value == nullptr || *value != expected) {
-        refuse(engine, where + "." + key, shown(value), expected.dump(),
-               "the engine says \"No compressed-tensors compatible scheme was found.\"");
-    }
-}
-
-Scheme parse_group(const std::string& engine, const std::string& name, const json& group) {
-    const std::string where = "config_groups." + name;
-    if (!group.is_object()) refuse(engine, where, group.dump(), "an object", "correct the group");
-    const json* targets = value_of(group, "targets");
-    if (targets == nullptr || *targets != json::array({"Linear"})) {
-        refuse(engine, where + ".targets", shown(targets), "[\"Linear\"]",
-               "use the ignore list to leave modules out");
-    }
-    const json* weights = value_of(group, "weights");
-    if (weights == nullptr || !weights->is_object()) {
-        refuse(engine, where + ".weights", shown(weights), "an object", "describe the weights");
-    }
-    const std::string inside = where + ".weights";
-    want(engine, inside, *weights, "num_bits", 8);
-    want(engine, inside, *weights, "type", "float");
-    for (const auto& [key, fixed] : {std::pair{"symmetric", true}, std::pair{"dynamic", false}}) {
-        // Both have these values where they are left out.
-        if (value_of(*weights, key) != nullptr) want(engine, inside, *weights, key, fixed);
-    }
-    const json* inputs = value_of(group, "input_activations");
-    if (inputs != nullptr) {
-        const json* dynamic = value_of(*inputs, "dynamic");
-        if (dynamic == nullptr || *dynamic != json(true)) {
-            refuse(
-                engine, where + ".input_activations.dynamic", shown(dynamic), "true",
-                "static activations need input_scale tensors, which no trainer of a refit sends");
-        }
-    }
-    const std::string strategy = text_of(engine, *weights, "strategy", "tensor, channel or block");
-    const json* block = value_of(*weights, "block_structure");
-    if (strategy == "tensor") return Scheme::fp8_tensorwise;
-    if (strategy == "channel") return Scheme::fp8_channelwise;
-    if (strategy != "block") {
-        refuse(engine, inside + ".strategy", json(strategy).dump(), "tensor, channel or block",
-               "the engine says \"No compressed-tensors compatible scheme was found.\"");
-    }
-    if (block == nullptr) {
-        refuse(engine, inside + ".block_structure", "absent", "[128, 128]",
-               "strategy block needs it");
-    }
-    if (*block != json("128x128")) want_block_128(engine, "block_structure", *block);
-    return Scheme::fp8_blockwise;
-}
-
-void parse_compressed_tensors(const std::string& engine, const json& root,
-                              QuantizationConfig& config) {
-    const std::string format = value_of(root, "format") == nullptr
-                                   ? "float-quantized"
-                                   : text_of(engine, root, "format", "a string");
-    const std::vector<std::string> formats = {"float-quantized", "naive-quantized",
-                                              "int-quantized"};
-    if (std::find(formats.begin(), formats.end(), format) == formats.end()) {
-        refuse(engine, "format", json(format).dump(),
-               "float-quantized, naive-quantized or int-quantized",
-               "the engine says \"No compressed-tensors compatible scheme was found.\"");
-    }
-    const json* groups = value_of(root, "config_groups");
-    bool found = false;
-    std::string first;
-    if (groups != nullptr && groups->is_object()) {
-        for (const auto& [name, group] : groups->items()) {
-            // A group of attention modules sets the KV cache; it says nothing about weights.
-            if (group.is_object() && names_attention(group)) continue;
-            const Scheme scheme = parse_group(engine, name, group);
-            if (found && scheme != config.scheme) {
-                refuse(engine, "config_groups." + name,
-                       "a strategy that differs from group " + first, "one strategy for all groups",
-                       "refitbench loads one scheme at a time");
-            }
-            config.scheme = scheme;
-            found = true;
-            first = name;
-        }
-    }
-    if (!found) {
-        refuse(engine, "config_groups", shown(groups), "at least one group of Linear modules",
-               "without one the engine has no module or parameter named '....weight_scale'");
-    }
-    config.skip_list = names_of(engine, root, "ignore");
-}
-
-void parse_modelopt(const std::string& engine, const json& outer, QuantizationConfig& config) {
-    const json* nested = value_of(outer, "quantization");
+void read_modelopt(ConfigReader& reader, const json& outer) {
+    QuantizationConfig& config = reader.config();
+    const json* nested = ConfigReader::value_of(outer, "quantization");
     const json& root = nested != nullptr && nested->is_object() ? *nested : outer;
-    config.algo = text_of(engine, root, "quant_algo", std::string(kPcPt) + " or " + kPbWo);
+    std::string expected;
+    for (const std::string& algo : reader.contract().algos) {
+        expected += (expected.empty() ? "" : " or ") + algo;
+    }
+    if (expected.empty()) expected = kPcPt;
+    config.algo = reader.text_of(root, "quant_algo", "", expected,
+                                 "ValidationError: 1 validation error for VllmConfig");
     if (config.algo == kPcPt) {
         config.scheme = Scheme::fp8_channelwise;
     } else if (config.algo == kPbWo) {
         config.scheme = Scheme::fp8_blockwise;
+    } else if (config.algo == kPerTensor) {
+        config.scheme = Scheme::fp8_tensorwise;
+        config.static_activations = true;
+        reader.not_for_scenarios(
+            {.key = "quant_algo",
+             .found = "\"FP8\"",
+             .expected = expected,
+             .remedy = "FP8 needs input_scale tensors, which no trainer of a refit sends"});
     } else {
-        refuse(engine, "quant_algo", json(config.algo).dump(), std::string(kPcPt) + " or " + kPbWo,
-               config.algo == "FP8"
-                   ? "FP8 needs input_scale tensors, which no trainer of a refit sends"
-                   : "refitbench supports no other algorithm of this engine");
+        reader.refuse({.key = "quant_algo",
+                       .found = json(config.algo).dump(),
+                       .expected = expected,
+                       .remedy = "refitbench supports no other algorithm of this engine",
+                       .behaviour = ""});
     }
-    config.skip_list = names_of(engine, root, "ignore");
-    const std::vector<std::string> second = names_of(engine, root, "exclude_modules");
+    config.skip_list = reader.names_of(root, "ignore");
+    const std::vector<std::string> second = reader.names_of(root, "exclude_modules");
     config.skip_list.insert(config.skip_list.end(), second.begin(), second.end());
 }
+
+// All formats
+// -------------------------------------------------------------------------------------------------
 
 std::string engines_with(Scheme scheme) {
     std::string names;
     for (const EngineContract& contract : engine_catalog()) {
-        if (std::find(contract.schemes.begin(), contract.schemes.end(), scheme) ==
-            contract.schemes.end()) {
-            continue;
-        }
+        if (!has_scheme(contract.schemes, scheme)) continue;
         names += (names.empty() ? "" : ", ") + contract.name;
     }
     return names.empty() ? "none" : names;
 }
+
+/// Whether the engine takes `method` for the format.
+bool is_method(ConfigFormat format, const std::string& method) {
+    if (format == ConfigFormat::fp8) return method.find("fp8") != std::string::npos;
+    return method == method_of(format);
+}
+
+ConfigFormat format_of(ConfigReader& reader, const json& root) {
+    const EngineContract& contract = reader.contract();
+    std::string expected;
+    for (const ConfigFormat format : contract.formats) {
+        expected += (expected.empty() ? "\"" : " or \"") + std::string(method_of(format)) + '"';
+        // ModelOpt's own hf_quant_config.json is nested and names no method.
+        const bool nested = ConfigReader::value_of(root, "quantization") != nullptr;
+        if (format == ConfigFormat::modelopt && nested &&
+            ConfigReader::value_of(root, "quant_method") == nullptr) {
+            reader.config().quant_method = method_of(format);
+            return format;
+        }
+    }
+    const std::string method = reader.text_of(root, "quant_method", "", expected, "");
+    reader.config().quant_method = method;
+    for (const ConfigFormat format : contract.formats) {
+        if (is_method(format, method)) return format;
+    }
+    reader.refuse({.key = "quant_method",
+                   .found = json(method).dump(),
+                   .expected = expected,
+                   .remedy = "choose the engine that reads this method",
+                   .behaviour = ""});
+}
+
+void read_object(ConfigReader& reader, const std::string& text) {
+    const json root = json::parse(text, nullptr, false);
+    if (root.is_null()) return;
+    const EngineContract& contract = reader.contract();
+    if (root.is_discarded() || !root.is_object()) {
+        reader.refuse({.key = "quantization_config",
+                       .found = "not a JSON object",
+                       .expected = "an object",
+                       .remedy = "write the object of a config.json"});
+    }
+    if (contract.formats.empty()) {
+        reader.refuse({.key = "quant_method",
+                       .found = ConfigReader::shown(ConfigReader::value_of(root, "quant_method")),
+                       .expected = "no quantization_config: engine " + contract.name +
+                                   " takes no quantization_config",
+                       .remedy = "remove it or choose an engine that reads it",
+                       .behaviour = ""});
+    }
+    QuantizationConfig& config = reader.config();
+    config.json = text;
+    switch (format_of(reader, root)) {
+        case ConfigFormat::fp8:
+            read_fp8(reader, root);
+            break;
+        case ConfigFormat::compressed_tensors:
+            read_compressed_tensors(reader, root);
+            break;
+        case ConfigFormat::modelopt:
+            read_modelopt(reader, root);
+            break;
+    }
+    const auto& schemes = config.static_activations ? contract.static_schemes : contract.schemes;
+    if (has_scheme(schemes, config.scheme)) return;
+    reader.refuse({.key = "scheme",
+                   .found = std::string(quant::scheme_name(config.scheme)) +
+                            (config.static_activations ? " with static activations" : ""),
+                   .expected = "a scheme of engine " + contract.name,
+                   .remedy = "engines that load it: " + engines_with(config.scheme),
+                   .behaviour = ""});
+}
+
+// Defaults
+// -------------------------------------------------------------------------------------------------
 
 json compressed_tensors_default(Scheme scheme) {
     json weights = {{"num_bits", 8}, {"type", "float"}, {"symmetric", true}, {"dynamic", false}};
@@ -245,86 +255,109 @@ json compressed_tensors_default(Scheme scheme) {
             {"ignore", json::array({"lm_head"})}};
 }
 
+json fp8_default(const EngineContract& contract, Scheme scheme) {
+    json root = {{"quant_method", "fp8"}, {"fmt", "e4m3"}, {"activation_scheme", "dynamic"}};
+    if (scheme == Scheme::fp8_blockwise) {
+        root["weight_block_size"] = {128, 128};
+        if (!contract.default_skip_list.empty()) {
+            root["modules_to_not_convert"] = contract.default_skip_list;
+        }
+    } else if (contract.defaults_to_blocks) {
+        root["weight_block_size"] = nullptr;
+    }
+    return root;
+}
+
+json modelopt_default(Scheme scheme) {
+    return {{"quant_method", "modelopt"},
+            {"quant_algo", scheme == Scheme::fp8_channelwise ? kPcPt : kPbWo},
+            {"ignore", {"lm_head"}}};
+}
+
+/// Whether configs of the format can say the scheme without static activations.
+bool format_has(ConfigFormat format, Scheme scheme) {
+    switch (format) {
+        case ConfigFormat::fp8:
+            return scheme == Scheme::fp8_blockwise || scheme == Scheme::fp8_tensorwise;
+        case ConfigFormat::modelopt:
+            return scheme == Scheme::fp8_channelwise || scheme == Scheme::fp8_blockwise;
+        case ConfigFormat::compressed_tensors:
+            return true;
+    }
+    return false;
+}
+
+void check_algo(const EngineContract& contract, Scheme scheme, const std::string& algo) {
+    if (algo.empty()) return;
+    const std::string start = "receiver.algo is '" + algo + "', but ";
+    if (contract.algos.empty()) {
+        throw core::ScenarioError(start + "engine " + contract.name +
+                                  " has no algorithms to choose from; remove the key");
+    }
+    if (algo == kPerTensor) {
+        throw core::ScenarioError(start +
+                                  "it needs input_scale tensors, which no trainer of a refit "
+                                  "sends; choose another algorithm");
+    }
+    const std::string fitting = scheme == Scheme::fp8_channelwise ? kPcPt : kPbWo;
+    if (algo != fitting) {
+        throw core::ScenarioError(start + "scheme " + std::string(quant::scheme_name(scheme)) +
+                                  " of engine " + contract.name + " is algorithm " + fitting +
+                                  "; change one of the two");
+    }
+}
+
 }  // namespace
+
+ConfigReading read_quantization_config(const std::string& engine,
+                                       const std::optional<std::string>& text) {
+    const EngineContract& contract = find_engine(engine);
+    ConfigReading reading;
+    if (!text || text->empty()) return reading;
+    ConfigReader reader(contract, reading);
+    try {
+        read_object(reader, *text);
+    } catch (const ConfigRefusal& refusal) {
+        reading.findings.push_back(refusal.finding);
+        reading.usable = false;
+    }
+    return reading;
+}
 
 QuantizationConfig parse_quantization_config(const std::string& engine,
                                              const std::optional<std::string>& text) {
-    const EngineContract& contract = find_engine(engine);
-    QuantizationConfig config;
-    if (!text || text->empty()) return config;
-
-    const json root = json::parse(*text, nullptr, false);
-    if (root.is_null()) return config;
-    if (root.is_discarded() || !root.is_object()) {
-        throw core::ScenarioError("quantization_config for " + engine +
-                                  " is not a JSON object; write the object of a config.json");
-    }
-    if (engine == "vllm-bf16") {
-        throw core::ScenarioError(
-            "engine vllm-bf16 takes no quantization_config, found quant_method " +
-            shown(value_of(root, "quant_method")) +
-            "; remove it or choose an engine that reads it");
-    }
-    config.json = *text;
-    const std::string default_method = engine == "vllm-fp8"        ? "fp8"
-                                       : engine == "vllm-modelopt" ? "modelopt"
-                                                                   : "compressed-tensors";
-    const json* nested = value_of(root, "quantization");
-    // The nested form of ModelOpt's own hf_quant_config.json names no method.
-    config.quant_method =
-        value_of(root, "quant_method") == nullptr && engine == "vllm-modelopt" && nested != nullptr
-            ? default_method
-            : text_of(engine, root, "quant_method", '"' + default_method + '"');
-    const bool fits = engine == "vllm-fp8" ? config.quant_method.find("fp8") != std::string::npos
-                                           : config.quant_method == default_method;
-    if (!fits) {
-        refuse(engine, "quant_method", json(config.quant_method).dump(),
-               json(default_method).dump(), "choose the engine that reads this method");
-    }
-    if (engine == "vllm-fp8") parse_fp8(engine, root, config);
-    if (engine == "vllm-compressed-tensors") parse_compressed_tensors(engine, root, config);
-    if (engine == "vllm-modelopt") parse_modelopt(engine, root, config);
-    if (std::find(contract.schemes.begin(), contract.schemes.end(), config.scheme) ==
-        contract.schemes.end()) {
-        throw core::ScenarioError("engine " + engine + " does not load scheme " +
-                                  std::string(quant::scheme_name(config.scheme)) +
-                                  "; engines that do: " + engines_with(config.scheme));
-    }
-    return config;
+    ConfigReading reading = read_quantization_config(engine, text);
+    // An error stands behind the warnings that were found before it.
+    if (!reading.findings.empty()) throw core::ScenarioError(reading.findings.back().message);
+    if (!reading.not_for_scenarios.empty()) throw core::ScenarioError(reading.not_for_scenarios);
+    return std::move(reading.config);
 }
 
 std::string default_quantization_config(const std::string& engine, Scheme scheme,
                                         const std::string& algo) {
     const EngineContract& contract = find_engine(engine);
-    const auto& schemes = contract.schemes;
-    if (std::find(schemes.begin(), schemes.end(), scheme) == schemes.end()) {
+    if (!has_scheme(contract.schemes, scheme)) {
         throw core::ScenarioError("engine " + engine + " has no scheme " +
                                   std::string(quant::scheme_name(scheme)) +
                                   "; engines that have: " + engines_with(scheme));
     }
-    if (!algo.empty() && contract.algos.empty()) {
-        throw core::ScenarioError("receiver.algo is '" + algo + "', but engine " + engine +
-                                  " has no algorithms to choose from; remove the key");
-    }
+    check_algo(contract, scheme, algo);
     // The engine without quantization has no config at all.
     if (scheme == Scheme::bf16) return {};
-    if (engine == "vllm-fp8") {
-        json root = {{"quant_method", "fp8"}, {"fmt", "e4m3"}, {"activation_scheme", "dynamic"}};
-        if (scheme == Scheme::fp8_blockwise) root["weight_block_size"] = {128, 128};
-        return root.dump();
-    }
-    if (engine == "vllm-modelopt") {
-        const std::string fitting = scheme == Scheme::fp8_channelwise ? kPcPt : kPbWo;
-        if (!algo.empty() && algo != fitting) {
-            throw core::ScenarioError("receiver.algo is '" + algo + "', but scheme " +
-                                      std::string(quant::scheme_name(scheme)) + " of engine " +
-                                      engine + " is algorithm " + fitting +
-                                      "; change one of the two");
+    for (const ConfigFormat format : contract.formats) {
+        if (!format_has(format, scheme)) continue;
+        switch (format) {
+            case ConfigFormat::fp8:
+                return fp8_default(contract, scheme).dump();
+            case ConfigFormat::compressed_tensors:
+                return compressed_tensors_default(scheme).dump();
+            case ConfigFormat::modelopt:
+                return modelopt_default(scheme).dump();
         }
-        return json{{"quant_method", "modelopt"}, {"quant_algo", fitting}, {"ignore", {"lm_head"}}}
-            .dump();
     }
-    return compressed_tensors_default(scheme).dump();
+    throw core::ShapeError("the contract of " + engine + " reads no config of scheme " +
+                           std::string(quant::scheme_name(scheme)) +
+                           "; the engine catalogue is incomplete");
 }
 
 }  // namespace refit::receiver

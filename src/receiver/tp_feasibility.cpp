@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "receiver/tp_feasibility.hpp"
 
+#include <algorithm>
+
 #include "receiver/engine_contract.hpp"
 #include "receiver/quantization_config.hpp"
 
@@ -31,9 +33,11 @@ TpFeasibility at(const model::ModelConfig& model, const EngineContract& contract
     TpFeasibility result;
     result.tp = tp;
     result.ep = ep;
-    result.passes = instance.refusals.empty();
+    result.passes = !core::has_error(instance.refusals);
     if (!result.passes) {
-        const core::Finding& first = instance.refusals.front();
+        const core::Finding& first = *std::find_if(
+            instance.refusals.begin(), instance.refusals.end(),
+            [](const core::Finding& finding) { return finding.severity == core::Severity::error; });
         result.tensor = first.tensor;
         result.found = first.measured;
         result.expected = first.limit;

@@ -43,8 +43,12 @@ float half_value(std::uint16_t bits) {
     return sign * std::ldexp(static_cast<float>(mantissa + 0x400), exponent - 25);
 }
 
-/// One wire element as F32; exact for all three types.
+/// One wire element as F32; exact for all types. Bytes are exponents of E8M0, 255 is NaN.
 float read_value(const std::byte* at, DType dtype) {
+    if (dtype == DType::f8_e8m0 || dtype == DType::u8) {
+        const auto code = std::to_integer<int>(*at);
+        return code == 255 ? std::numeric_limits<float>::quiet_NaN() : std::ldexp(1.0F, code - 127);
+    }
     if (dtype == DType::f32) {
         float value;
         std::memcpy(&value, at, sizeof value);
@@ -75,8 +79,11 @@ void write_value(std::byte* at, DType dtype, float value) {
 /// Whether an element of `from` can be loaded into a parameter of `to`.
 bool can_load(DType from, DType to) {
     if (from == to) return true;
-    if (to == DType::f32) return from == DType::bf16 || from == DType::f16;
-    return to == DType::bf16 && from == DType::f32;
+    if (to == DType::f32) {
+        return from == DType::bf16 || from == DType::f16 || from == DType::f8_e8m0 ||
+               from == DType::u8;
+    }
+    return to == DType::bf16 && (from == DType::f32 || from == DType::f16);
 }
 
 /// The element (row, col) of the matrix view in the tensor's own dimensions.

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-FileCopyrightText: 2026 The refitbench authors
 # SPDX-License-Identifier: Apache-2.0
-"""Writes contracts/<engine>.<model>.tp<N>.txt: what vLLM wants on the wire and where each rank puts it.
+"""Writes contracts/<engine>.<model>.tp<N>.txt: what an engine wants on the wire and where each rank puts it.
 
 The listings follow the loader rules of vLLM 017e9f4 as its source states them (parameter.py, linear.py,
-vocab_parallel_embedding.py, fp8.py, compressed_tensors_w8a8_fp8.py, modelopt.py, routed_experts.py): each rank narrows
-the loaded tensor by itself, and block scales divide by the TP size first and round up afterwards. Nothing here is taken from the C++ code,
+vocab_parallel_embedding.py, fp8.py, compressed_tensors_w8a8_fp8.py, modelopt.py, routed_experts.py), and those of
+SGLang 8905cbd (the files of the same names, fused_moe_triton/layer.py), transformers 33d1bc04 (finegrained_fp8.py) and
+TensorRT-LLM (linear.py): each rank narrows the loaded tensor by itself; block scales divide by the TP size first and
+round up afterwards, but for SGLang's merged layers, which round up first. Nothing here is taken from the C++ code,
 which is tested against these files.
 
 Lines:
@@ -44,7 +46,48 @@ ENGINES = {
     "vllm-compressed-tensors-blockwise": ("F8_E4M3", "weight_scale", "block"),
     "vllm-modelopt": ("F8_E4M3", "weight_scale", "channel1d"),
     "vllm-modelopt-pb-wo": ("F8_E4M3", "weight_scale", "block4d"),
+    "sglang-bf16": ("BF16", None, None),
+    "sglang-fp8": ("F8_E4M3", "weight_scale_inv", "block"),
+    "sglang-fp8-tensorwise": ("F8_E4M3", "weight_scale", "tensor"),
+    "sglang-compressed-tensors": ("F8_E4M3", "weight_scale", "channel2d"),
+    "sglang-compressed-tensors-blockwise": ("F8_E4M3", "weight_scale", "block"),
+    "transformers-fp8": ("F8_E4M3", "weight_scale_inv", "block"),
+    "transformers-fp8-tensorwise": ("F8_E4M3", "weight_scale_inv", "tensor"),
+    "trtllm-fp8": ("F8_E4M3", "weight_scale", "channel1d"),
+    "strict": ("F8_E4M3", "weight_scale_inv", "block"),
+    "strict-channelwise": ("F8_E4M3", "weight_scale", "channel2d"),
 }
+
+
+class Layout:
+    """How an engine calls what it fuses, and what it converts a scale from."""
+
+    def __init__(self, engine):
+        self.fuses = not engine.startswith("transformers")
+        self.sglang = engine.startswith("sglang")
+        self.latent = "fused_qkv_a_proj_with_mqa" if self.sglang else "fused_qkv_a_proj"
+        self.stacks = ("routed_experts.w13_weight", "routed_experts.w2_weight")
+        if self.sglang:
+            self.stacks = ("w13_weight", "w2_weight")
+        self.padding = 64
+        if not self.fuses:
+            self.stacks, self.padding = ("gate_up_proj", "down_proj"), 1
+        # Blocks of the latent projection of transformers cannot be read back: it stays in BF16.
+        self.raw = ("kv_a_proj_with_mqa",) if engine == "transformers-fp8" else ()
+        self.engine = engine
+
+    def scale_dtypes(self, rule, kind):
+        """rule: column, merged, qkv, latent, row, experts."""
+        usual = "F32,BF16,F16"
+        if self.engine.startswith("strict"):
+            return "F32"
+        if not self.fuses:
+            return usual + ",F8_E8M0,U8"  # bytes are read as E8M0
+        if self.engine == "vllm-fp8":
+            return usual + ",F8_E8M0"  # copied by value
+        # Only layers that are not fused compare dtypes; a channel scale of a row layer is not cut.
+        copied = rule in ("merged", "qkv", "row") and not (rule == "row" and kind == "channel2d")
+        return usual + (",F8_E8M0" if self.sglang and copied and kind != "tensor" else "")
 
 LISTINGS = (
     [(e, m, tp) for e in ("vllm-bf16", "vllm-fp8", "vllm-fp8-tensorwise", "vllm-compressed-tensors",
@@ -53,6 +96,14 @@ LISTINGS = (
     + [("vllm-compressed-tensors", "qwen3-0.6b", 16), ("vllm-modelopt", "qwen3-0.6b", 16)]
     + [("vllm-compressed-tensors", "qwen2.5-0.5b", tp) for tp in (1, 2)]
     + [("vllm-bf16", "padded-llama", 2), ("vllm-compressed-tensors", "padded-llama", 4)]
+    + [(e, "qwen3-0.6b", tp) for e in ("sglang-bf16", "sglang-fp8", "sglang-fp8-tensorwise", "strict",
+                                       "sglang-compressed-tensors", "trtllm-fp8") for tp in (1, 2, 4)]
+    + [(e, "tiny-llama", tp) for e in ("sglang-bf16", "sglang-fp8-tensorwise", "sglang-compressed-tensors",
+                                       "trtllm-fp8") for tp in (2, 4)]
+    + [(e, "tiny-llama", 2) for e in ("sglang-compressed-tensors-blockwise", "strict-channelwise")]
+    + [(e, m, 1) for e in ("transformers-fp8", "transformers-fp8-tensorwise") for m in ("tiny-llama", "qwen3-0.6b")]
+    + [("transformers-fp8", "qwen2.5-0.5b", 1), ("sglang-fp8", "qwen2.5-0.5b", 1),
+       ("sglang-compressed-tensors", "padded-llama", 4), ("sglang-compressed-tensors", "qwen3-0.6b", 16)]
 )
 
 EXPERT_LISTINGS = (
@@ -61,13 +112,17 @@ EXPERT_LISTINGS = (
     + [(e, m, 2, 1) for e in ("vllm-compressed-tensors", "vllm-compressed-tensors-blockwise", "vllm-bf16",
                               "vllm-fp8-tensorwise") for m in ("tiny-moe", "tiny-mla")]
     + [("vllm-compressed-tensors", "tiny-moe", 4, 4), ("vllm-fp8-tensorwise", "tiny-moe", 2, 2)]
+    + [("sglang-fp8", m, tp, 1) for m in ("tiny-moe", "tiny-mla") for tp in (1, 2, 4)]
+    + [(e, m, 2, 1) for e in ("sglang-bf16", "sglang-fp8-tensorwise", "sglang-compressed-tensors",
+                              "sglang-compressed-tensors-blockwise") for m in ("tiny-moe", "tiny-mla")]
+    + [(e, m, 1, 1) for e in ("transformers-fp8", "transformers-fp8-tensorwise") for m in ("tiny-moe", "tiny-mla")]
+    + [("sglang-fp8", "tiny-moe", 2, 2), ("strict", "tiny-moe", 4, 1)]
 )
 
 WIRE_DTYPES = {
-    "scale": "F32,BF16,F16",
-    "model": "BF16,F32",  # norms, biases, vocabulary tensors
+    "model": "BF16,F32,F16",  # norms, biases, vocabulary tensors
     "F8_E4M3": "F8_E4M3",
-    "BF16": "BF16",
+    "BF16": "BF16,F32,F16",
 }
 
 EVERY_RANK = None
@@ -80,6 +135,7 @@ def cd(a, b):
 class Listing:
     def __init__(self, engine, model, tp):
         self.weight_dtype, self.suffix, self.kind = ENGINES[engine]
+        self.layout = Layout(engine)
         (self.hidden, self.ffn, self.layers, self.heads, self.kv, self.hd, self.vocab, self.tied, self.bias,
          self.norms) = MODELS[model]
         self.tp = tp
@@ -103,6 +159,9 @@ class Listing:
     def tensor(self, name, shape, dtype):
         self.wire.append(f"wire {name} {list(shape)} {WIRE_DTYPES[dtype]}")
 
+    def scale(self, name, shape, rule):
+        self.wire.append(f"wire {name} {list(shape)} {self.layout.scale_dtypes(rule, self.kind)}")
+
     def replicated(self, name, shape, dtype="model", dest_dtype="BF16"):
         self.tensor(name, shape, dtype)
         self.dest.setdefault(name, (shape, dest_dtype))
@@ -110,7 +169,7 @@ class Listing:
         self.load(name, lambda r: (0, shape[0]), lambda r: (0, cols), name)
 
     def vocabulary(self, name):
-        padded = cd(self.vocab, 64) * 64
+        padded = cd(self.vocab, self.layout.padding) * self.layout.padding
         per = padded // self.tp
         self.tensor(name, (self.vocab, self.hidden), "model")
         self.dest[name] = ((per, self.hidden), "BF16")
@@ -123,6 +182,11 @@ class Listing:
 
     def column(self, prefix, fused, parts, bias=False):
         """parts: (name, global rows, local rows, replicas)."""
+        if not self.layout.fuses and len(parts) > 1:
+            for part in parts:
+                self.column(prefix, part[0], [part], bias)
+            return
+        rule = {"qkv_proj": "qkv", "gate_up_proj": "merged"}.get(fused, "column")
         total = sum(p[2] for p in parts)
         fused = prefix + fused
         self.dest[fused + ".weight"] = ((total, self.hidden), self.weight_dtype)
@@ -143,10 +207,12 @@ class Listing:
             if self.kind:
                 scale = f"{name}.{self.suffix}"
                 target = f"{fused}.{self.suffix}"
-                self.tensor(scale, self.scale_shape(rows, self.hidden), "scale")
+                self.scale(scale, self.scale_shape(rows, self.hidden), rule)
                 if self.kind in ("block", "block4d"):
-                    self.load(scale, narrow(cd(local, 128)), lambda r: (0, cd(self.hidden, 128)), target,
-                              cd(offset, 128))
+                    size, at = cd(local, 128), cd(offset, 128)
+                    if self.layout.sglang and rule == "merged":
+                        size, at = cd(rows, 128) // self.tp, cd(rows * shard, 128) // self.tp
+                    self.load(scale, narrow(size), lambda r: (0, cd(self.hidden, 128)), target, at)
                 elif self.kind == "tensor":
                     self.load(scale, lambda r: (0, 1), lambda r: (0, 1), target, shard)
                 else:
@@ -168,7 +234,7 @@ class Listing:
         if not self.kind:
             return
         scale = f"{name}.{self.suffix}"
-        self.tensor(scale, self.scale_shape(rows, cols), "scale")
+        self.scale(scale, self.scale_shape(rows, cols), "row")
         self.dest[scale] = (self.scale_shape(rows, local), "F32")
         if self.kind in ("block", "block4d"):
             self.load(scale, lambda r: (0, cd(rows, 128)), narrow(cd(local, 128)), scale)
@@ -205,6 +271,7 @@ class ExpertListing(Listing):
 
     def __init__(self, engine, tp, ep):
         self.weight_dtype, self.suffix, self.kind = ENGINES[engine]
+        self.layout = Layout(engine)
         self.tp, self.ep = tp, ep
         self.wire, self.dest, self.loads = [], {}, []
 
@@ -222,20 +289,21 @@ class ExpertListing(Listing):
     def experts(self, prefix, count, rows):
         """FusedMoE: gate, up and down of expert e at index e (or e minus the rank's first expert) of w13 and w2."""
         h = self.hidden
-        stack = prefix + "experts.routed_experts."
+        w13_name, w2_name = (f"{prefix}experts.{name}" for name in self.layout.stacks)
+        suffix = self.suffix[len("weight"):] if self.kind else None
         kept = count // self.ep
         cut_by = 1 if self.ep > 1 else self.tp
         local = rows // cut_by
-        self.dest[stack + "w13_weight"] = ((kept, 2 * local, h), self.weight_dtype)
-        self.dest[stack + "w2_weight"] = ((kept, h, local), self.weight_dtype)
+        self.dest[w13_name] = ((kept, 2 * local, h), self.weight_dtype)
+        self.dest[w2_name] = ((kept, h, local), self.weight_dtype)
         if self.kind:
             w13, w2 = {
                 "block": ((kept, 2 * cd(local, 128), cd(h, 128)), (kept, cd(h, 128), cd(local, 128))),
                 "channel2d": ((kept, 2 * local, 1), (kept, h, 1)),
                 "tensor": ((kept, 2), (kept,)),
             }[self.kind]
-            self.dest[f"{stack}w13_{self.suffix}"] = (w13, "F32")
-            self.dest[f"{stack}w2_{self.suffix}"] = (w2, "F32")
+            self.dest[w13_name + suffix] = (w13, "F32")
+            self.dest[w2_name + suffix] = (w2, "F32")
 
         def share(total):  # floor division, then rank by rank
             per = total // cut_by
@@ -250,12 +318,12 @@ class ExpertListing(Listing):
             for part, half in (("gate_proj", 0), ("up_proj", 1)):
                 name = f"{prefix}experts.{e}.{part}"
                 self.tensor(name + ".weight", (rows, h), self.weight_dtype)
-                self.put(ranks, name + ".weight", share(rows), all_of(h), stack + "w13_weight",
+                self.put(ranks, name + ".weight", share(rows), all_of(h), w13_name,
                          (2 * i + half) * local)
                 if not self.kind:
                     continue
-                scale, target = f"{name}.{self.suffix}", f"{stack}w13_{self.suffix}"
-                self.tensor(scale, self.scale_shape(rows, h), "scale")
+                scale, target = f"{name}.{self.suffix}", w13_name + suffix
+                self.scale(scale, self.scale_shape(rows, h), "experts")
                 if self.kind == "block":
                     self.put(ranks, scale, share(cd(rows, 128)), all_of(cd(h, 128)), target,
                              (2 * i + half) * cd(local, 128))
@@ -265,10 +333,10 @@ class ExpertListing(Listing):
                     self.put(ranks, scale, all_of(1), all_of(1), target, i, half)
             name = f"{prefix}experts.{e}.down_proj"
             self.tensor(name + ".weight", (h, rows), self.weight_dtype)
-            self.put(ranks, name + ".weight", all_of(h), share(rows), stack + "w2_weight", i * h)
+            self.put(ranks, name + ".weight", all_of(h), share(rows), w2_name, i * h)
             if self.kind:
-                scale, target = f"{name}.{self.suffix}", f"{stack}w2_{self.suffix}"
-                self.tensor(scale, self.scale_shape(h, rows), "scale")
+                scale, target = f"{name}.{self.suffix}", w2_name + suffix
+                self.scale(scale, self.scale_shape(h, rows), "experts")
                 if self.kind == "block":
                     self.put(ranks, scale, all_of(cd(h, 128)), share(cd(rows, 128)), target, i * cd(h, 128))
                 elif self.kind == "channel2d":  # w2 scales are not cut
@@ -314,10 +382,25 @@ class MlaListing(ExpertListing):
         (self.hidden, self.ffn, self.layers, self.dense_layers, self.heads, self.vocab, self.q_lora, self.kv_lora,
          self.nope, self.rope, self.v, self.count, self.rows, self.shared, self.mtp) = MLA_MODELS[model]
 
+    def whole(self, name, rows):
+        """A projection that every rank keeps whole and that is fused with none."""
+        prefix, leaf = name.rsplit(".", 1)
+        if leaf in self.layout.raw:
+            self.replicated(name + ".weight", (rows, self.hidden), "BF16")
+        else:
+            self.column(prefix + ".", leaf, [(leaf, rows, rows, 1)])
+
     def fused_a(self, prefix):
         """fused_qkv_a_proj: both parts whole on every rank, the second may end within a block."""
-        h, fused = self.hidden, prefix + "fused_qkv_a_proj"
+        h, fused = self.hidden, prefix + self.layout.latent
         kv = self.kv_lora + self.rope
+        if not self.layout.fuses:
+            self.whole(prefix + "q_a_proj", self.q_lora)
+            self.replicated(prefix + "q_a_layernorm.weight", (self.q_lora,))
+            self.one_column(prefix + "q_b_proj", self.heads * (self.nope + self.rope), self.q_lora)
+            self.whole(prefix + "kv_a_proj_with_mqa", kv)
+            self.replicated(prefix + "kv_a_layernorm.weight", (self.kv_lora,))
+            return
         self.dest[fused + ".weight"] = ((self.q_lora + kv, h), self.weight_dtype)
         if self.kind:
             shape = (2,) if self.kind == "tensor" else self.scale_shape(self.q_lora + kv, h)
@@ -333,7 +416,7 @@ class MlaListing(ExpertListing):
             shape = self.scale_shape(rows, h)
             at = {"block": cd(offset, 128), "channel2d": offset, "tensor": slot}[self.kind]
             cols = shape[1] if len(shape) > 1 else 1
-            self.tensor(scale, shape, "scale")
+            self.scale(scale, shape, "latent")
             self.load(scale, lambda r: (0, shape[0]), lambda r: (0, cols), f"{fused}.{self.suffix}", at)
 
         part("q_a_proj", self.q_lora, 0, 0)

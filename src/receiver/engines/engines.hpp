@@ -1,8 +1,10 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
-// The contracts of the single engines, gathered by engine_catalog.cpp.
+// The contracts of the single engines, gathered by engine_catalog.cpp, and the rows that contracts
+// of one engine share.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -14,25 +16,54 @@ namespace refit::receiver {
 [[nodiscard]] EngineContract vllm_fp8_contract();
 [[nodiscard]] EngineContract vllm_compressed_tensors_contract();
 [[nodiscard]] EngineContract vllm_modelopt_contract();
+[[nodiscard]] EngineContract sglang_bf16_contract();
+[[nodiscard]] EngineContract sglang_fp8_contract();
+[[nodiscard]] EngineContract sglang_compressed_tensors_contract();
+[[nodiscard]] EngineContract transformers_fp8_contract();
+[[nodiscard]] EngineContract trtllm_fp8_contract();
+[[nodiscard]] EngineContract strict_contract();
 
-/// The version that every vLLM row was read from and run with.
-[[nodiscard]] std::string vllm_version();
-/// The repository, commit and files behind the rows that all vLLM contracts share.
-[[nodiscard]] std::string vllm_source(const std::string& quantization_files);
-/// Rows that do not depend on the scheme: norms, biases, vocabulary tensors.
-[[nodiscard]] std::vector<ContractRow> vllm_common_rows();
-/// Row of the scale of one expert's projection.
+/// Types of unquantized tensors and of scales that an engine converts without loss of meaning; the
+/// first is the one to send.
+[[nodiscard]] std::vector<core::DType> model_dtypes();
+[[nodiscard]] std::vector<core::DType> scale_dtypes();
+void append(std::vector<ContractRow>& rows, std::vector<ContractRow> more);
+
+/// A contract with what all contracts of vLLM have: version, layout, raw and code weights, norms,
+/// biases, vocabulary, KV-cache scales. `files` names the quantization files behind the rest.
+[[nodiscard]] EngineContract vllm_contract(const std::string& name, bool quantized,
+                                           const std::string& files);
+/// The rows of scales of vLLM by shape: cut like the weight, whole, of one value, of an expert.
+[[nodiscard]] ContractRow vllm_cut_scale_row(const std::string& suffix, const std::string& scheme,
+                                             const std::string& wire_shape,
+                                             const std::string& rule);
+[[nodiscard]] ContractRow vllm_whole_scale_row(const std::string& scheme,
+                                               const std::string& wire_shape);
+[[nodiscard]] ContractRow vllm_value_row(const std::string& suffix, const std::string& scheme);
 [[nodiscard]] ContractRow vllm_expert_scale_row(const std::string& suffix,
                                                 const std::string& scheme,
                                                 const std::string& wire_shape);
-/// Rows of FP8 weights: column, qkv and merged layers, then row layers, then experts.
-[[nodiscard]] std::vector<ContractRow> vllm_code_rows();
-/// Rows of weights that stay in BF16, of the same three kinds.
-[[nodiscard]] std::vector<ContractRow> vllm_raw_rows();
 
-/// The row of `contract` for a suffix, scheme and rule; a row for scheme "any" fits each. Throws
-/// ShapeError without one.
-[[nodiscard]] const ContractRow& find_row(const EngineContract& contract, const std::string& suffix,
-                                          const std::string& scheme, const std::string& tp_rule);
+/// The same for SGLang.
+[[nodiscard]] EngineContract sglang_contract(const std::string& name, bool quantized,
+                                             const std::string& files);
+/// Rows of a scale that is cut like its weight: one for each kind of layer. `row_layers`: also for
+/// row-parallel layers, which channel scales are not cut over.
+[[nodiscard]] std::vector<ContractRow> sglang_cut_scale_rows(const std::string& suffix,
+                                                             const std::string& scheme,
+                                                             const std::string& wire_shape,
+                                                             bool row_layers);
+[[nodiscard]] ContractRow sglang_whole_scale_row(const std::string& scheme,
+                                                 const std::string& wire_shape);
+[[nodiscard]] ContractRow sglang_value_row(const std::string& suffix, const std::string& scheme);
+[[nodiscard]] ContractRow sglang_expert_scale_row(const std::string& suffix,
+                                                  const std::string& scheme,
+                                                  const std::string& wire_shape);
+
+/// Index of the row of `contract` for a suffix, scheme and rule; a row for scheme "any" fits each,
+/// and the first row of suffix and scheme stands in where none has the rule. Throws ShapeError
+/// without one.
+[[nodiscard]] std::size_t find_row(const EngineContract& contract, const std::string& suffix,
+                                   const std::string& scheme, const std::string& tp_rule);
 
 }  // namespace refit::receiver

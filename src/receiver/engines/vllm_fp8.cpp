@@ -5,48 +5,29 @@
 
 namespace refit::receiver {
 
-using core::DType;
-
 EngineContract vllm_fp8_contract() {
-    EngineContract contract;
-    contract.name = "vllm-fp8";
-    contract.version = vllm_version();
+    EngineContract contract =
+        vllm_contract("vllm-fp8", true,
+                      "layers/quantization/fp8.py, layers/quantization/utils/fp8_utils.py, "
+                      "layers/fused_moe/routed_experts.py");
     contract.schemes = {quant::Scheme::fp8_blockwise, quant::Scheme::fp8_tensorwise};
+    contract.static_schemes = {quant::Scheme::fp8_tensorwise};
     contract.block_scale_suffix = "weight_scale_inv";
-    contract.rows = vllm_raw_rows();
-    for (ContractRow& row : vllm_code_rows()) contract.rows.push_back(std::move(row));
-    contract.rows.push_back(
-        {.suffix = "weight_scale_inv",
-         .scheme = "fp8_blockwise",
-         .parameter_dtype = "float32",
-         .wire_dtypes = {DType::f32, DType::bf16, DType::f16},
-         .wire_shape = "[cd(N,128), cd(K,128)]",
-         .tp_rule = "column | qkv | merged | row",
-         .on_wrong_rank = "raises",
-         .on_too_long = "silently_wrong",
-         .on_too_short = "raises",
-         .on_wrong_dtype = "silently_wrong",
-         .on_missing = "keeps_sentinel",
-         .engine_message = "start (a) + length (b) exceeds dimension size (c)."});
-    contract.rows.push_back({.suffix = "weight_scale",
-                             .scheme = "fp8_tensorwise",
-                             .parameter_dtype = "float32",
-                             .wire_dtypes = {DType::f32, DType::bf16, DType::f16},
-                             .wire_shape = "(1,) or ()",
-                             .tp_rule = "replicated",
-                             .on_wrong_rank = "raises",
-                             .on_too_long = "raises",
-                             .on_too_short = "raises",
-                             .on_wrong_dtype = "silently_wrong",
-                             .on_missing = "keeps_sentinel",
-                             .engine_message = "AssertionError without text"});
-    contract.rows.push_back(
-        vllm_expert_scale_row("weight_scale_inv", "fp8_blockwise", "[cd(N,128), cd(K,128)]"));
-    contract.rows.push_back(vllm_expert_scale_row("weight_scale", "fp8_tensorwise", "(1,) or ()"));
-    for (ContractRow& row : vllm_common_rows()) contract.rows.push_back(std::move(row));
-    contract.source = vllm_source(
-        "layers/quantization/fp8.py, layers/quantization/utils/fp8_utils.py, "
-        "layers/fused_moe/routed_experts.py");
+    contract.formats = {ConfigFormat::fp8};
+    contract.skip_rule = SkipRule::exact;
+    contract.block_rule = BlockRule::fused_at_load;
+    const std::string grid = "[cd(N,128), cd(K,128)]";
+    std::vector<ContractRow> scales = {
+        vllm_cut_scale_row("weight_scale_inv", "fp8_blockwise", grid, "column"),
+        vllm_cut_scale_row("weight_scale_inv", "fp8_blockwise", grid, "row"),
+        vllm_expert_scale_row("weight_scale_inv", "fp8_blockwise", grid)};
+    // E8M0 scales are copied by their value; uint8 ones would be taken for numbers.
+    for (ContractRow& row : scales) row.wire_dtypes.push_back(core::DType::f8_e8m0);
+    append(contract.rows, std::move(scales));
+    for (const char* suffix : {"weight_scale", "input_scale"}) {
+        append(contract.rows, {vllm_value_row(suffix, "fp8_tensorwise"),
+                               vllm_expert_scale_row(suffix, "fp8_tensorwise", "(1,) or ()")});
+    }
     return contract;
 }
 

@@ -37,6 +37,17 @@ std::vector<Listed> listings() {
          0},
         {"vllm-modelopt", "vllm-modelopt", Scheme::fp8_channelwise, "", 0},
         {"vllm-modelopt-pb-wo", "vllm-modelopt", Scheme::fp8_blockwise, "", 0},
+        {"sglang-bf16", "sglang-bf16", Scheme::bf16, "", 0},
+        {"sglang-fp8", "sglang-fp8", Scheme::fp8_blockwise, "", 0},
+        {"sglang-fp8-tensorwise", "sglang-fp8", Scheme::fp8_tensorwise, "", 0},
+        {"sglang-compressed-tensors", "sglang-compressed-tensors", Scheme::fp8_channelwise, "", 0},
+        {"sglang-compressed-tensors-blockwise", "sglang-compressed-tensors", Scheme::fp8_blockwise,
+         "", 0},
+        {"transformers-fp8", "transformers-fp8", Scheme::fp8_blockwise, "", 0},
+        {"transformers-fp8-tensorwise", "transformers-fp8", Scheme::fp8_tensorwise, "", 0},
+        {"trtllm-fp8", "trtllm-fp8", Scheme::fp8_channelwise, "", 0},
+        {"strict", "strict", Scheme::fp8_blockwise, "", 0},
+        {"strict-channelwise", "strict", Scheme::fp8_channelwise, "", 0},
     };
     for (const Listed& engine : engines) {
         for (const char* model :
@@ -142,7 +153,7 @@ TEST(ContractListings, AreAllCompared) {
         files += entry.path().extension() == ".txt" ? 1 : 0;
     }
     EXPECT_EQ(files, listings().size());
-    EXPECT_GT(files, 50U);
+    EXPECT_GT(files, 100U);
 }
 
 }  // namespace

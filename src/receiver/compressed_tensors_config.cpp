@@ -1,0 +1,231 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// quant_method "compressed-tensors": groups, their targets and strategies.
+#include <algorithm>
+#include <map>
+
+#include "receiver/config_reader.hpp"
+
+namespace refit::receiver {
+namespace {
+
+using nlohmann::json;
+using quant::Scheme;
+
+constexpr const char* kNoScheme =
+    "NotImplementedError: No compressed-tensors compatible scheme was found.";
+
+/// Groups of attention modules set the KV cache; they say nothing about weights.
+bool names_attention(const json& group) {
+    const json* targets = ConfigReader::value_of(group, "targets");
+    if (targets == nullptr || !targets->is_array() || targets->empty()) return false;
+    return std::all_of(targets->begin(), targets->end(), [](const json& target) {
+        if (!target.is_string()) return false;
+        const std::string text = target.get<std::string>();
+        return text.ends_with("Attention") || text.ends_with("self_attn") ||
+               text.ends_with("self_attn$");
+    });
+}
+
+/// One group of config_groups.
+class GroupReader {
+ public:
+    GroupReader(ConfigReader& reader, const std::string& name, const json& group)
+        : reader_(reader), where_("config_groups." + name), group_(group) {}
+
+    /// The scheme of the group; its targets are added to `targets`.
+    Scheme read(std::vector<std::string>& targets) {
+        if (!group_.is_object()) {
+            reader_.refuse({.key = where_,
+                            .found = group_.dump(),
+                            .expected = "an object",
+                            .remedy = "correct the group"});
+        }
+        read_targets(targets);
+        const json* weights = ConfigReader::value_of(group_, "weights");
+        if (weights == nullptr || !weights->is_object()) {
+            reader_.refuse({.key = where_ + ".weights",
+                            .found = ConfigReader::shown(weights),
+                            .expected = "an object",
+                            .remedy = "describe the weights",
+                            .engine_message = kNoScheme});
+        }
+        want(*weights, "type", "float", false);
+        // Both have these values where they are left out.
+        want(*weights, "symmetric", true, true);
+        want(*weights, "dynamic", false, true);
+        check_bits(*weights);
+        const Scheme scheme = strategy_of(*weights);
+        read_inputs(scheme);
+        return scheme;
+    }
+
+ private:
+    void read_targets(std::vector<std::string>& targets) {
+        const json* value = ConfigReader::value_of(group_, "targets");
+        const bool fits =
+            value != nullptr && value->is_array() && !value->empty() &&
+            std::all_of(value->begin(), value->end(), [](const json& v) { return v.is_string(); });
+        if (!fits) {
+            reader_.refuse({.key = where_ + ".targets",
+                            .found = ConfigReader::shown(value),
+                            .expected = "a list such as [\"Linear\"]",
+                            .remedy = "name what the group quantizes",
+                            .engine_message = kNoScheme});
+        }
+        for (const json& target : *value) targets.push_back(target.get<std::string>());
+    }
+
+    void want(const json& object, const char* key, const json& expected, bool may_be_absent) {
+        const json* value = ConfigReader::value_of(object, key);
+        if (value == nullptr ? may_be_absent : *value == expected) return;
+        reader_.refuse({.key = where_ + ".weights." + key,
+                        .found = ConfigReader::shown(value),
+                        .expected = expected.dump(),
+                        .remedy = std::string("the engine says \"") + kNoScheme + "\"",
+                        .engine_message = kNoScheme});
+    }
+
+    /// Neither engine looks at the number of bits of a floating-point group.
+    void check_bits(const json& weights) {
+        const json* bits = ConfigReader::value_of(weights, "num_bits");
+        if (bits != nullptr && *bits == json(8)) return;
+        reader_.warn({.key = where_ + ".weights.num_bits",
+                      .found = ConfigReader::shown(bits),
+                      .expected = "8",
+                      .remedy = "write 8: the engine takes the weights for 8-bit ones anyway",
+                      .behaviour = "ignored"});
+    }
+
+    Scheme strategy_of(const json& weights) {
+        const std::string inside = where_ + ".weights";
+        const std::string strategy = reader_.text_of(weights, "strategy", inside + ".",
+                                                     "tensor, channel or block", kNoScheme);
+        if (strategy == "tensor") return Scheme::fp8_tensorwise;
+        if (strategy == "channel") return Scheme::fp8_channelwise;
+        if (strategy != "block") {
+            reader_.refuse({.key = inside + ".strategy",
+                            .found = json(strategy).dump(),
+                            .expected = "tensor, channel or block",
+                            .remedy = std::string("the engine says \"") + kNoScheme + "\"",
+                            .engine_message = kNoScheme});
+        }
+        const json* block = ConfigReader::value_of(weights, "block_structure");
+        if (block == nullptr) {
+            reader_.refuse({.key = inside + ".block_structure",
+                            .found = "absent",
+                            .expected = "[128, 128]",
+                            .remedy = "strategy block needs it",
+                            .engine_message = "AssertionError without text"});
+        }
+        if (*block != json("128x128")) reader_.want_block_128(inside + ".block_structure", *block);
+        return Scheme::fp8_blockwise;
+    }
+
+    void read_inputs(Scheme scheme) {
+        const json* inputs = ConfigReader::value_of(group_, "input_activations");
+        if (inputs == nullptr) return;  // Weight-only: the same tensors.
+        const std::string inside = where_ + ".input_activations";
+        const json* dynamic = ConfigReader::value_of(*inputs, "dynamic");
+        if (dynamic != nullptr && *dynamic != json(false)) return;
+        const json* strategy = ConfigReader::value_of(*inputs, "strategy");
+        const json* symmetric = ConfigReader::value_of(*inputs, "symmetric");
+        const bool whole = strategy == nullptr || *strategy == json("tensor");
+        const bool fits = whole && scheme != Scheme::fp8_blockwise &&
+                          (symmetric == nullptr || *symmetric == json(true));
+        const ConfigProblem problem = {
+            .key = inside + ".dynamic",
+            .found = ConfigReader::shown(dynamic),
+            .expected = "true",
+            .remedy = fits ? "static activations need input_scale tensors, which no trainer of a "
+                             "refit sends"
+                           : "static activations are one symmetric scale a tensor, and none with "
+                             "block scales",
+            .engine_message = fits ? "" : kNoScheme};
+        if (!fits) reader_.refuse(problem);
+        reader_.config().static_activations = true;
+        reader_.not_for_scenarios(problem);
+    }
+
+    ConfigReader& reader_;
+    std::string where_;
+    const json& group_;
+};
+
+/// The text of an engine that finds no place for the scales of a config without groups.
+std::string no_groups_text(UnknownNames rule) {
+    if (rule == UnknownNames::sglang)
+        return "KeyError: 'model.layers.0.mlp.gate_up_proj.weight_scale'";
+    return "ValueError: There is no module or parameter named '....weight_scale' in ...";
+}
+
+void check_format(ConfigReader& reader, const json& object, const std::string& where) {
+    if (ConfigReader::value_of(object, "format") == nullptr) return;
+    const std::string format = reader.text_of(object, "format", where, "a string", kNoScheme);
+    for (const char* known : {"float-quantized", "naive-quantized", "int-quantized",
+                              "nvfp4-pack-quantized", "mixed-precision"}) {
+        if (format == known) return;
+    }
+    const bool refuses = reader.contract().refuses_packed_formats;
+    const ConfigProblem problem = {
+        .key = where + "format",
+        .found = json(format).dump(),
+        .expected = "float-quantized, naive-quantized or int-quantized",
+        .remedy = refuses ? std::string("the engine says \"") + kNoScheme + "\""
+                          : "write float-quantized: the engine takes the weights for it anyway",
+        .behaviour = refuses ? "raises" : "ignored",
+        .engine_message = refuses ? kNoScheme : ""};
+    if (refuses) reader.refuse(problem);
+    reader.warn(problem);
+}
+
+}  // namespace
+
+void read_compressed_tensors(ConfigReader& reader, const json& root) {
+    check_format(reader, root, "");
+    const json* sparsity = ConfigReader::value_of(root, "sparsity_config");
+    if (sparsity != nullptr && !sparsity->empty()) {
+        const json* format = ConfigReader::value_of(*sparsity, "format");
+        if (format == nullptr || *format != json("dense")) {
+            reader.refuse({.key = "sparsity_config",
+                           .found = sparsity->dump(),
+                           .expected = "none",
+                           .remedy = "refitbench reads no sparse weights",
+                           .behaviour = ""});
+        }
+    }
+    const json* groups = ConfigReader::value_of(root, "config_groups");
+    std::map<std::string, Scheme> schemes;
+    std::vector<std::string> targets;
+    if (groups != nullptr && groups->is_object()) {
+        for (const auto& [name, group] : groups->items()) {
+            if (group.is_object() && names_attention(group)) continue;
+            if (group.is_object()) check_format(reader, group, "config_groups." + name + ".");
+            schemes[name] = GroupReader(reader, name, group).read(targets);
+        }
+    }
+    if (schemes.empty()) {
+        reader.refuse({.key = "config_groups",
+                       .found = ConfigReader::shown(groups),
+                       .expected = "at least one group of Linear modules",
+                       .remedy = "without one the engine quantizes no layer and has no place for a "
+                                 "weight_scale",
+                       .engine_message = no_groups_text(reader.contract().unknown_names)});
+    }
+    QuantizationConfig& config = reader.config();
+    config.scheme = schemes.begin()->second;
+    for (const auto& [name, scheme] : schemes) {
+        if (scheme == config.scheme) continue;
+        reader.refuse({.key = "config_groups." + name,
+                       .found = "a strategy that differs from group " + schemes.begin()->first,
+                       .expected = "one strategy for all groups",
+                       .remedy = "refitbench loads one scheme at a time",
+                       .behaviour = ""});
+    }
+    if (std::find(targets.begin(), targets.end(), "Linear") == targets.end()) {
+        config.targets = targets;
+    }
+    config.skip_list = reader.names_of(root, "ignore");
+}
+
+}  // namespace refit::receiver

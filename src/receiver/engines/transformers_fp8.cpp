@@ -1,0 +1,102 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// transformers, quant_method "fp8" (fine-grained FP8): block scales and scales of whole tensors, on
+// one device. Tensors are compared whole; block sizes follow from the shapes of weight and scale.
+#include <utility>
+
+#include "receiver/engines/engines.hpp"
+
+namespace refit::receiver {
+namespace {
+
+using core::DType;
+
+ContractRow make_row(const std::string& suffix, const std::string& scheme,
+                     const std::string& parameter_dtype, std::vector<DType> wire,
+                     const std::string& shape, const std::string& rule, LoaderRule loader,
+                     const std::string& on_missing) {
+    const bool scale = loader == LoaderRule::grid_of_the_scale || loader == LoaderRule::one_value;
+    return {.suffix = suffix,
+            .scheme = scheme,
+            .parameter_dtype = parameter_dtype,
+            .wire_dtypes = std::move(wire),
+            .wire_shape = shape,
+            .tp_rule = rule,
+            .on_wrong_rank = "raises",
+            .on_too_long = scale ? "silently_wrong" : "raises",
+            .on_too_short = scale ? "silently_wrong" : "raises",
+            .on_wrong_dtype = "silently_wrong",
+            .on_missing = on_missing,
+            .engine_message =
+                scale ? "RuntimeError: We encountered some issues during automatic conversion of "
+                        "the weights. For details look at the `CONVERSION` entries of the above "
+                        "report!"
+                      : "RuntimeError: You set `ignore_mismatched_sizes` to `False`, thus raising "
+                        "an error. For details look at the above report!",
+            .loader = loader};
+}
+
+}  // namespace
+
+EngineContract transformers_fp8_contract() {
+    EngineContract contract;
+    contract.name = "transformers-fp8";
+    contract.version = "transformers 5.23.0";
+    contract.snapshot = "vasqu/transformers 33d1bc04";
+    contract.source =
+        contract.snapshot +
+        ": src/transformers/integrations/finegrained_fp8.py, "
+        "quantizers/quantizer_finegrained_fp8.py, utils/quantization_config.py; run with 5.23.0";
+    contract.schemes = {quant::Scheme::fp8_blockwise, quant::Scheme::fp8_tensorwise};
+    contract.block_scale_suffix = "weight_scale_inv";
+    contract.tensor_scale_suffix = "weight_scale_inv";
+    contract.formats = {ConfigFormat::fp8};
+    // A latent projection has 576 or 192 rows in the models that have one: no block grid of it can
+    // be read back.
+    contract.default_skip_list = {"lm_head", "kv_a_proj_with_mqa"};
+    contract.needs_activation_scheme = false;
+    contract.defaults_to_blocks = true;
+    contract.skip_rule = SkipRule::prefix_or_suffix;
+    contract.block_rule = BlockRule::scale_grid;
+    contract.unknown_names = UnknownNames::transformers;
+    contract.layout.fuses = false;
+    contract.layout.tensor_parallel = false;
+    contract.layout.experts_gate_up = "gate_up_proj";
+    contract.layout.experts_down = "down_proj";
+    contract.layout.vocabulary_multiple = 1;
+
+    const std::string layers = "column | replicated | row";
+    const auto same = LoaderRule::same_size;
+    const auto grid = LoaderRule::grid_of_the_scale;
+    const std::string grid_shape = "[N/128, K/128]";
+    // uint8 scales are read as E8M0 codes.
+    std::vector<DType> scales = scale_dtypes();
+    scales.push_back(DType::f8_e8m0);
+    scales.push_back(DType::u8);
+    // A missing weight is initialised anew and named in the load report; a missing scale is not
+    // named, and codes are then taken for values; a missing expert leaves a hole in its stack.
+    contract.rows = {
+        make_row("weight", "bf16", "model dtype", model_dtypes(), "[N, K]", layers, same, "warns"),
+        make_row("weight", "bf16", "model dtype", model_dtypes(), "[I, H] gate and up, [H, I] down",
+                 "experts", same, "raises"),
+        make_row("weight", "any", "float8_e4m3fn", {DType::f8_e4m3}, "[N, K]", layers, same,
+                 "warns"),
+        make_row("weight", "any", "float8_e4m3fn", {DType::f8_e4m3},
+                 "[I, H] gate and up, [H, I] down", "experts", same, "raises"),
+        make_row("weight_scale_inv", "fp8_blockwise", "float32", scales, grid_shape, layers, grid,
+                 "silently_wrong"),
+        make_row("weight_scale_inv", "fp8_blockwise", "float32", scales, grid_shape, "experts",
+                 grid, "silently_wrong"),
+        make_row("weight_scale_inv", "fp8_tensorwise", "float32", scales, "() or (1,)", layers,
+                 LoaderRule::one_value, "silently_wrong"),
+        make_row("weight_scale_inv", "fp8_tensorwise", "float32", scales, "() or (1,)", "experts",
+                 LoaderRule::one_value, "silently_wrong"),
+        make_row("norm", "any", "model dtype", model_dtypes(), "[H]", "replicated", same, "warns"),
+        make_row("bias", "any", "model dtype", model_dtypes(), "[N]", layers, same, "warns"),
+        make_row("vocabulary", "any", "model dtype", model_dtypes(), "[V, H]", "column", same,
+                 "warns"),
+    };
+    return contract;
+}
+
+}  // namespace refit::receiver

@@ -1,0 +1,68 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// TensorRT-LLM's PyTorch backend, row-wise FP8: one scale a row, of dense models. Its parameter has
+// one dimension; scales of (N, 1) are flattened since pull request 15415 and were refused before.
+#include <utility>
+
+#include "receiver/engines/engines.hpp"
+
+namespace refit::receiver {
+namespace {
+
+using core::DType;
+
+ContractRow make_row(const std::string& suffix, const std::string& scheme,
+                     const std::string& parameter_dtype, std::vector<DType> wire,
+                     const std::string& shape, const std::string& rule, LoaderRule loader) {
+    return {.suffix = suffix,
+            .scheme = scheme,
+            .parameter_dtype = parameter_dtype,
+            .wire_dtypes = std::move(wire),
+            .wire_shape = shape,
+            .tp_rule = rule,
+            .on_wrong_rank = "raises",
+            .on_too_long = "raises",
+            .on_too_short = "raises",
+            .on_wrong_dtype = "silently_wrong",
+            .on_missing = "raises",
+            .engine_message = "RuntimeError",
+            .loader = loader};
+}
+
+}  // namespace
+
+EngineContract trtllm_fp8_contract() {
+    EngineContract contract;
+    contract.name = "trtllm-fp8";
+    contract.version = "TensorRT-LLM with pull request 15415";
+    contract.snapshot = "NVIDIA/TensorRT-LLM#15415";
+    contract.source = contract.snapshot +
+                      ": tensorrt_llm/_torch/modules/linear.py, FP8 row-wise linear method (scale "
+                      "shape as stated there; the other behaviours follow from copying whole "
+                      "tensors and were not run)";
+    contract.schemes = {quant::Scheme::fp8_channelwise};
+    contract.channel_scale_rank = 1;
+    contract.block_scale_suffix = "weight_scale";
+    contract.formats = {ConfigFormat::modelopt, ConfigFormat::compressed_tensors};
+    contract.skip_rule = SkipRule::wildcards;
+    contract.layout.experts = false;
+    const std::string cut = "column | qkv | merged | latent | replicated | row";
+    contract.rows = {
+        make_row("weight", "bf16", "model dtype", model_dtypes(), "[N, K]", cut,
+                 LoaderRule::same_shape),
+        make_row("weight", "any", "float8_e4m3fn", {DType::f8_e4m3}, "[N, K]", cut,
+                 LoaderRule::same_shape),
+        make_row("weight_scale", "fp8_channelwise", "float32", scale_dtypes(), "(N,) or (N, 1)",
+                 cut, LoaderRule::flattened),
+        make_row("norm", "any", "model dtype", model_dtypes(), "[H]", "replicated",
+                 LoaderRule::same_shape),
+        make_row("bias", "any", "model dtype", model_dtypes(), "[N]", cut, LoaderRule::same_shape),
+        make_row("vocabulary", "any", "model dtype", model_dtypes(), "[V, H]", "column",
+                 LoaderRule::same_shape),
+        make_row("cache_scale", "any", "float32", scale_dtypes(), "(1,) or ()", "replicated",
+                 LoaderRule::one_value),
+    };
+    return contract;
+}
+
+}  // namespace refit::receiver

@@ -1,0 +1,65 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// Which modules a quantization_config leaves in BF16, by each engine's own matching rule.
+#pragma once
+
+#include <cstdint>
+#include <regex>
+#include <string>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "receiver/engine_contract.hpp"
+
+namespace refit::receiver {
+
+/// What the skip list says of one layer.
+struct SkipAnswer {
+    bool skipped = false;
+    /// Where the list names some parts of a fused layer and the engine cannot follow: what it does
+    /// (raises or silently_wrong) with its text. Empty where list and layer agree.
+    std::string behaviour;
+    std::string engine_message;
+};
+
+/// A module, or the parts of a fused layer, as the engine asks for them.
+struct SkipQuestion {
+    std::string module;              ///< "model.layers.0.self_attn.qkv_proj"
+    std::vector<std::string> parts;  ///< "model.layers.0.self_attn.q_proj" ...; one if not fused
+    std::string class_name;          ///< of the engine's module: "QKVParallelLinear"
+};
+
+/// The skip list of one config and the targets of its groups. Sources: vLLM 017e9f4448b7,
+/// quantization/utils/quant_utils.py, compressed_tensors/utils.py and modelopt.py; SGLang
+/// 8905cbd42f4a, quantization/utils.py and compressed_tensors/utils.py; transformers 33d1bc04,
+/// quantizers/quantizers_utils.py.
+class SkipRules {
+ public:
+    /// Throws ScenarioError for an entry that is no regular expression where it must be one.
+    SkipRules(const EngineContract& contract, const QuantizationConfig& config);
+
+    [[nodiscard]] SkipAnswer ask(const SkipQuestion& question) const;
+    /// The stack of `experts` experts "model.layers.0.mlp.experts"; parts by expert.
+    [[nodiscard]] SkipAnswer ask_experts(const std::string& stack, std::int64_t experts) const;
+    /// Whether the list itself names the module, by the rule for a layer of its own.
+    [[nodiscard]] bool listed(const std::string& module) const;
+
+ private:
+    [[nodiscard]] bool listed_exactly(const std::string& module) const;
+    [[nodiscard]] bool matches_dotted(const std::string& module) const;
+    [[nodiscard]] bool matches_prefix_or_suffix(const std::string& module) const;
+    [[nodiscard]] bool contains_entry(const std::string& module) const;
+    [[nodiscard]] bool matches_pattern(const std::string& module) const;
+    [[nodiscard]] bool targeted(const SkipQuestion& question) const;
+    [[nodiscard]] SkipAnswer by_parts(const SkipQuestion& question) const;
+
+    SkipRule rule_;
+    std::vector<std::string> entries_;
+    std::unordered_set<std::string> exact_;  ///< entries without patterns
+    std::vector<std::regex> patterns_;       ///< of "re:" entries, or of every entry as one
+    std::vector<std::string> targets_;       ///< empty: every linear module
+    std::vector<std::pair<std::string, std::regex>> target_patterns_;
+};
+
+}  // namespace refit::receiver
