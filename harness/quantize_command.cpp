@@ -20,6 +20,7 @@
 #include "core/aligned_buffer.hpp"
 #include "core/error.hpp"
 #include "harness/fp8_file.hpp"
+#include "harness/matrix_quantizer.hpp"
 #include "kernels/backend.hpp"
 #include "quant/recipe.hpp"
 #include "weights/safetensors_file.hpp"
@@ -50,24 +51,6 @@ struct Quantized {
 /// follows the name.
 std::string scale_name_of(const std::string& name, const quant::Recipe& recipe) {
     return name + recipe.scale_suffix.substr(std::string("weight").size());
-}
-
-/// Counts of NaN and Inf, and where the first is: its index and its tile.
-std::string describe_nonfinite(const std::vector<std::uint16_t>& values, std::int64_t cols,
-                               const kernels::TileGrid& grid) {
-    std::int64_t nan_count = 0;
-    std::int64_t inf_count = 0;
-    std::int64_t first = -1;
-    for (std::size_t i = 0; i < values.size(); ++i) {
-        if ((values[i] & 0x7f80) != 0x7f80) continue;
-        if (first < 0) first = static_cast<std::int64_t>(i);
-        ((values[i] & 0x7f) != 0 ? nan_count : inf_count) += 1;
-    }
-    const std::int64_t row = first / cols;
-    const std::int64_t col = first % cols;
-    return fmt::format("{} NaN and {} Inf, the first at [{}, {}], tile [{}, {}] of {} x {}",
-                       nan_count, inf_count, row, col, row / grid.tile_rows, col / grid.tile_cols,
-                       grid.tile_rows, grid.tile_cols);
 }
 
 /// Sums for the SQNR with the checks' own decoder.
@@ -113,7 +96,7 @@ void quantize_one(Quantized& tensor, const weights::SafetensorsFile& file,
     if (!finite && nonfinite == "reject") {
         throw core::Error(core::ExitCode::verdict,
                           "tensor " + tensor.name + " of " + file.path().string() + " holds " +
-                              describe_nonfinite(values, cols, grid) +
+                              describe_nonfinite(values, cols, 0, grid) +
                               "; mend it, or choose --nonfinite recipe | propagate | sanitize");
     }
     if (!finite && nonfinite == "sanitize") {
@@ -233,15 +216,7 @@ void report(const QuantizeOptions& options, const std::vector<std::string>& argv
 
 int quantize(const QuantizeOptions& options, const std::vector<std::string>& argv) {
     const quant::Recipe& recipe = quant::find_recipe(options.recipe);
-    const kernels::Backend* backend = kernels::find_backend(options.backend);
-    if (backend == nullptr) {
-        for (const kernels::BackendRow& row : kernels::backend_rows()) {
-            if (row.name == options.backend)
-                throw core::NotViable("backend " + row.name + " is not viable: " + row.reason);
-        }
-        throw core::UsageError("unknown backend '" + options.backend +
-                               "'; 'refitbench list backends' prints all");
-    }
+    const kernels::Backend& backend = viable_backend(options.backend);
     refuse_same_file("--output", options.output, options.input);
     if (!options.json.empty()) refuse_same_file("--json", options.json, options.input);
     const weights::SafetensorsFile file(options.input);
@@ -251,7 +226,7 @@ int quantize(const QuantizeOptions& options, const std::vector<std::string>& arg
     auto work = [&] {
         for (std::size_t i = next++; i < matrices.size(); i = next++) {
             try {
-                quantize_one(matrices[i], file, recipe, *backend, options.nonfinite);
+                quantize_one(matrices[i], file, recipe, backend, options.nonfinite);
             } catch (...) {
                 problems[i] = std::current_exception();
             }
@@ -265,7 +240,7 @@ int quantize(const QuantizeOptions& options, const std::vector<std::string>& arg
         if (problem) std::rethrow_exception(problem);
     }
     write_output(options, file, matrices);
-    report(options, argv, std::string(backend->name()), matrices);
+    report(options, argv, std::string(backend.name()), matrices);
     return 0;
 }
 
