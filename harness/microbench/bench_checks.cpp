@@ -97,11 +97,16 @@ void bench_dequantize(benchmark::State& state, const Shape& shape) {
     measure(state, Traffic::read_1_write_2, shape, dequantize);
 }
 
+/// The limit beside itself: of_limit shows what the machine's noise does to a fraction.
 void bench_limit(benchmark::State& state, Traffic traffic, const Shape& shape) {
+    std::vector<double> seconds;
+    std::vector<double> again;
     for ([[maybe_unused]] auto iteration : state) {
-        const double seconds = limit_s(traffic, shape);
-        state.counters["limit_elements_per_s"] = static_cast<double>(shape.elements()) / seconds;
+        seconds.push_back(limit_s(traffic, shape));
+        state.SetIterationTime(seconds.back());
+        again.push_back(limit_s(traffic, shape));
     }
+    report(state, traffic, shape, std::move(seconds), std::move(again));
 }
 
 constexpr std::array<std::pair<const char*, Traffic>, 6> kLimits = {
@@ -116,16 +121,11 @@ const bool kRegistered = [] {
     for (const Shape& shape : kShapes) {
         for (const auto& [name, traffic] : kLimits) {
             const Traffic kind = traffic;
-            benchmark::RegisterBenchmark(
-                ("limit/" + std::string(name) + "/" + shape.text()).c_str(),
-                [kind, shape](benchmark::State& state) { bench_limit(state, kind, shape); });
+            add("limit/" + std::string(name) + "/" + shape.text(),
+                [kind, shape](auto& state) { bench_limit(state, kind, shape); });
         }
-        benchmark::RegisterBenchmark(
-            ("check/elements/" + shape.text()).c_str(),
-            [shape](benchmark::State& state) { bench_check(state, shape); });
-        benchmark::RegisterBenchmark(
-            ("dequantize/" + shape.text()).c_str(),
-            [shape](benchmark::State& state) { bench_dequantize(state, shape); });
+        add("check/elements/" + shape.text(), [shape](auto& state) { bench_check(state, shape); });
+        add("dequantize/" + shape.text(), [shape](auto& state) { bench_dequantize(state, shape); });
     }
     return true;
 }();

@@ -46,12 +46,9 @@ void bench_pack(benchmark::State& state, const Shape& shape) {
 
 const bool kRegistered = [] {
     for (const Shape& shape : kShapes) {
-        benchmark::RegisterBenchmark(
-            ("digest/xxh3_128/" + shape.text()).c_str(),
-            [shape](benchmark::State& state) { bench_digest(state, shape); });
-        benchmark::RegisterBenchmark(
-            ("pack/" + shape.text()).c_str(),
-            [shape](benchmark::State& state) { bench_pack(state, shape); });
+        add("digest/xxh3_128/" + shape.text(),
+            [shape](auto& state) { bench_digest(state, shape); });
+        add("pack/" + shape.text(), [shape](auto& state) { bench_pack(state, shape); });
     }
     return true;
 }();

@@ -5,7 +5,6 @@
 // of the whole matrix, which tells NaN and Inf. nan_codes/<backend>/..: NaN among codes. One core.
 #include <algorithm>
 #include <array>
-#include <functional>
 
 #include "harness/microbench/bench_setup.hpp"
 
@@ -100,10 +99,6 @@ void bench_nan_codes(benchmark::State& state, const Backend& backend, const Shap
 /// One of each kind of tile; quantize has all recipes.
 constexpr std::array<const char*, 4> kAmaxRecipes = {"prime-rl-blockwise", "prime-rl-channelwise",
                                                      "tensorwise", "mxfp8"};
-
-void add(const std::string& name, std::function<void(benchmark::State&)> run) {
-    benchmark::RegisterBenchmark(name.c_str(), [run](benchmark::State& state) { run(state); });
-}
 
 void add_backend(const std::string& name, const Backend& backend, const Shape& shape) {
     const std::string end = name + "/" + shape.text();

@@ -6,7 +6,9 @@
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/aligned_buffer.hpp"
@@ -49,30 +51,43 @@ enum class Traffic {
     read_1_write_2,  ///< codes to BF16
     read_2_write_1,  ///< weights to codes
 };
-/// Seconds that a loop with this traffic and no arithmetic to speak of takes on the shape, the
-/// fastest of several rounds and, where it writes, of stores through and past the cache. Measured
-/// at the first call for each pair, in the same process as what is divided by it.
+/// CPU seconds of one pass of a loop with this traffic and no arithmetic to speak of, with stores
+/// through or past the cache, whichever was faster at the first call.
 [[nodiscard]] double limit_s(Traffic traffic, const Shape& shape);
-
-/// Runs `work` in the benchmark's loop and adds elements_per_s, bytes_per_s and of_limit, the
-/// fraction of the limit's rate that is reached, both by CPU time of this thread.
-template <typename Work>
-void measure(benchmark::State& state, Traffic traffic, const Shape& shape, const Work& work);
 
 /// CPU time of the calling thread.
 [[nodiscard]] double thread_cpu_s();
-void report(benchmark::State& state, Traffic traffic, const Shape& shape, double cpu_s);
 
+/// Adds elements_per_s and bytes_per_s of the median time, and of_limit, the median of the limit's
+/// times over that of the work's.
+void report(benchmark::State& state, Traffic traffic, const Shape& shape,
+            std::vector<double> work_s, std::vector<double> limits_s);
+
+/// Runs `work` and the limit in turn, so that a machine under load slows both. The time of an
+/// iteration is the CPU time of `work`; register with UseManualTime. One run before the first pays
+/// for fresh memory.
 template <typename Work>
 void measure(benchmark::State& state, Traffic traffic, const Shape& shape, const Work& work) {
-    const double limit = limit_s(traffic, shape);
-    benchmark::DoNotOptimize(limit);
-    const double begin = thread_cpu_s();
+    // One pass over a small shape is too short for the clock.
+    const std::int64_t passes =
+        shape.elements() < (1 << 20) ? (1 << 20) / shape.elements() : std::int64_t{1};
+    std::vector<double> work_s;
+    std::vector<double> limits_s;
+    work();
     for ([[maybe_unused]] auto iteration : state) {
-        work();
-        benchmark::ClobberMemory();
+        const double begin = thread_cpu_s();
+        for (std::int64_t pass = 0; pass < passes; ++pass) {
+            work();
+            benchmark::ClobberMemory();
+        }
+        work_s.push_back((thread_cpu_s() - begin) / static_cast<double>(passes));
+        state.SetIterationTime(work_s.back());
+        limits_s.push_back(limit_s(traffic, shape));
     }
-    report(state, traffic, shape, thread_cpu_s() - begin);
+    report(state, traffic, shape, std::move(work_s), std::move(limits_s));
 }
+
+/// Registers a benchmark whose time is what `run` gives to measure().
+void add(const std::string& name, std::function<void(benchmark::State&)> run);
 
 }  // namespace refit::microbench
