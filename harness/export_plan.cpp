@@ -23,6 +23,7 @@ using model::Role;
 using model::TensorSpec;
 
 constexpr std::size_t kShownRefusals = 6;
+constexpr const char* kByOverride = "listed by --config-override";
 
 [[noreturn]] void refuse(const std::string& text) {
     throw core::Error(core::ExitCode::verdict, text);
@@ -137,15 +138,29 @@ class Planner {
     ExportPlan run() {
         check_source(*plan_.source, *plan_.places, specs_);
         const SurplusTensors surplus =
-            sort_surplus(*plan_.source, *plan_.places, plan_.model, specs_, request_.engine);
+            sort_surplus(*plan_.source, *plan_.places, plan_.model, specs_, contract_);
         plan_.not_written = surplus.left_out;
         for (const TensorSpec& spec : specs_) {
             if (is_linear(spec) && !trainer::is_eligible(spec)) {
                 left_.emplace(module_of(spec.name), reason_of(spec.role));
             }
         }
+        for (const TensorSpec& spec : specs_) {
+            const std::string module = module_of(spec.name);
+            if (!trainer::is_eligible(spec)) continue;
+            if (is_left_by_engine(module)) {
+                left_.emplace(module, "left so by default for " + request_.engine);
+            }
+            const auto& names = plan_.config->listed_by_override();
+            if (std::find(names.begin(), names.end(), module) != names.end()) {
+                left_.emplace(module, kByOverride);
+            }
+        }
         const receiver::ContractInstance instance = settle();
         plan_.engine_version = instance.engine_version;
+        for (const core::Finding& finding : instance.refusals) {
+            plan_.warnings.push_back(finding.message);
+        }
         list_tensors(instance);
         for (const weights::CheckpointDirectory::Location& at : surplus.cache_scales) {
             ExportTensor tensor;
@@ -179,14 +194,41 @@ class Planner {
             }
             receiver::ContractInstance instance =
                 receiver::apply_contract(contract_, plan_.model, config, request_.tp);
-            bool changed = add_overridden(instance);
-            if (core::has_error(instance.refusals)) {
-                if (request_.unloadable == Unloadable::refuse) refuse_model(instance.refusals);
-                if (!add_refused(instance) && !changed) refuse_model(instance.refusals);
-                changed = true;
-            }
-            if (!changed) return instance;
+            const bool listed = add_overridden(instance);
+            if (add_fused(instance) || listed) continue;
+            if (!core::has_error(instance.refusals)) return instance;
+            const bool may_leave = request_.unloadable == Unloadable::bf16;
+            if (!may_leave || !add_refused(instance)) refuse_model(instance.refusals);
         }
+    }
+
+    /// An engine that does not know the parts of its fused layers looks for their own names: those
+    /// whose parts all stay in BF16. Experts are listed by their stack.
+    bool add_fused(const receiver::ContractInstance& instance) {
+        if (contract_.skip_rule != receiver::SkipRule::fused_containment) return false;
+        std::map<std::string, bool> whole;
+        for (const wire::WantedParameter& parameter : instance.wanted) {
+            const bool expert = parameter.fuse_group.find(".experts.") != std::string::npos;
+            if (parameter.fuse_group.empty() || expert || !parameter.name.ends_with(".weight")) {
+                continue;
+            }
+            const auto it = whole.try_emplace(parameter.fuse_group, true).first;
+            const auto left = left_.find(module_of(parameter.name));
+            it->second = it->second && left != left_.end();
+            if (left != left_.end()) fused_of_[left->first] = parameter.fuse_group;
+        }
+        bool changed = false;
+        for (const auto& [name, is_whole] : whole) {
+            if (is_whole) changed |= fused_.insert(name).second;
+        }
+        return changed;
+    }
+
+    [[nodiscard]] bool is_left_by_engine(const std::string& module) const {
+        const auto& names = plan_.config->listed_by_engine();
+        return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+            return module == name || module.ends_with("." + name);
+        });
     }
 
     /// Layers that the override leaves in BF16 by the engine's own rule of matching.
@@ -312,6 +354,8 @@ class Planner {
             plan_.left.push_back({module, it->second});
             if (spec.expert >= 0 && whole_stack[stack_of(module)]) list(stack_of(module));
             list(module);
+            const auto fused = fused_of_.find(module);
+            if (fused != fused_of_.end() && fused_.count(fused->second) != 0) list(fused->second);
         }
         // A tied head is not among the tensors, but engines build its module.
         if (plan_.model.tied_embeddings) list("lm_head");
@@ -387,7 +431,9 @@ class Planner {
     const receiver::EngineContract& contract_;
     ExportPlan plan_;
     std::vector<TensorSpec> specs_;
-    std::map<std::string, std::string> left_;  ///< module -> reason
+    std::map<std::string, std::string> left_;      ///< module -> reason
+    std::map<std::string, std::string> fused_of_;  ///< module -> the fused layer it is part of
+    std::set<std::string> fused_;                  ///< fused layers that stay in BF16 whole
 };
 
 }  // namespace
