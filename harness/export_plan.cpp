@@ -22,7 +22,7 @@ namespace {
 using model::Role;
 using model::TensorSpec;
 
-constexpr std::size_t kShownRefusals = 6;
+constexpr std::size_t kShownKinds = 6;
 constexpr const char* kByOverride = "listed by --config-override";
 
 [[noreturn]] void refuse(const std::string& text) {
@@ -50,6 +50,37 @@ std::string without_numbers(std::string name) {
         std::remove_if(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; }),
         name.end());
     return name;
+}
+
+/// The findings as text, one for all that differ only in the number of their layer or expert.
+std::vector<std::string> by_kind(const core::Findings& findings, core::Severity severity) {
+    std::vector<std::pair<const core::Finding*, int>> kinds;
+    std::map<std::string, std::size_t> kind_of;
+    for (const core::Finding& finding : findings) {
+        if (finding.severity != severity) continue;
+        const std::string key = without_numbers(finding.tensor) + finding.measured;
+        const auto [it, added] = kind_of.try_emplace(key, kinds.size());
+        if (added) kinds.emplace_back(&finding, 0);
+        ++kinds[it->second].second;
+    }
+    std::vector<std::string> texts;
+    for (const auto& [finding, count] : kinds) {
+        if (texts.size() == kShownKinds) {
+            texts.push_back("and " + std::to_string(kinds.size() - kShownKinds) + " other kinds");
+            break;
+        }
+        std::string text = finding->message;
+        if (!finding->engine_message.empty()) {
+            text += "\n    the engine says: " + finding->engine_message;
+        } else if (finding->engine_behaviour == "silently_wrong") {
+            text += "\n    the engine says nothing and ends with other weights";
+        }
+        if (count > 1) {
+            text += "\n    and " + std::to_string(count - 1) + " more like it in other layers";
+        }
+        texts.push_back(std::move(text));
+    }
+    return texts;
 }
 
 bool has_scheme(const receiver::EngineContract& contract, quant::Scheme scheme) {
@@ -158,9 +189,7 @@ class Planner {
         }
         const receiver::ContractInstance instance = settle();
         plan_.engine_version = instance.engine_version;
-        for (const core::Finding& finding : instance.refusals) {
-            plan_.warnings.push_back(finding.message);
-        }
+        plan_.warnings = by_kind(instance.refusals, core::Severity::warning);
         list_tensors(instance);
         for (const weights::CheckpointDirectory::Location& at : surplus.cache_scales) {
             ExportTensor tensor;
@@ -295,30 +324,8 @@ class Planner {
         std::string text = "exporting " + request_.model.string() + " by recipe " +
                            plan_.recipe->name + " for " + request_.engine + ": the engine cannot " +
                            "load it so";
-        // Layers repeat: one line for all that differ in their number only.
-        std::vector<std::pair<const core::Finding*, int>> kinds;
-        std::map<std::string, std::size_t> kind_of;
-        for (const core::Finding& finding : refusals) {
-            if (finding.severity != core::Severity::error) continue;
-            const std::string key = without_numbers(finding.tensor) + finding.measured;
-            const auto [it, added] = kind_of.try_emplace(key, kinds.size());
-            if (added) kinds.emplace_back(&finding, 0);
-            ++kinds[it->second].second;
-        }
-        for (std::size_t i = 0; i < kinds.size() && i < kShownRefusals; ++i) {
-            const auto& [finding, count] = kinds[i];
-            text += "\n  " + finding->message;
-            if (!finding->engine_message.empty()) {
-                text += "\n    the engine says: " + finding->engine_message;
-            } else if (finding->engine_behaviour == "silently_wrong") {
-                text += "\n    the engine says nothing and ends with other weights";
-            }
-            if (count > 1) {
-                text += "\n    and " + std::to_string(count - 1) + " more like it in other layers";
-            }
-        }
-        if (kinds.size() > kShownRefusals) {
-            text += "\n  and " + std::to_string(kinds.size() - kShownRefusals) + " other kinds";
+        for (const std::string& kind : by_kind(refusals, core::Severity::error)) {
+            text += "\n  " + kind;
         }
         text += "\nAt TP " + std::to_string(request_.tp) +
                 " this model loads in: " + alternatives(plan_.model, request_.tp);

@@ -511,6 +511,17 @@ def test_a_model_whose_scales_the_engine_drops_is_refused(refitbench, tmp_path):
                code=1).expect_said("sglang-fp8", "weight_scale_inv", "sglang-compressed-tensors")
 
 
+def test_a_warning_of_the_contract_is_shown_once(refitbench, tmp_path):
+    # The strict profile warns of SGLang's loader of Llamas; both layers have the same causes.
+    write_model(tmp_path / "bf16", CONFIGS["llama"])
+    _, result = export(refitbench, tmp_path / "bf16", "deepgemm", "strict")
+    assert result["warnings"] and all("SGLang" in warning for warning in result["warnings"])
+    kinds = [warning.split(":")[0].replace("layers.1", "layers.0") for warning in result["warnings"]]
+    assert len(set(kinds)) == len(kinds)
+    _, result = export(refitbench, tmp_path / "bf16", "tensorwise", "strict", output="tensor")
+    assert result["warnings"] == []
+
+
 def test_a_grid_that_transformers_cannot_read_back_is_refused(refitbench, tmp_path):
     write_model(tmp_path / "bf16", CONFIGS["qwen3"] | {"intermediate_size": 320})
     export(refitbench, tmp_path / "bf16", "deepgemm", "transformers-fp8",
