@@ -3,7 +3,9 @@
 #include "harness/engine_verdict.hpp"
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <unordered_map>
 
@@ -11,6 +13,7 @@
 #include "receiver/contract_check.hpp"
 #include "receiver/engine_contract.hpp"
 #include "receiver/quantization_config.hpp"
+#include "receiver/unknown_names.hpp"
 
 namespace refit::harness {
 namespace {
@@ -36,7 +39,7 @@ std::string method_of(const CheckpointSurvey& survey) {
 
 Finding config_finding(const std::string& message) {
     Finding finding;
-    finding.check = "names";
+    finding.check = "shape_contract";
     finding.severity = Severity::error;
     finding.tensor = kConfig;
     finding.measured = "refused";
@@ -80,26 +83,22 @@ std::set<std::string> loaded_names(const receiver::ContractInstance& instance) {
 }  // namespace
 
 std::vector<std::string> engines_for(const CheckpointSurvey& survey) {
-    struct Row {
-        const char* method;
-        std::vector<const char*> engines;
-    };
-    const std::vector<Row> rows = {
-        {"", {"vllm-bf16", "sglang-bf16"}},
-        {"fp8", {"vllm-fp8", "sglang-fp8", "transformers-fp8"}},
-        {"compressed-tensors", {"vllm-compressed-tensors", "sglang-compressed-tensors"}},
-        {"modelopt", {"vllm-modelopt", "trtllm-fp8"}},
-        {"modelopt_fp8", {"vllm-modelopt", "trtllm-fp8"}},
+    const std::map<std::string, receiver::ConfigFormat> formats = {
+        {"fp8", receiver::ConfigFormat::fp8},
+        {"compressed-tensors", receiver::ConfigFormat::compressed_tensors},
+        {"modelopt", receiver::ConfigFormat::modelopt},
     };
     const std::string method = method_of(survey);
+    const auto format = formats.find(method);
     std::vector<std::string> engines;
-    for (const Row& row : rows) {
-        if (row.method != method) continue;
-        for (const std::string& known : receiver::engine_names()) {
-            if (std::find(row.engines.begin(), row.engines.end(), known) != row.engines.end()) {
-                engines.push_back(known);
-            }
-        }
+    for (const receiver::EngineContract& contract : receiver::engine_catalog()) {
+        // The strict profile is what all engines share, not an engine that could load anything.
+        if (contract.name == "strict") continue;
+        const auto& read = contract.formats;
+        const bool reads = format == formats.end()
+                               ? method.empty() && read.empty()
+                               : std::find(read.begin(), read.end(), format->second) != read.end();
+        if (reads) engines.push_back(contract.name);
     }
     return engines;
 }
@@ -111,11 +110,14 @@ EngineVerdict judge_for_engine(const CheckpointSurvey& survey, const std::string
     verdict.engine = contract.name;
     verdict.engine_version = contract.version;
     std::optional<receiver::ContractInstance> instance;
+    const receiver::ConfigReading reading =
+        receiver::read_quantization_config(engine, survey.quantization_config());
+    verdict.findings = reading.findings;
     try {
-        const receiver::QuantizationConfig config =
-            receiver::parse_quantization_config(engine, survey.quantization_config());
-        verdict.scheme = std::string(quant::scheme_name(config.scheme));
-        instance = receiver::apply_contract(contract, survey.model(), config, tp);
+        if (reading.usable) {
+            verdict.scheme = std::string(quant::scheme_name(reading.config.scheme));
+            instance = receiver::apply_contract(contract, survey.model(), reading.config, tp);
+        }
     } catch (const core::ScenarioError& refusal) {
         verdict.findings.push_back(config_finding(refusal.what()));
     }
@@ -131,7 +133,9 @@ EngineVerdict judge_for_engine(const CheckpointSurvey& survey, const std::string
         }
     }
     for (Finding finding : values) {
-        if (instance && loaded.count(finding.tensor) == 0) finding.severity = Severity::warning;
+        const bool is_loaded = !instance || loaded.count(finding.tensor) != 0 ||
+                               receiver::is_cache_scale(finding.tensor);
+        if (!is_loaded) finding.severity = Severity::warning;
         verdict.findings.push_back(std::move(finding));
     }
     errors_first(verdict.findings);

@@ -99,7 +99,11 @@ class ReferenceComparison {
     [[nodiscard]] weights::StoredPlaces::Place place_of(const std::string& name) const {
         const auto known = by_name_.find(name);
         if (known != by_name_.end()) return places_.find(*known->second);
-        const auto at = reference_.find(name);
+        auto at = reference_.find(name);
+        // A head that is stored although it is tied is a copy of the embedding.
+        if (at.tensor == nullptr && survey_.model().tied_embeddings && name == "lm_head.weight") {
+            at = reference_.find("model.embed_tokens.weight");
+        }
         return {at.file, at.tensor, 0};
     }
 
@@ -116,7 +120,7 @@ class ReferenceComparison {
                 std::string(core::safetensors_name(wanted.tensor->dtype)) +
                 ", expected BF16, F16 or F32; --reference is the directory before quantization");
         }
-        const bool stacked = wanted.tensor->name != name;
+        const bool stacked = wanted.tensor->shape.size() > at.tensor->shape.size();
         const core::Shape& shape = at.tensor->shape;
         const core::Shape& source = wanted.tensor->shape;
         if (stacked ? shape.empty() || source.empty() || shape.back() != source.back() ||

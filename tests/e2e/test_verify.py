@@ -134,11 +134,69 @@ def zero_layer():
     return c
 
 
-RIGHT = {"vllm-fp8": [qwen_moe_fp8, deepseek_fp8, single_precision, old_llama],
+def with_input_scales(c):
+    """A calibrated scale of the activations beside every quantized weight."""
+    for module in c.modules():
+        c.tensors[module + ".input_scale"] = ("BF16", bf16(numpy.full(1, 0.03125)))
+    return c
+
+
+def red_hat_static():
+    """llm-compressor's FP8: one scale a tensor, static activations, all in BF16."""
+    c = with_input_scales(build_faulty("qw", "ct-tensor", "scale bf16"))
+    inputs = c.quantization["config_groups"]["group_0"]["input_activations"]
+    inputs.update(dynamic=False, strategy="tensor", observer="minmax")
+    return c
+
+
+def red_hat_experts():
+    """Routers named by a pattern."""
+    c = build_faulty("qwen3moe", "channel", "scale bf16")
+    c.quantization["ignore"] = ["lm_head", "re:.*mlp.gate$"]
+    return c
+
+
+def red_hat_cache():
+    """An FP8 KV cache beside the weights."""
+    c = kv_cache_scales()
+    c.quantization["kv_cache_scheme"] = {"num_bits": 8, "type": "float", "symmetric": True,
+                                         "dynamic": False, "strategy": "tensor"}
+    return c
+
+
+def modelopt_per_tensor():
+    """ModelOpt's FP8: weight and input scales of one value without dimensions."""
+    c = with_input_scales(build_faulty("llama", "tensor", "scales 0d"))
+    c.config["quantization_config"] = {"quant_method": "modelopt", "quant_algo": "FP8",
+                                       "exclude_modules": ["lm_head"]}
+    return c
+
+
+def autofp8_static():
+    """Per-tensor FP8 with static activations, as older tools wrote it."""
+    c = with_input_scales(build("llama", "tensor"))
+    c.quantization.update(activation_scheme="static", ignored_layers=["lm_head"])
+    return c
+
+
+def plain_block():
+    """Nothing special."""
+    return build("llama", "block")
+
+
+def plain_rows():
+    """ModelOpt's algorithm of one scale a row."""
+    return build("llama", "pcpt")
+
+
+RIGHT = {"vllm-fp8": [qwen_moe_fp8, deepseek_fp8, single_precision, old_llama, autofp8_static],
          "vllm-compressed-tensors": [red_hat_dynamic, red_hat_block, half_precision, kv_cache_scales,
-                                     zero_layer],
+                                     zero_layer, red_hat_static, red_hat_experts, red_hat_cache],
+         "vllm-modelopt": [modelopt_per_tensor],
          "sglang-fp8": [qwen_moe_fp8, deepseek_fp8, transformers_five],
-         "transformers-fp8": [qwen_moe_fp8, transformers_five, old_llama]}
+         "sglang-compressed-tensors": [red_hat_static, red_hat_experts],
+         "transformers-fp8": [qwen_moe_fp8, transformers_five, old_llama],
+         "trtllm-fp8": [plain_rows, red_hat_dynamic], "strict": [plain_block]}
 
 
 @pytest.mark.parametrize("engine, right", [(e, make) for e, all_ in RIGHT.items() for make in all_])
