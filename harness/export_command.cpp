@@ -241,6 +241,7 @@ void report(const ExportOptions& options, const std::vector<std::string>& argv,
         root["files"].push_back({{"file", shard.file}, {"bytes", shard.bytes}});
     }
     root["left_in_bf16"] = left_json(plan);
+    root["warnings"] = plan.warnings;
     root["not_written"] = plan.not_written;
     root["side_files"] = side.copied;
     root["not_copied"] = side.not_copied;
@@ -285,6 +286,9 @@ int run_export(const ExportOptions& options, const std::vector<std::string>& arg
     const SideFiles side = copy_side_files(options.model, directory);
     throw_if_interrupted("writing " + directory.target().string() + " (nothing was left behind)");
     directory.keep();
+    for (const std::string& warning : plan.warnings) {
+        fmt::print(stderr, "refitbench: warning: {}\n", warning);
+    }
     report(options, argv, plan, totals, shards, side, directory.target());
     return 0;
 }

@@ -112,8 +112,8 @@ ExportConfig::ExportConfig(const std::filesystem::path& model, const std::string
         refuse_quantized(model / "hf_quant_config.json", "the algorithm of a quantizer");
     }
     Json quant = Json::parse(receiver::default_quantization_config(engine, scheme, ""));
-    // What this program lists follows from the tensors; see plan_export.
-    take_skip_lists(quant);
+    // Full names take the place of these: see plan_export.
+    by_engine_ = take_skip_lists(quant);
     if (quant.value("quant_method", "") == "compressed-tensors") {
         quant["kv_cache_scheme"] = cache.value_or(Json(nullptr));
     } else if (cache) {

@@ -27,6 +27,9 @@ class ExportConfig {
 
     /// Module names (or patterns) that the override lists.
     [[nodiscard]] const std::vector<std::string>& listed_by_override() const { return listed_; }
+    /// Module names that the engine leaves in BF16 unless told otherwise: whole names, or the last
+    /// parts of names.
+    [[nodiscard]] const std::vector<std::string>& listed_by_engine() const { return by_engine_; }
     /// Key of the skip list in quantization_config: ignore or modules_to_not_convert.
     [[nodiscard]] std::string skip_key() const;
 
@@ -45,6 +48,7 @@ class ExportConfig {
     std::string text_;   ///< config.json without a skip list
     std::string quant_;  ///< its quantization_config
     std::vector<std::string> listed_;
+    std::vector<std::string> by_engine_;
 };
 
 }  // namespace refit::harness

@@ -22,7 +22,8 @@ namespace {
 using model::Role;
 using model::TensorSpec;
 
-constexpr std::size_t kShownRefusals = 6;
+constexpr std::size_t kShownKinds = 6;
+constexpr const char* kByOverride = "listed by --config-override";
 
 [[noreturn]] void refuse(const std::string& text) {
     throw core::Error(core::ExitCode::verdict, text);
@@ -49,6 +50,37 @@ std::string without_numbers(std::string name) {
         std::remove_if(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; }),
         name.end());
     return name;
+}
+
+/// The findings as text, one for all that differ only in the number of their layer or expert.
+std::vector<std::string> by_kind(const core::Findings& findings, core::Severity severity) {
+    std::vector<std::pair<const core::Finding*, int>> kinds;
+    std::map<std::string, std::size_t> kind_of;
+    for (const core::Finding& finding : findings) {
+        if (finding.severity != severity) continue;
+        const std::string key = without_numbers(finding.tensor) + finding.measured;
+        const auto [it, added] = kind_of.try_emplace(key, kinds.size());
+        if (added) kinds.emplace_back(&finding, 0);
+        ++kinds[it->second].second;
+    }
+    std::vector<std::string> texts;
+    for (const auto& [finding, count] : kinds) {
+        if (texts.size() == kShownKinds) {
+            texts.push_back("and " + std::to_string(kinds.size() - kShownKinds) + " other kinds");
+            break;
+        }
+        std::string text = finding->message;
+        if (!finding->engine_message.empty()) {
+            text += "\n    the engine says: " + finding->engine_message;
+        } else if (finding->engine_behaviour == "silently_wrong") {
+            text += "\n    the engine says nothing and ends with other weights";
+        }
+        if (count > 1) {
+            text += "\n    and " + std::to_string(count - 1) + " more like it in other layers";
+        }
+        texts.push_back(std::move(text));
+    }
+    return texts;
 }
 
 bool has_scheme(const receiver::EngineContract& contract, quant::Scheme scheme) {
@@ -137,15 +169,27 @@ class Planner {
     ExportPlan run() {
         check_source(*plan_.source, *plan_.places, specs_);
         const SurplusTensors surplus =
-            sort_surplus(*plan_.source, *plan_.places, plan_.model, specs_, request_.engine);
+            sort_surplus(*plan_.source, *plan_.places, plan_.model, specs_, contract_);
         plan_.not_written = surplus.left_out;
         for (const TensorSpec& spec : specs_) {
             if (is_linear(spec) && !trainer::is_eligible(spec)) {
                 left_.emplace(module_of(spec.name), reason_of(spec.role));
             }
         }
+        for (const TensorSpec& spec : specs_) {
+            const std::string module = module_of(spec.name);
+            if (!trainer::is_eligible(spec)) continue;
+            if (is_left_by_engine(module)) {
+                left_.emplace(module, "left so by default for " + request_.engine);
+            }
+            const auto& names = plan_.config->listed_by_override();
+            if (std::find(names.begin(), names.end(), module) != names.end()) {
+                left_.emplace(module, kByOverride);
+            }
+        }
         const receiver::ContractInstance instance = settle();
         plan_.engine_version = instance.engine_version;
+        plan_.warnings = by_kind(instance.refusals, core::Severity::warning);
         list_tensors(instance);
         for (const weights::CheckpointDirectory::Location& at : surplus.cache_scales) {
             ExportTensor tensor;
@@ -179,14 +223,41 @@ class Planner {
             }
             receiver::ContractInstance instance =
                 receiver::apply_contract(contract_, plan_.model, config, request_.tp);
-            bool changed = add_overridden(instance);
-            if (core::has_error(instance.refusals)) {
-                if (request_.unloadable == Unloadable::refuse) refuse_model(instance.refusals);
-                if (!add_refused(instance) && !changed) refuse_model(instance.refusals);
-                changed = true;
-            }
-            if (!changed) return instance;
+            const bool listed = add_overridden(instance);
+            if (add_fused(instance) || listed) continue;
+            if (!core::has_error(instance.refusals)) return instance;
+            const bool may_leave = request_.unloadable == Unloadable::bf16;
+            if (!may_leave || !add_refused(instance)) refuse_model(instance.refusals);
         }
+    }
+
+    /// An engine that does not know the parts of its fused layers looks for their own names: those
+    /// whose parts all stay in BF16. Experts are listed by their stack.
+    bool add_fused(const receiver::ContractInstance& instance) {
+        if (contract_.skip_rule != receiver::SkipRule::fused_containment) return false;
+        std::map<std::string, bool> whole;
+        for (const wire::WantedParameter& parameter : instance.wanted) {
+            const bool expert = parameter.fuse_group.find(".experts.") != std::string::npos;
+            if (parameter.fuse_group.empty() || expert || !parameter.name.ends_with(".weight")) {
+                continue;
+            }
+            const auto it = whole.try_emplace(parameter.fuse_group, true).first;
+            const auto left = left_.find(module_of(parameter.name));
+            it->second = it->second && left != left_.end();
+            if (left != left_.end()) fused_of_[left->first] = parameter.fuse_group;
+        }
+        bool changed = false;
+        for (const auto& [name, is_whole] : whole) {
+            if (is_whole) changed |= fused_.insert(name).second;
+        }
+        return changed;
+    }
+
+    [[nodiscard]] bool is_left_by_engine(const std::string& module) const {
+        const auto& names = plan_.config->listed_by_engine();
+        return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+            return module == name || module.ends_with("." + name);
+        });
     }
 
     /// Layers that the override leaves in BF16 by the engine's own rule of matching.
@@ -253,30 +324,8 @@ class Planner {
         std::string text = "exporting " + request_.model.string() + " by recipe " +
                            plan_.recipe->name + " for " + request_.engine + ": the engine cannot " +
                            "load it so";
-        // Layers repeat: one line for all that differ in their number only.
-        std::vector<std::pair<const core::Finding*, int>> kinds;
-        std::map<std::string, std::size_t> kind_of;
-        for (const core::Finding& finding : refusals) {
-            if (finding.severity != core::Severity::error) continue;
-            const std::string key = without_numbers(finding.tensor) + finding.measured;
-            const auto [it, added] = kind_of.try_emplace(key, kinds.size());
-            if (added) kinds.emplace_back(&finding, 0);
-            ++kinds[it->second].second;
-        }
-        for (std::size_t i = 0; i < kinds.size() && i < kShownRefusals; ++i) {
-            const auto& [finding, count] = kinds[i];
-            text += "\n  " + finding->message;
-            if (!finding->engine_message.empty()) {
-                text += "\n    the engine says: " + finding->engine_message;
-            } else if (finding->engine_behaviour == "silently_wrong") {
-                text += "\n    the engine says nothing and ends with other weights";
-            }
-            if (count > 1) {
-                text += "\n    and " + std::to_string(count - 1) + " more like it in other layers";
-            }
-        }
-        if (kinds.size() > kShownRefusals) {
-            text += "\n  and " + std::to_string(kinds.size() - kShownRefusals) + " other kinds";
+        for (const std::string& kind : by_kind(refusals, core::Severity::error)) {
+            text += "\n  " + kind;
         }
         text += "\nAt TP " + std::to_string(request_.tp) +
                 " this model loads in: " + alternatives(plan_.model, request_.tp);
@@ -312,6 +361,8 @@ class Planner {
             plan_.left.push_back({module, it->second});
             if (spec.expert >= 0 && whole_stack[stack_of(module)]) list(stack_of(module));
             list(module);
+            const auto fused = fused_of_.find(module);
+            if (fused != fused_of_.end() && fused_.count(fused->second) != 0) list(fused->second);
         }
         // A tied head is not among the tensors, but engines build its module.
         if (plan_.model.tied_embeddings) list("lm_head");
@@ -387,7 +438,9 @@ class Planner {
     const receiver::EngineContract& contract_;
     ExportPlan plan_;
     std::vector<TensorSpec> specs_;
-    std::map<std::string, std::string> left_;  ///< module -> reason
+    std::map<std::string, std::string> left_;      ///< module -> reason
+    std::map<std::string, std::string> fused_of_;  ///< module -> the fused layer it is part of
+    std::set<std::string> fused_;                  ///< fused layers that stay in BF16 whole
 };
 
 }  // namespace

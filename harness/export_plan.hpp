@@ -59,6 +59,7 @@ struct ExportPlan {
     std::vector<ExportTensor> tensors;     ///< in model order, then scales of the KV cache
     std::vector<LeftInBf16> left;          ///< in model order
     std::vector<std::string> skip_list;    ///< as written into the config
+    std::vector<std::string> warnings;     ///< what the engine's contract warns of
     std::vector<std::string> not_written;  ///< of the source: tied heads, derived buffers
     std::optional<ExportConfig> config;
     /// Keeps the source's files mapped.

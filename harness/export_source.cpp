@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "receiver/unknown_names.hpp"
 
 namespace refit::harness {
 namespace {
@@ -22,15 +23,11 @@ bool ends_with_any(std::string_view name, std::initializer_list<std::string_view
                        [name](std::string_view end) { return name.ends_with(end); });
 }
 
-/// Suffixes under which vLLM and SGLang look for the scales of keys, values, queries and
-/// probabilities.
-bool is_cache_scale(std::string_view name) {
-    return ends_with_any(name, {".k_scale", ".v_scale", ".kv_scale", ".q_scale", ".prob_scale",
-                                ".k_proj.output_scale", ".v_proj.output_scale"});
-}
-
-bool reads_cache_scales(const std::string& engine) {
-    return engine.starts_with("vllm-") || engine.starts_with("sglang-");
+/// The row of the engine's contract for scales of the KV cache; nullptr where it reads none.
+const receiver::ContractRow* cache_row(const receiver::EngineContract& contract) {
+    const auto it = std::find_if(contract.rows.begin(), contract.rows.end(),
+                                 [](const auto& row) { return row.suffix == "cache_scale"; });
+    return it == contract.rows.end() ? nullptr : &*it;
 }
 
 bool is_quantizers_work(const std::string& name, core::DType dtype) {
@@ -74,20 +71,22 @@ bool same_bytes(const CheckpointDirectory::Location& a, const CheckpointDirector
 }
 
 /// Adds to `problems` what is wrong with a scale of the KV cache.
-void check_cache_scale(const weights::StoredTensor& tensor, const std::string& engine,
+void check_cache_scale(const weights::StoredTensor& tensor,
+                       const receiver::EngineContract& contract,
                        std::vector<std::string>& problems) {
-    const bool number = tensor.shape.empty() || tensor.shape == core::Shape{1};
-    const bool floating = tensor.dtype == core::DType::f32 || tensor.dtype == core::DType::bf16 ||
-                          tensor.dtype == core::DType::f16;
-    if (!number || !floating) {
-        problems.push_back(described(tensor) +
-                           "; expected one floating-point number for the KV cache; correct it or "
-                           "remove it");
-    } else if (!reads_cache_scales(engine)) {
-        problems.push_back(tensor.name + ": a scale of the KV cache, which engine " + engine +
+    const receiver::ContractRow* row = cache_row(contract);
+    if (row == nullptr) {
+        problems.push_back(tensor.name + ": a scale of the KV cache, which engine " +
+                           contract.name +
                            " does not read; choose an engine of vLLM or SGLang, or remove the "
                            "scales from the source");
+        return;
     }
+    const bool number = tensor.shape.empty() || tensor.shape == core::Shape{1};
+    const auto& dtypes = row->wire_dtypes;
+    if (number && std::find(dtypes.begin(), dtypes.end(), tensor.dtype) != dtypes.end()) return;
+    problems.push_back(described(tensor) + "; expected one floating-point number (" +
+                       row->parameter_dtype + ") for the KV cache; correct it or remove it");
 }
 
 }  // namespace
@@ -120,7 +119,7 @@ void check_source(const CheckpointDirectory& source, const weights::StoredPlaces
 SurplusTensors sort_surplus(const CheckpointDirectory& source, const weights::StoredPlaces& places,
                             const model::ModelConfig& model,
                             const std::vector<model::TensorSpec>& tensors,
-                            const std::string& engine) {
+                            const receiver::EngineContract& contract) {
     std::set<std::string> known;
     for (const model::TensorSpec& tensor : tensors) known.insert(places.find(tensor).tensor->name);
     SurplusTensors surplus;
@@ -137,8 +136,8 @@ SurplusTensors sort_surplus(const CheckpointDirectory& source, const weights::St
                 name +
                 ": differs from model.embed_tokens.weight, though the config ties the two; "
                 "set tie_word_embeddings to false, or remove the head");
-        } else if (is_cache_scale(name)) {
-            check_cache_scale(*at.tensor, engine, problems);
+        } else if (receiver::is_cache_scale(name)) {
+            check_cache_scale(*at.tensor, contract, problems);
             surplus.cache_scales.push_back(at);
         } else if (ends_with_any(name, {".rotary_emb.inv_freq", ".rotary_emb.cos_cached",
                                         ".rotary_emb.sin_cached"})) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "model/model_config.hpp"
+#include "receiver/engine_contract.hpp"
 #include "weights/safetensors_file.hpp"
 #include "weights/stored_places.hpp"
 
@@ -27,11 +28,11 @@ struct SurplusTensors {
 };
 
 /// Throws Error with exit code 1 for a tied head that differs from the embedding, for scales of the
-/// KV cache that `engine` does not read or that are not one number, and for any other tensor.
+/// KV cache that the engine does not read or that are not one number, and for any other tensor.
 [[nodiscard]] SurplusTensors sort_surplus(const weights::CheckpointDirectory& source,
                                           const weights::StoredPlaces& places,
                                           const model::ModelConfig& model,
                                           const std::vector<model::TensorSpec>& tensors,
-                                          const std::string& engine);
+                                          const receiver::EngineContract& contract);
 
 }  // namespace refit::harness

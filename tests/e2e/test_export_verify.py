@@ -15,13 +15,13 @@ FIRST = {"fp8_blockwise": "prime-rl-blockwise", "fp8_channelwise": "modelopt-pc-
 # The engine drops every block scale of a Llama: nothing of it can stay quantized.
 IMPOSSIBLE = {("sglang-fp8", "fp8_blockwise", "llama")}
 # No contract for the architecture.
-ARCHITECTURES = {"vllm-modelopt": {"llama", "qwen2", "qwen3"}}
+DENSE = {"llama", "qwen2", "qwen3"}
+ARCHITECTURES = {"vllm-modelopt": DENSE, "trtllm-fp8": DENSE}
 
 
 def engines(refitbench):
     rows = refitbench("list", "engines", "--json", "-").expect(0).json["rows"]
-    return {row["name"]: [scheme for scheme in row["schemes"] if scheme != "bf16"] for row in rows
-            if row["name"] != "strict"}
+    return {row["name"]: [scheme for scheme in row["schemes"] if scheme in FIRST] for row in rows}
 
 
 def recipes(refitbench):
