@@ -125,7 +125,7 @@ bounded() {
             wait "$pid" 2>/dev/null
             return 124
         fi
-        sleep 0.2
+        sleep 0.05
     done
     wait "$pid"
 }
@@ -242,6 +242,7 @@ run() {
         note skipped microbench "no device that works (bytes-device)"
     fi
     for script in "$here"/peers/*.py; do
+        [ -f "$script" ] || continue
         if [ -z "$python" ]; then
             note skipped "$(basename "$script" .py)" "no Python on this machine"
         else
