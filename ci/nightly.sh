@@ -15,7 +15,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 throughput=(scenarios/throughput/qwen3-0.6b.yaml scenarios/throughput/llama-3.1-8b-4-layers.yaml
     scenarios/throughput/paced-500MBps.yaml)
-accuracy=(scenarios/nightly/recipes.yaml)
+accuracy=(scenarios/nightly/recipes.yaml scenarios/accuracy/layer-output.yaml)
 ranks=4
 
 archive="$REFIT_BUILD/archive"

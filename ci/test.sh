@@ -90,12 +90,13 @@ run_ctest() {
         --parallel "$(nproc)" --output-junit "$results/ctest.xml"
 }
 
+# run_pytest MARKERS JUNIT OPTION...: the Python tests that the expression selects.
 run_pytest() {
-    local select=(-m "not slow")
-    if $slow; then select=(); fi
+    local select=$1 junit=$2
+    shift 2
+    if ! $slow; then select="not slow and $select"; fi
     (cd "$REFIT_ROOT" && REFIT_BUILD_DIR="$REFIT_BUILD" "$REFIT_PYTHON" -m pytest -q -rs \
-        -p no:cacheprovider "${select[@]}" --junitxml="$results/pytest.xml" \
-        tests/lint tests/reports tests/e2e)
+        -p no:cacheprovider -m "$select" --junitxml="$junit" "$@" tests/lint tests/reports tests/e2e)
 }
 
 build_asan() {
@@ -130,7 +131,10 @@ if phase "configure" - configure_release; then
         --build "$REFIT_BUILD" --jobs "$(refit_jobs)"
     if phase "build" - build_release; then
         phase "ctest" "$results/ctest.xml" run_ctest
-        phase "pytest" "$results/pytest.xml" run_pytest
+        phase "pytest" "$results/pytest.xml" run_pytest "not alone" "$results/pytest.xml" \
+            -n "$(nproc)" --dist loadfile
+        phase "pytest alone" "$results/pytest-alone.xml" run_pytest "alone" \
+            "$results/pytest-alone.xml"
     else
         not_run "ctest" "because the build failed"
         not_run "pytest" "because the build failed"

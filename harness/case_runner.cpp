@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "checks/audit.hpp"
+#include "checks/layer_output.hpp"
 #include "core/error.hpp"
 #include "harness/case_setup.hpp"
 #include "harness/ceilings.hpp"
@@ -26,10 +27,14 @@
 #include "harness/rank_agreement.hpp"
 #include "harness/rank_report.hpp"
 #include "harness/refit_cycle.hpp"
+#include "harness/stream_check.hpp"
+#include "harness/stream_options.hpp"
 #include "kernels/backend.hpp"
-#include "receiver/contract_check.hpp"
+#include "kernels/cuda/cuda_backend.hpp"
 #include "receiver/derived_weights.hpp"
+#include "receiver/framing_check.hpp"
 #include "trainer/bucket_source.hpp"
+#include "trainer/kernel_publisher.hpp"
 #include "trainer/resident_shard.hpp"
 #include "weights/safetensors_file.hpp"
 
@@ -119,6 +124,10 @@ class CaseRunner {
         // Ranks may stand on machines with different processors; all must have it.
         if (world_.all_true(backend_ != nullptr)) {
             record_.backend = std::string(backend_->name());
+            if (record_.backend == "cuda") {
+                record_.notes["cuda_device"] = kernels::cuda::cuda_description();
+                cuda_before_ = kernels::cuda::cuda_seconds();
+            }
             return true;
         }
         std::string reason = "backend " + case_.backend + " is not viable on every rank";
@@ -139,32 +148,70 @@ class CaseRunner {
             world_.rank() == first_receiver ? wire::to_json(setup_.instance.wanted) : std::string();
         const std::string wanted =
             world_.allgather(wanted_text)[static_cast<std::size_t>(first_receiver)];
+        const std::string layout =
+            kernel()
+                ? world_.allgather(world_.rank() == first_receiver
+                                       ? wire::to_json(setup_.layout)
+                                       : std::string())[static_cast<std::size_t>(first_receiver)]
+                : std::string();
         std::string manifest_text;
         together(world_, [&] {
             if (!trainer_) return;
-            plan_ = trainer::make_plan(setup_.tensors, wire::wanted_list_from_json(wanted),
-                                       setup_.payload, setup_.sharding, setup_.trainer_faults);
-            if (world_.rank() == 0) manifest_text = wire::to_json(plan_.manifest);
+            plan_refit(wire::wanted_list_from_json(wanted), layout);
+            if (world_.rank() == 0) manifest_text = wire::to_json(manifest_);
         });
         manifest_text = broadcast_text(world_, manifest_text);
         std::string found;
         together(world_, [&] {
             if (trainer_) {
-                for (core::Finding& finding : plan_.findings) finding.rank = world_.rank();
-                if (world_.rank() == 0) found = findings_to_json(plan_.findings);
+                core::Findings findings =
+                    kernel() ? kernel_plan_.checkpoint.findings : plan_.findings;
+                for (core::Finding& finding : findings) finding.rank = world_.rank();
+                if (world_.rank() == 0) found = findings_to_json(findings);
                 return;
             }
             manifest_ = wire::manifest_from_json(manifest_text);
-            core::Findings findings = receiver::check_manifest(manifest_, setup_.instance);
+            StreamCheck stream = check_stream(case_, setup_, manifest_, receiver_index_);
+            open_layers_ = stream.most_open_layers;
+            core::Findings& findings = stream.findings;
             for (core::Finding& finding : findings) finding.rank = world_.rank();
-            // All receivers hold the same contract against the same manifest: one of them speaks.
-            if (receiver_index_ == 0) found = findings_to_json(findings);
+            // All receivers hold the same contract against the same manifest: one of them speaks,
+            // and one whose own buffer is another.
+            const bool differs =
+                receiver_buffer_bytes(case_, receiver_index_) != receiver_buffer_bytes(case_, 0);
+            if (receiver_index_ == 0 || differs) found = findings_to_json(findings);
         });
-        if (trainer_) manifest_ = plan_.manifest;
         for (const std::string& one : world_.allgather(found)) {
             if (!one.empty()) add_findings(findings_from_json(one));
         }
         record_.bytes_wire = static_cast<std::int64_t>(manifest_.payload_bytes());
+        if (case_.reload != "none") {
+            const std::vector<std::string> open = world_.allgather(std::to_string(open_layers_));
+            record_.notes["reload"] = case_.reload + ", at most " +
+                                      open[static_cast<std::size_t>(case_.trainer_ranks)] +
+                                      " layers begun at one time";
+        }
+        record_.notes["framing"] = case_.framing;
+        record_.notes["wire"] = case_.wire;
+        record_.notes["stream_quantized_already"] =
+            std::to_string(receiver::count_prequantized_marks(manifest_)) +
+            " names that end in _scale_inv";
+    }
+
+    [[nodiscard]] bool kernel() const { return case_.wire == "kernel"; }
+
+    /// What this trainer will send, as the receivers' list or layout asks for.
+    void plan_refit(const wire::WantedList& wanted, const std::string& layout) {
+        if (kernel()) {
+            kernel_plan_ = trainer::make_kernel_plan(
+                setup_.tensors, wanted, wire::kernel_layout_from_json(layout), setup_.payload,
+                setup_.sharding, setup_.trainer_faults, setup_.kernel_faults);
+            manifest_ = kernel_plan_.manifest;
+            return;
+        }
+        plan_ = trainer::make_plan(setup_.tensors, wanted, setup_.payload, setup_.sharding,
+                                   setup_.trainer_faults);
+        manifest_ = plan_.manifest;
     }
 
     /// A checkpoint that does not fit its model is a finding, before anything is allocated.
@@ -198,7 +245,8 @@ class CaseRunner {
         const double share = static_cast<double>(world_.local_size()) / world_.size();
         decide_residency(share);
         const CaseNeeds needs = needs_of(
-            case_, setup_, trainer_ ? plan_ : trainer::RefitPlan{manifest_, {}, {}, {}, {}, {}},
+            case_, setup_,
+            trainer_ && !kernel() ? plan_ : trainer::RefitPlan{manifest_, {}, {}, {}, {}, {}},
             transport_name_, resident_);
         together(world_, [&] { check_needs(needs, share); });
 
@@ -240,6 +288,7 @@ class CaseRunner {
             skip(*first);
             return false;
         }
+        if (transport_name_ == "nccl") record_.notes["nccl"] = transport::nccl_description();
         together(world_, [&] { transport_->open(stream_plan(case_, manifest_)); });
         return true;
     }
@@ -249,12 +298,13 @@ class CaseRunner {
         const std::string size = bytes_text(resident_bytes(setup_)) + " of weights";
         if (case_.resident == Resident::automatic) {
             // A planted write needs weights that stay in memory.
-            const bool wanted = !setup_.trainer_faults.source_write.empty();
+            const bool wanted = !setup_.trainer_faults.source_write.empty() || kernel();
             resident_ = world_.all_true(wanted || resident_fits(setup_, share));
             const std::string part = std::to_string(static_cast<int>(100 * kResidentShare)) +
                                      " % of the memory available)";
             record_.notes["weights_resident"] =
-                wanted      ? "true (auto: a planted write needs weights in memory)"
+                kernel()    ? "true (auto: wire: kernel joins parts of several tensors)"
+                : wanted    ? "true (auto: a planted write needs weights in memory)"
                 : resident_ ? "true (auto: " + size + " take at most " + part
                             : "false (auto: " + size + " would take more than " + part;
         } else {
@@ -263,11 +313,20 @@ class CaseRunner {
                 std::string(resident_ ? "true" : "false") + " (as asked; " + size + ")";
         }
         if (!resident_ && checks("source_unchanged")) {
-            std::string& names = record_.notes["checks_not_applicable"];
-            names += (names.empty() ? "" : ",") + std::string("source_unchanged");
-            record_.notes["source_unchanged"] =
-                "not applicable: weights.resident is false, no weights stay in memory";
+            not_applicable("source_unchanged",
+                           "weights.resident is false, no weights stay in memory");
         }
+        if (setup_.payload.recipe == nullptr && checks("layer_output")) {
+            not_applicable("layer_output",
+                           "BF16 weights are multiplied with BF16 activations, nothing is "
+                           "quantized; round_trip compares the weights bit by bit");
+        }
+    }
+
+    void not_applicable(const std::string& check, const std::string& reason) {
+        std::string& names = record_.notes["checks_not_applicable"];
+        names += (names.empty() ? "" : ",") + check;
+        record_.notes[check] = "not applicable: " + reason;
     }
 
     [[nodiscard]] bool checks_source() const { return resident_ && checks("source_unchanged"); }
@@ -282,7 +341,7 @@ class CaseRunner {
             bool aimed = false;
             for (std::size_t t = 0; t < pieces.size() && !aimed; ++t) {
                 for (const wire::PieceEntry& entry : pieces[t].entries) {
-                    if (!aim(fault, entry, setup_.instance.spans[tp_rank])) continue;
+                    if (!aim(fault, entry, setup_.loading().spans[tp_rank])) continue;
                     fault.trainer = static_cast<int>(t);
                     aimed = true;
                     break;
@@ -295,7 +354,7 @@ class CaseRunner {
              const std::vector<receiver::LoadSpan>& spans) const {
         const wire::ParameterMeta& meta = manifest_.parameters[entry.parameter];
         for (const receiver::LoadSpan& span : spans) {
-            if (setup_.instance.wanted[span.wanted].name != meta.name) continue;
+            if (setup_.loading().wanted[span.wanted].name != meta.name) continue;
             const core::Region sent = entry.region(meta);
             const std::int64_t row = std::max(sent.row, span.source.row);
             const std::int64_t col = std::max(sent.col, span.source.col);
@@ -318,7 +377,7 @@ class CaseRunner {
         if (trainer_) {
             const trainer::WeightRows* weights = nullptr;
             if (resident_) {
-                shard_ = std::make_unique<trainer::ResidentShard>(setup_.tensors, plan_.placements,
+                shard_ = std::make_unique<trainer::ResidentShard>(setup_.tensors, setup_.placements,
                                                                   world_.rank(), *source_, moved);
                 weights = shard_.get();
             } else {
@@ -326,9 +385,15 @@ class CaseRunner {
                                                                          world_.rank(), *source_);
                 weights = bucket_source_.get();
             }
-            publisher_ = std::make_unique<trainer::RefitPublisher>(
-                setup_.tensors, plan_, setup_.payload, setup_.trainer_faults, *backend_, *weights,
-                world_.rank());
+            if (kernel()) {
+                publisher_ = std::make_unique<trainer::KernelPublisher>(
+                    setup_.tensors, kernel_plan_, setup_.payload, setup_.trainer_faults, *backend_,
+                    *weights);
+            } else {
+                publisher_ = std::make_unique<trainer::RefitPublisher>(
+                    setup_.tensors, plan_, setup_.payload, setup_.trainer_faults, *backend_,
+                    *weights, world_.rank());
+            }
         } else {
             const auto mode = case_.commit == "staged" ? receiver::CommitMode::staged
                                                        : receiver::CommitMode::in_place;
@@ -337,8 +402,8 @@ class CaseRunner {
                 case_.faults.begin(), case_.faults.end(),
                 [&](const FaultSpec& fault) { return fault.receiver == receiver_index_; });
             loader_ = std::make_unique<receiver::WeightLoader>(
-                setup_.instance, manifest_, receiver_index_ % case_.tp, mode,
-                struck ? setup_.load_faults : receiver::LoadFaults{});
+                setup_.loading(), manifest_, receiver_index_ % case_.tp, mode,
+                struck ? setup_.load_faults : receiver::LoadFaults{}, moved);
         }
         run_.status.set_on_enter(
             [this](Stage stage, std::int64_t bucket) { strike(stage, bucket); });
@@ -411,6 +476,8 @@ class CaseRunner {
     bool one_refit(RefitContext& context, bool measured, bool last) {
         ++version_;
         RefitResult mine = run_refit(context, version_);
+        if (loader_ != nullptr && mine.committed && !setup_.instance.destinations.empty())
+            addresses_.insert(std::as_const(*loader_).loaded().bytes(0).data());
         if (!last) mine.times.buckets.clear();
         std::vector<RefitResult> all;
         for (const std::string& one : world_.allgather(refit_result_to_json(mine))) {
@@ -430,6 +497,7 @@ class CaseRunner {
             if (given_up)
                 std::erase_if(all[r].findings,
                               [](const core::Finding& f) { return f.check == "completeness"; });
+            receiver::add_unnoticed_by_engine(all[r].findings, setup_.payload.framing);
             add_findings(all[r].findings);
             if (!all[r].error.empty() && error_.empty()) {
                 error_ = "rank " + std::to_string(r) + ": " + all[r].error;
@@ -488,9 +556,9 @@ class CaseRunner {
         together(world_, [&] {
             run_.status.enter(Stage::audit);
             if (loader_ != nullptr) {
-                checks::AuditResult audit =
-                    checks::audit_loaded(*loader_, setup_.tensors, *source_, setup_.facts, enabled,
-                                         world_.rank(), moved);
+                checks::AuditResult audit = checks::audit_parameters(
+                    setup_.instance, loader_->tp_rank(), loader_->loaded(), setup_.tensors,
+                    *source_, setup_.facts, enabled, world_.rank(), moved);
                 if (enabled.contains("version")) {
                     for (core::Finding& finding :
                          receiver::check_derived(loader_->instance(), loader_->loaded(),
@@ -586,6 +654,20 @@ class CaseRunner {
         record_.max_error_over_bound = merged.max_error_over_bound;
         record_.saturated = merged.saturated;
         record_.flushed = merged.flushed;
+        record_.exact = merged.exact;
+        record_.subnormal = merged.subnormal;
+        record_.output_snr_db.reset();
+        record_.expected_output_snr_db.reset();
+        if (!std::isnan(merged.expected_output_snr_db)) {
+            record_.output_snr_db = merged.output_snr_db;
+            record_.expected_output_snr_db = merged.expected_output_snr_db;
+        }
+        record_.code_histogram = merged.codes;
+        record_.scale_histogram.clear();
+        record_.scale_bin_width = 1.0 / checks::kScaleBinsPerOctave;
+        for (const auto& [bin, count] : merged.scales) {
+            record_.scale_histogram.emplace_back(bin * record_.scale_bin_width, count);
+        }
         fill_tensor_rows(merged);
     }
 
@@ -597,6 +679,11 @@ class CaseRunner {
             if (!parameter.scale_of.empty())
                 scale_bytes[parameter.scale_of] = parameter.rows() * parameter.row_bytes();
         }
+        const std::map<std::string, std::int64_t> in_kernel_format = bytes_in_kernel_format(setup_);
+        std::set<std::string> quantized;
+        for (const wire::WantedParameter& wanted : setup_.instance.wanted) {
+            if (!wanted.scale.empty()) quantized.insert(wanted.name);
+        }
         record_.tensor_rows.clear();
         for (const model::TensorSpec& tensor : setup_.tensors) {
             record::TensorRow row;
@@ -604,6 +691,11 @@ class CaseRunner {
             row.role = std::string(model::role_name(tensor.role));
             row.rows = core::matrix_rows(tensor.shape);
             row.cols = core::matrix_cols(tensor.shape);
+            const auto kernel_bytes = in_kernel_format.find(tensor.name);
+            if (kernel_bytes != in_kernel_format.end()) {
+                row.bytes = kernel_bytes->second;
+                if (quantized.contains(tensor.name)) row.recipe = record_.recipe;
+            }
             const std::int64_t index = manifest_.find(tensor.name);
             if (index >= 0) {
                 const wire::ParameterMeta& parameter =
@@ -612,16 +704,24 @@ class CaseRunner {
                 row.recipe = parameter.recipe;
             }
             row.sqnr_db = row.expected_sqnr_db = kNaN;
+            row.relative_error = row.cosine = kNaN;
+            row.output_snr_db = row.expected_output_snr_db = kNaN;
             const auto found = audits.find(tensor.name);
             if (found != audits.end()) {
                 const checks::TensorAudit& audit = *found->second;
                 if (audit.quantized) {
                     row.sqnr_db = checks::sqnr_db(audit.sum_x2, audit.sum_error2);
                     row.expected_sqnr_db = checks::sqnr_db(audit.sum_x2, audit.sum_expected_error2);
+                    row.relative_error = checks::relative_error(audit);
+                    row.cosine = checks::cosine(audit);
+                    row.output_snr_db = checks::output_snr_db(audit.output);
+                    row.expected_output_snr_db = checks::expected_output_snr_db(audit.output);
                 }
                 row.max_error_over_bound = audit.max_error_over_bound;
                 row.saturated = audit.saturated;
                 row.flushed = audit.flushed;
+                row.exact = audit.exact;
+                row.subnormal = checks::subnormal_codes(audit);
             }
             record_.tensor_rows.push_back(std::move(row));
         }
@@ -635,20 +735,26 @@ class CaseRunner {
                 : 0;
         const std::string mine = std::to_string(memory.peak_bytes) + " " +
                                  std::to_string(memory.shared_bytes) + " " +
-                                 std::to_string(own_shared);
+                                 std::to_string(own_shared) + " " +
+                                 std::to_string(addresses_.size());
         std::uint64_t largest = 0;
         std::uint64_t sum = 0;
+        std::uint64_t most_addresses = 0;
         for (const std::string& one : world_.allgather(mine)) {
             std::istringstream fields(one);
             std::uint64_t peak = 0;
             std::uint64_t shared = 0;
             std::uint64_t owned = 0;
-            fields >> peak >> shared >> owned;
+            std::uint64_t addresses = 0;
+            fields >> peak >> shared >> owned >> addresses;
             largest = std::max(largest, peak);
+            most_addresses = std::max(most_addresses, addresses);
             // Shared pages stand in the figure of every process that maps them; their owner's share
             // counts once.
             sum += peak - std::min(peak, shared) + owned;
         }
+        // Engines bake addresses into CUDA graphs: one in place, two where copies take turns.
+        record_.notes["destination_addresses"] = std::to_string(most_addresses);
         record_.peak_rss_max_bytes = static_cast<std::int64_t>(largest);
         record_.peak_rss_sum_bytes = static_cast<std::int64_t>(world_.is_mpi() ? sum : largest);
     }
@@ -661,7 +767,7 @@ class CaseRunner {
     void conclude(bool refitted) {
         record_.cpu_s_sum = median(cpu_sums_);
         if (cpu_sums_.empty()) record_.cpu_s_sum = 0.0;
-        const Floor floor = floor_of(case_, setup_.instance, manifest_, transport_name_,
+        const Floor floor = floor_of(case_, setup_.loading(), manifest_, transport_name_,
                                      run_.memory_copy_bytes_per_s);
         record_.floor_wall_s = floor.wall_s;
         record_.floor_formula = floor.formula;
@@ -669,6 +775,17 @@ class CaseRunner {
             record_.notes["error_rank"] = std::to_string(error_rank_);
             record_.notes["error_stage"] = error_stage_;
             record_.notes["error_message"] = error_;
+        }
+        if (record_.backend == "cuda") {
+            // Of this rank, over all refits of the case: rank 0 is a trainer, and its record
+            // counts.
+            const kernels::cuda::CudaSeconds now = kernels::cuda::cuda_seconds();
+            const auto note = [&](const char* name, double seconds) {
+                record_.notes[name] = std::to_string(seconds);
+            };
+            note("cuda_to_device_s", now.to_device - cuda_before_.to_device);
+            note("cuda_kernels_s", now.kernels - cuda_before_.kernels);
+            note("cuda_from_device_s", now.from_device - cuda_before_.from_device);
         }
         record_.outcome = judge_outcome(case_.expect, record_.findings, !error_.empty());
         (void)refitted;
@@ -705,22 +822,26 @@ class CaseRunner {
     record::CaseRecord record_;
     CaseSetup setup_;
     const kernels::Backend* backend_ = nullptr;
-    trainer::RefitPlan plan_;
+    kernels::cuda::CudaSeconds cuda_before_;
+    trainer::RefitPlan plan_;          ///< of a trainer, but for wire: kernel
+    trainer::KernelPlan kernel_plan_;  ///< of the trainer with wire: kernel
     wire::RefitManifest manifest_;
     std::unique_ptr<transport::Transport> transport_;
     std::unique_ptr<weights::WeightSource> source_;
     bool resident_ = true;
     std::unique_ptr<trainer::ResidentShard> shard_;         ///< exactly one of these two
     std::unique_ptr<trainer::BucketSource> bucket_source_;  ///< on a trainer
-    std::unique_ptr<trainer::RefitPublisher> publisher_;
+    std::unique_ptr<trainer::Publisher> publisher_;
     std::unique_ptr<receiver::WeightLoader> loader_;
     std::vector<wire::Digest> before_;
     std::vector<double> cpu_sums_;
+    std::set<const std::byte*> addresses_;  ///< where visible weights of this receiver ever began
     std::map<std::string, std::string> last_digests_;
     std::string error_;
     int error_rank_ = -1;
     std::string error_stage_;
     std::int64_t iteration_ = 0;
+    std::int64_t open_layers_ = 0;  ///< of a receiver with layerwise reload
     std::uint64_t version_ = 0;
 };
 

@@ -4,6 +4,7 @@
 
 #include "core/error.hpp"
 #include "core/nearest_name.hpp"
+#include "harness/stream_options.hpp"
 #include "model/hf_config.hpp"
 #include "model/model_catalog.hpp"
 #include "quant/recipe.hpp"
@@ -108,10 +109,24 @@ void add_fault(const FaultSpec& fault, CaseSetup& setup) {
     if (fault.name == "swap_tensors") setup.trainer_faults.swap_tensors = glob;
     if (fault.name == "wrong_eligibility") setup.trainer_faults.wrong_eligibility = glob;
     if (fault.name == "source_write") setup.trainer_faults.source_write = glob;
+    if (fault.name == "drop_parameter") setup.kernel_faults.drop_parameter = glob;
+    if (fault.name == "wrong_shard") setup.kernel_faults.wrong_shard = glob;
     if (fault.name == "skip_load") setup.load_faults.skip_tensor = glob;
     if (fault.name == "replica_flip") setup.load_faults.flip_tensor = glob;
     if (fault.name == "forget_commit") setup.load_faults.forget_commit = true;
     if (fault.name == "stale_derived") setup.load_faults.stale_derived = true;
+}
+
+/// The engine's own parameters. Whoever broadcasts one list to all ranks, as prime-rl does, joins
+/// whole tensors and cuts none.
+void set_up_kernel_format(const Case& c, const receiver::EngineContract& contract,
+                          CaseSetup& setup) {
+    setup.kernel = receiver::kernel_instance(setup.instance);
+    bool whole = setup.payload.framing == wire::Framing::prime_rl;
+    for (const FaultSpec& fault : c.faults) whole = whole || fault.name == "whole_for_shard";
+    setup.layout = receiver::kernel_layout(
+        whole && c.tp > 1 ? receiver::apply_contract(contract, setup.config, setup.quantization, 1)
+                          : setup.instance);
 }
 
 }  // namespace
@@ -142,12 +157,15 @@ CaseSetup set_up_case(const Case& c) {
                 "; 'refitbench list recipes' prints each recipe's scheme");
         }
     }
+    if (c.scale_shape == "0d") setup.payload.scale_shape = trainer::ScaleShape::zero_d;
     if (c.scale_shape == "1d") setup.payload.scale_shape = trainer::ScaleShape::one_d;
     if (c.scale_shape == "2d") setup.payload.scale_shape = trainer::ScaleShape::two_d;
     if (c.nonfinite == "recipe") setup.payload.nonfinite = trainer::Nonfinite::recipe;
     if (c.nonfinite == "propagate") setup.payload.nonfinite = trainer::Nonfinite::propagate;
     if (c.nonfinite == "sanitize") setup.payload.nonfinite = trainer::Nonfinite::sanitize;
-    setup.payload.bucket_bytes = c.bucket_bytes;
+    setup.payload.framing = wire::find_framing(c.framing).framing;
+    setup.payload.bucket_bytes = sender_buffer_bytes(c);
+    refuse_unfit_payload(c, setup);
     setup.sharding = parallel::RowSharding{c.trainer_ranks, c.shard_multiple, c.shares};
     setup.sharding.layout = parallel::layout_from_name(c.layout).value_or(parallel::Layout::fsdp);
     setup.sharding.heads = setup.config.heads;
@@ -162,9 +180,23 @@ CaseSetup set_up_case(const Case& c) {
                 "set weights.resident to true, or take the fault out");
         }
     }
+    if (c.wire == "kernel") set_up_kernel_format(c, contract, setup);
     setup.facts = facts_of(setup.payload.recipe);
+    setup.facts.activation_seed = c.seed;
     if (c.weights_source == "synthetic") weights::check_plants(c.plants, setup.tensors);
     return setup;
+}
+
+wire::RefitManifest planned_manifest(const CaseSetup& setup) {
+    if (!setup.kernel.engine.empty()) {
+        return trainer::make_kernel_plan(setup.tensors, setup.instance.wanted, setup.layout,
+                                         setup.payload, setup.sharding, setup.trainer_faults,
+                                         setup.kernel_faults)
+            .manifest;
+    }
+    return trainer::make_plan(setup.tensors, setup.instance.wanted, setup.payload, setup.sharding,
+                              setup.trainer_faults)
+        .manifest;
 }
 
 std::unique_ptr<weights::WeightSource> open_weights(const Case& c,

@@ -14,7 +14,9 @@
 #include "model/model_config.hpp"
 #include "parallel/placement.hpp"
 #include "receiver/engine_contract.hpp"
+#include "receiver/kernel_format.hpp"
 #include "receiver/weight_loader.hpp"
+#include "trainer/kernel_plan.hpp"
 #include "trainer/refit_plan.hpp"
 #include "transport/faulty_transport.hpp"
 #include "transport/transport_catalog.hpp"
@@ -27,6 +29,11 @@ struct CaseSetup {
     std::vector<model::TensorSpec> tensors;
     receiver::QuantizationConfig quantization;
     receiver::ContractInstance instance;
+    /// With wire: kernel the engine asking for its own parameters, and what it publishes of them;
+    /// else empty.
+    receiver::ContractInstance kernel;
+    wire::KernelLayout layout;
+    trainer::KernelFaults kernel_faults;
     trainer::Payload payload;
     parallel::Sharding sharding;
     std::vector<parallel::Placement> placements;  ///< of the tensors, by model tensor
@@ -34,10 +41,18 @@ struct CaseSetup {
     receiver::LoadFaults load_faults;
     std::vector<transport::TransportFault> transport_faults;
     checks::SchemeFacts facts;
+
+    /// What the loaders copy by: checkpoint tensors, or the engine's own parameters.
+    [[nodiscard]] const receiver::ContractInstance& loading() const {
+        return kernel.engine.empty() ? instance : kernel;
+    }
 };
 
 /// Throws ScenarioError/UsageError for what cannot be meant and FileError for what cannot be read.
 [[nodiscard]] CaseSetup set_up_case(const Case& c);
+
+/// What the trainers of a case send, as the receivers see it.
+[[nodiscard]] wire::RefitManifest planned_manifest(const CaseSetup& setup);
 
 /// The weights of a case, with its plants. Opens a checkpoint where the case names one.
 [[nodiscard]] std::unique_ptr<weights::WeightSource> open_weights(

@@ -27,7 +27,6 @@ struct Planned {
 };
 // Commands of the interface that this version does not have.
 constexpr Planned kPlanned[] = {
-    {"export", "an FP8 checkpoint with its quantization_config"},
     {"plan", "predicted stage times at scale"},
 };
 
@@ -35,6 +34,7 @@ const Names kKinds = {"scenarios",  "models",   "recipes", "schemes", "engines",
                       "transports", "backends", "checks",  "faults",  "framings"};
 const Names kBackends = {"auto", "portable", "avx2", "avx512", "cuda"};
 const Names kOutputDtypes = {"bf16", "f32"};
+const Names kUnloadable = {"refuse", "bf16"};
 const Names kPolicies = {"recipe", "propagate", "sanitize", "reject"};
 
 constexpr const char* kExitCodes =
@@ -87,6 +87,14 @@ constexpr const char* kIdentifyExample =
     "else 1.\n\n"
     "Example:\n"
     "  refitbench identify fp8.safetensors --reference bf16.safetensors\n";
+
+constexpr const char* kExportExample =
+    "Layers stay in BF16, and are listed in the config, where every trainer leaves them so (head,\n"
+    "router) or --config-override lists them. Where the engine could not load a layer quantized,\n"
+    "nothing is written, unless --unloadable bf16 leaves that layer in BF16 too.\n\n"
+    "Example:\n"
+    "  refitbench export --model Qwen3-0.6B --recipe prime-rl-blockwise --engine vllm-fp8 --output "
+    "Qwen3-0.6B-FP8\n";
 
 CommandLine finish(CommandLine line, core::ExitCode code, std::string text, bool is_error) {
     if (text.empty() || text.back() != '\n') text += '\n';
@@ -166,7 +174,7 @@ int strict_count(const std::string& option, const std::string& text, int least) 
 /// The options of every command as CLI11 fills them: numbers as text, read strictly afterwards.
 struct Texts {
     std::vector<std::string> files, sets, filters;
-    std::string iterations, warmup, timeout, threads, tp;
+    std::string iterations, warmup, timeout, threads, tp, shard_size;
 };
 
 /// CLI11 options that are given several times take one value each time, so that what follows is not
@@ -253,6 +261,34 @@ void add_identify(CLI::App& app, IdentifyOptions& identify) {
     sub->footer(std::string(kIdentifyExample) + "\n" + kExitCodes);
 }
 
+void add_export(CLI::App& app, ExportOptions& exporting, Texts& texts) {
+    CLI::App* sub =
+        app.add_subcommand("export", "A BF16 checkpoint to an FP8 one that an engine loads");
+    sub->add_option("--model", exporting.model, "BF16 checkpoint directory")->type_name("DIR");
+    sub->add_option("--recipe", exporting.recipe, "a name out of 'refitbench list recipes'")
+        ->type_name("R");
+    sub->add_option("--engine", exporting.engine, "a name out of 'refitbench list engines'")
+        ->type_name("E");
+    sub->add_option("--output", exporting.output, "directory to make")->type_name("DIR");
+    sub->add_option("--config-override", exporting.config_override,
+                    "JSON object merged into config.json; null removes a key, names in its skip "
+                    "lists stay in BF16 too")
+        ->type_name("FILE");
+    sub->add_option("--unloadable", exporting.unloadable,
+                    "what to do where the engine cannot load a layer quantized: refuse (default), "
+                    "or bf16 to leave such layers in BF16")
+        ->type_name("WHAT");
+    sub->add_option("--tp", texts.tp,
+                    "tensor-parallel size at which the engine must be able to load it (default 1)")
+        ->type_name("N");
+    sub->add_option("--max-shard-size", texts.shard_size,
+                    "bytes of a file, with a suffix such as MB, MiB, GB or GiB (default 5GB)")
+        ->type_name("SIZE");
+    sub->add_option("--json", exporting.json, "result as JSON to this file, - for standard output")
+        ->type_name("FILE");
+    sub->footer(std::string(kExportExample) + "\n" + kExitCodes);
+}
+
 void add_verify(CLI::App& app, VerifyOptions& verify, Texts& texts) {
     CLI::App* sub = app.add_subcommand("verify", "Would an engine load this checkpoint right?");
     sub->add_option("DIR", verify.directory, "checkpoint directory: config.json and safetensors");
@@ -331,6 +367,43 @@ void read_identify(const IdentifyOptions& identify) {
         throw Misuse{"--reference is missing; name the BF16 file that FILE was made from"};
 }
 
+/// Bytes with a binary suffix, as in scenarios, or a decimal one, as Hugging Face writes them.
+std::uint64_t strict_size(const std::string& option, const std::string& text) {
+    constexpr std::pair<std::string_view, std::uint64_t> kDecimal[] = {
+        {"KB", 1'000}, {"MB", 1'000'000}, {"GB", 1'000'000'000}};
+    std::optional<std::uint64_t> size = parse_size(text);
+    for (const auto& [suffix, factor] : kDecimal) {
+        if (!text.ends_with(suffix)) continue;
+        const auto count = parse_integer(text.substr(0, text.size() - suffix.size()));
+        constexpr std::int64_t kMost = 1'000'000'000;
+        if (count && *count > 0 && *count <= kMost) {
+            size = static_cast<std::uint64_t>(*count) * factor;
+        }
+    }
+    if (!size || *size == 0) {
+        throw Misuse{option + ": found '" + text +
+                     "'; expected bytes, more than 0, such as 500MB, 4GiB or 5GB"};
+    }
+    return *size;
+}
+
+void read_export(const Texts& texts, ExportOptions& exporting) {
+    for (const auto& [option, empty] :
+         {std::pair<const char*, bool>{"--model", exporting.model.empty()},
+          {"--recipe", exporting.recipe.empty()},
+          {"--engine", exporting.engine.empty()},
+          {"--output", exporting.output.empty()}}) {
+        if (empty)
+            throw Misuse{std::string(option) +
+                         " is missing; export needs --model, --recipe, --engine and --output"};
+    }
+    require_one_of("--unloadable", exporting.unloadable, kUnloadable);
+    if (!texts.tp.empty()) exporting.tp = strict_count("--tp", texts.tp, 1);
+    if (!texts.shard_size.empty()) {
+        exporting.max_shard_bytes = strict_size("--max-shard-size", texts.shard_size);
+    }
+}
+
 void read_verify(const Texts& texts, VerifyOptions& verify) {
     if (verify.directory.empty()) throw Misuse{"DIR is missing; name the checkpoint's directory"};
     if (!texts.tp.empty()) verify.tp = strict_count("--tp", texts.tp, 1);
@@ -370,6 +443,7 @@ CommandLine parse(int argc, char** argv, CommandLine line) {
     add_quantize(app, line.quantize, texts);
     add_dequantize(app, line.dequantize);
     add_identify(app, line.identify);
+    add_export(app, line.exporting, texts);
     add_verify(app, line.verify, texts);
     bool version = false;
     app.add_flag("--version", version, "Print version and commit");
@@ -398,7 +472,7 @@ CommandLine parse(int argc, char** argv, CommandLine line) {
         if (chosen.empty()) {
             return finish(std::move(line), core::ExitCode::usage,
                           "refitbench: no command given; nearest: run, list, quantize, dequantize, "
-                          "identify, verify\n\n" +
+                          "identify, verify, export\n\n" +
                               app.help(),
                           true);
         }
@@ -409,6 +483,7 @@ CommandLine parse(int argc, char** argv, CommandLine line) {
         if (line.subcommand == "quantize") read_quantize(texts, line.quantize);
         if (line.subcommand == "dequantize") read_dequantize(line.dequantize);
         if (line.subcommand == "identify") read_identify(line.identify);
+        if (line.subcommand == "export") read_export(texts, line.exporting);
         if (line.subcommand == "verify") read_verify(texts, line.verify);
     } catch (const Misuse& misuse) {
         return refuse_line(std::move(line), misuse.message);

@@ -3,6 +3,7 @@
 // The command line: which subcommand with which options.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -50,6 +51,18 @@ struct IdentifyOptions {
     std::string json;
 };
 
+struct ExportOptions {
+    std::filesystem::path model;   ///< BF16 checkpoint directory
+    std::filesystem::path output;  ///< directory to make
+    std::string recipe;
+    std::string engine;
+    std::filesystem::path config_override;  ///< "" for none
+    std::string unloadable = "refuse";      ///< refuse | bf16
+    int tp = 1;
+    std::uint64_t max_shard_bytes = 5'000'000'000;  ///< Hugging Face's usual limit
+    std::string json;
+};
+
 struct VerifyOptions {
     std::filesystem::path directory;
     std::string engine;  ///< "" = every engine that reads the checkpoint's configuration
@@ -66,6 +79,7 @@ struct CommandLine {
     QuantizeOptions quantize;
     DequantizeOptions dequantize;
     IdentifyOptions identify;
+    ExportOptions exporting;  ///< of the command `export`, which is a word of C++
     VerifyOptions verify;
     std::vector<std::string> argv;
     /// Set when the program should print `text` and end with `exit_code` at once (help, version,

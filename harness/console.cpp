@@ -92,6 +92,10 @@ std::string case_text(const record::RunRecord& record, const record::CaseRecord&
 
 std::string findings_text(const record::CaseRecord& c, std::size_t at_most, bool explain) {
     std::string text;
+    if (c.output_snr_db && c.expected_output_snr_db) {
+        text += fmt::format("#   layer output: {:.2f} dB, expected {:.2f} dB, mean over tensors\n",
+                            *c.output_snr_db, *c.expected_output_snr_db);
+    }
     std::size_t shown = 0;
     for (const core::Finding& f : c.findings) {
         if (shown++ == at_most) {

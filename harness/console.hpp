@@ -16,8 +16,8 @@ namespace refit::harness {
 [[nodiscard]] std::string columns_text(const std::string& scenario, const std::string& purpose);
 /// One data line; `run` supplies the BF16 twin for the ratio.
 [[nodiscard]] std::string case_text(const record::RunRecord& record, const record::CaseRecord& c);
-/// Findings of one case, each a line beginning with '#'; with `explain` also what the real engine
-/// would have done.
+/// What layer_output found, and the findings of one case, each a line beginning with '#'; with
+/// `explain` also what the real engine would have done.
 [[nodiscard]] std::string findings_text(const record::CaseRecord& c, std::size_t at_most,
                                         bool explain);
 [[nodiscard]] std::string footer_text(const record::RunRecord& record,

@@ -44,11 +44,15 @@ core::AlignedBuffer dequantized(const weights::SafetensorsFile& file, const Fp8M
         quant::read_scales(matrix.scale->dtype, file.bytes(*matrix.scale));
     const auto* codes = reinterpret_cast<const std::uint8_t*>(file.bytes(*matrix.codes).data());
     const std::size_t width = to_bf16 ? sizeof(std::uint16_t) : sizeof(float);
-    core::AlignedBuffer buffer(static_cast<std::size_t>(matrix.rows * matrix.cols) * width);
+    core::AlignedBuffer buffer(
+        static_cast<std::size_t>(matrix.experts * matrix.rows * matrix.cols) * width);
     std::byte* out = buffer.data();
     nonfinite = 0;
-    for (std::int64_t row = 0; row < matrix.rows; ++row) {
-        const std::int64_t grid_row = (row / matrix.tile_rows) * matrix.grid_cols;
+    for (std::int64_t row = 0; row < matrix.experts * matrix.rows; ++row) {
+        // Tiles begin anew in each expert of a stack.
+        const std::int64_t expert = row / matrix.rows;
+        const std::int64_t grid_row =
+            (expert * matrix.grid_rows + (row % matrix.rows) / matrix.tile_rows) * matrix.grid_cols;
         for (std::int64_t begin = 0; begin < matrix.cols; begin += matrix.tile_cols) {
             const float scale =
                 scales[static_cast<std::size_t>(grid_row + begin / matrix.tile_cols)];

@@ -23,9 +23,7 @@ int dry_run(const RunOptions& options, const std::vector<Case>& cases, bool is_m
                     "tensors", "wire", "memory", "/dev/shm", "available");
     for (const Case& c : cases) {
         const CaseSetup setup = set_up_case(c);
-        const trainer::RefitPlan plan =
-            trainer::make_plan(setup.tensors, setup.instance.wanted, setup.payload, setup.sharding,
-                               setup.trainer_faults);
+        const trainer::RefitPlan plan{planned_manifest(setup), {}, {}, {}, {}, {}};
         const std::string transport = c.world_size() > 1 && !is_mpi && c.transport_given
                                           ? c.transport
                                           : transport_of(c, true);

@@ -14,6 +14,7 @@
 
 #include "harness/preflight.hpp"
 #include "harness/world.hpp"
+#include "kernels/cuda/cuda_backend.hpp"
 #include "record/build_info.hpp"
 #include "record/hdf5_writer.hpp"
 
@@ -82,8 +83,8 @@ std::map<std::string, std::string> environment(bool is_mpi) {
     map["cores"] = std::to_string(std::thread::hardware_concurrency());
     map["mpi"] = is_mpi ? mpi_version() : "none (one process plays all ranks)";
     map["hdf5"] = record::hdf5_version();
-    map["cuda"] = "not compiled";
-    map["nccl"] = "not compiled";
+    map["cuda"] = kernels::cuda::cuda_build();
+    map["nccl"] = "looked for when a case uses it; then its version is noted there";
     map["hostname"] = host_name();
     map["memory_available_bytes"] = std::to_string(available_memory_bytes());
     const char* yield = std::getenv("OMPI_MCA_mpi_yield_when_idle");

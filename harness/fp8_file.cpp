@@ -38,20 +38,25 @@ std::string described(const weights::StoredTensor& tensor) {
 
 /// Fills the tile fields from the scale's shape; false where no layout has it.
 bool set_layout(Fp8Matrix& matrix) {
-    const core::Shape& shape = matrix.scale->shape;
+    const core::Shape shape = matrix.scale_shape();
     const std::int64_t rows = matrix.rows;
     const std::int64_t cols = matrix.cols;
     const std::int64_t grid_rows = core::ceil_div(rows, kBlock);
     const std::int64_t grid_cols = core::ceil_div(cols, kBlock);
-    const auto set = [&matrix](const char* layout, std::int64_t tile_rows, std::int64_t tile_cols,
-                               std::int64_t columns) {
+    const auto set = [&matrix, rows](const char* layout, std::int64_t tile_rows,
+                                     std::int64_t tile_cols, std::int64_t columns) {
         matrix.layout = layout;
         // An empty matrix has no tiles; the extent 1 keeps divisions defined.
         matrix.tile_rows = std::max<std::int64_t>(tile_rows, 1);
         matrix.tile_cols = std::max<std::int64_t>(tile_cols, 1);
+        matrix.grid_rows = core::ceil_div(rows, matrix.tile_rows);
         matrix.grid_cols = columns;
         return true;
     };
+    if (matrix.codes->shape.size() == 3 &&
+        (matrix.scale->shape.size() != 3 || matrix.scale->shape[0] != matrix.experts)) {
+        return false;  // only grids and columns have a form for stacks
+    }
     if (matrix.scale->dtype == DType::u8 || matrix.scale->dtype == DType::f8_e8m0) {
         const std::int64_t groups = core::ceil_div(cols, kMxGroup);
         return shape == core::Shape{rows, groups} && set("mx", 1, kMxGroup, groups);
@@ -66,6 +71,16 @@ bool set_layout(Fp8Matrix& matrix) {
 }
 
 std::string expected_layouts(const Fp8Matrix& matrix) {
+    if (matrix.codes->shape.size() == 3) {
+        const auto stacked = [&matrix](std::int64_t rows, std::int64_t cols) {
+            return core::to_string(core::Shape{matrix.experts, rows, cols});
+        };
+        return "scales of each matrix of the stack: F32 or BF16 " +
+               stacked(core::ceil_div(matrix.rows, kBlock), core::ceil_div(matrix.cols, kBlock)) +
+               " (blocks of 128 x 128) or " + stacked(matrix.rows, 1) + " (rows), or U8 " +
+               stacked(matrix.rows, core::ceil_div(matrix.cols, kMxGroup)) +
+               " (E8M0 of 32 columns)";
+    }
     const std::string rows = std::to_string(matrix.rows);
     const std::string grid_rows = std::to_string(core::ceil_div(matrix.rows, kBlock));
     const std::string grid_cols = std::to_string(core::ceil_div(matrix.cols, kBlock));
@@ -80,13 +95,16 @@ Fp8Matrix resolve(const weights::SafetensorsFile& file, const weights::StoredTen
                   std::vector<std::string>& problems) {
     Fp8Matrix matrix;
     matrix.codes = &tensor;
-    if (tensor.shape.size() != 2) {
+    const std::size_t rank = tensor.shape.size();
+    if (rank != 2 && rank != 3) {
         problems.push_back(tensor.name + ": found " + described(tensor) +
-                           "; expected a matrix [rows, columns]; split stacked experts first");
+                           "; expected a matrix [rows, columns] or stacked matrices [experts, "
+                           "rows, columns]");
         return matrix;
     }
-    matrix.rows = tensor.shape[0];
-    matrix.cols = tensor.shape[1];
+    matrix.experts = rank == 3 ? tensor.shape[0] : 1;
+    matrix.rows = tensor.shape[rank - 2];
+    matrix.cols = tensor.shape[rank - 1];
     const std::string inverse = tensor.name + std::string(kInverseSuffix);
     const std::string plain = tensor.name + std::string(kPlainSuffix);
     const weights::StoredTensor* const inverse_scale = file.find(inverse);
@@ -124,6 +142,11 @@ std::string weight_of_scale(const std::string& name) {
 }
 
 }  // namespace
+
+core::Shape Fp8Matrix::scale_shape() const {
+    const core::Shape& all = scale->shape;
+    return codes->shape.size() == 3 && !all.empty() ? core::Shape(all.begin() + 1, all.end()) : all;
+}
 
 std::vector<Fp8Matrix> fp8_matrices(const weights::SafetensorsFile& file) {
     std::vector<Fp8Matrix> matrices;

@@ -15,22 +15,31 @@
 
 namespace refit::harness {
 
-/// An F8_E4M3 matrix [rows, cols] with its scale tensor. Element [r, c] has scale number
-/// (r / tile_rows) * grid_cols + c / tile_cols.
+/// An F8_E4M3 matrix [rows, cols], or a stack of them [experts, rows, cols], with its scale tensor.
+/// Element [r, c] of expert e has scale number (e * grid_rows + r / tile_rows) * grid_cols +
+/// c / tile_cols.
 struct Fp8Matrix {
     const weights::StoredTensor* codes = nullptr;
     const weights::StoredTensor* scale = nullptr;
+    std::int64_t experts = 1;
     std::int64_t rows = 0;
     std::int64_t cols = 0;
     std::int64_t tile_rows = 0;
     std::int64_t tile_cols = 0;
+    std::int64_t grid_rows = 0;
     std::int64_t grid_cols = 0;
     std::string layout;  ///< tensor | row | block | mx
+
+    /// Shape of one matrix.
+    [[nodiscard]] core::Shape shape() const { return {rows, cols}; }
+    /// Shape of the scales of one matrix: without the experts of a stack.
+    [[nodiscard]] core::Shape scale_shape() const;
 };
 
 /// Every F8_E4M3 tensor of the file, in file order. The scale is X.weight_scale_inv or
 /// X.weight_scale: F32 or BF16 as [] or [1], [R], [R, 1], [cd(R,128), cd(C,128)] or [cd(R,128), 1,
-/// cd(C,128), 1]; or E8M0 (U8 or F8_E8M0) as [R, cd(C,32)]. Throws core::Error with exit code 1
+/// cd(C,128), 1]; or E8M0 (U8 or F8_E8M0) as [R, cd(C,32)]. Stacks have [E, R, 1], [E, cd(R,128),
+/// cd(C,128)] or [E, R, cd(C,32)]. Throws core::Error with exit code 1
 /// that names each tensor that is wrong (no scale, two scales, rank, shape, dtype, a scale without
 /// its weight), with found and expected; also where the file has no F8_E4M3 matrix.
 [[nodiscard]] std::vector<Fp8Matrix> fp8_matrices(const weights::SafetensorsFile& file);

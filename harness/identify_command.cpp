@@ -49,12 +49,12 @@ struct Identified {
 std::vector<const quant::Recipe*> candidates(const Fp8Matrix& matrix) {
     const core::DType found =
         matrix.scale->dtype == core::DType::f8_e8m0 ? core::DType::u8 : matrix.scale->dtype;
-    core::Shape shape = matrix.scale->shape;
+    core::Shape shape = matrix.scale_shape();
     if (shape.empty()) shape = {1};
     std::vector<const quant::Recipe*> result;
     for (const quant::Recipe& recipe : quant::recipe_catalog()) {
         if (quant::scale_dtype(recipe) == found &&
-            quant::scale_shape(recipe, matrix.codes->shape, recipe.scale_rank) == shape) {
+            quant::scale_shape(recipe, matrix.shape(), recipe.scale_rank) == shape) {
             result.push_back(&recipe);
         }
     }
@@ -97,20 +97,22 @@ Comparison compare(const quant::Recipe& recipe, const Fp8Matrix& matrix,
                    const std::uint8_t* codes) {
     const kernels::TileGrid grid = kernels::tile_grid(recipe.scaling, matrix.rows, matrix.cols);
     const auto tiles = static_cast<std::size_t>(grid.grid_rows * grid.grid_cols);
+    const auto elements = static_cast<std::size_t>(matrix.rows * matrix.cols);
     std::vector<std::uint32_t> amax(tiles);
-    std::vector<float> expected_scales(tiles);
+    std::vector<float> expected_scales(static_cast<std::size_t>(matrix.experts) * tiles);
     core::AlignedBuffer buffer(values.size());
     auto* expected = reinterpret_cast<std::uint8_t*>(buffer.data());
-    if (!values.empty()) {
-        const std::uint32_t last = (std::uint32_t{values.back()} & 0x7fffU) << 16;
-        const kernels::Band band{values.data(), matrix.cols, 0,   matrix.rows,
-                                 matrix.rows,   matrix.cols, last};
-        kernels::find_backend("auto")->quantize(recipe.scaling, band, amax, expected_scales,
-                                                expected, matrix.cols, {});
+    for (std::size_t first = 0, tile = 0; first < values.size(); first += elements, tile += tiles) {
+        const std::uint32_t last = (std::uint32_t{values[first + elements - 1]} & 0x7fffU) << 16;
+        const kernels::Band band{values.data() + first, matrix.cols, 0,   matrix.rows,
+                                 matrix.rows,           matrix.cols, last};
+        kernels::find_backend("auto")->quantize(recipe.scaling, band, amax,
+                                                std::span(expected_scales).subspan(tile, tiles),
+                                                expected + first, matrix.cols, {});
     }
     Comparison result;
     result.recipe = &recipe;
-    for (std::size_t i = 0; i < tiles; ++i) {
+    for (std::size_t i = 0; i < expected_scales.size(); ++i) {
         if (same_scale(scales[i], expected_scales[i])) continue;
         if (result.differing_scales++ == 0) {
             result.first_is_scale = true;
@@ -141,9 +143,9 @@ Identified identify_one(const weights::SafetensorsFile& file,
     if (recipes.empty()) {
         std::set<std::string> known;
         for (const quant::Recipe& recipe : quant::recipe_catalog()) {
-            known.insert(std::string(core::safetensors_name(quant::scale_dtype(recipe))) + " " +
-                         core::to_string(
-                             quant::scale_shape(recipe, matrix.codes->shape, recipe.scale_rank)));
+            known.insert(
+                std::string(core::safetensors_name(quant::scale_dtype(recipe))) + " " +
+                core::to_string(quant::scale_shape(recipe, matrix.shape(), recipe.scale_rank)));
         }
         std::string list;
         for (const std::string& layout : known) list += (list.empty() ? "" : ", ") + layout;
@@ -176,19 +178,22 @@ Identified identify_one(const weights::SafetensorsFile& file,
     return result;
 }
 
+/// Index in a tensor of the shape, whatever its rank.
+std::vector<std::int64_t> position(std::int64_t number, const core::Shape& shape) {
+    std::vector<std::int64_t> index(shape.size());
+    for (std::size_t i = index.size(); i-- > 0;) {
+        index[i] = number % shape[i];
+        number /= shape[i];
+    }
+    return index;
+}
+
 std::vector<std::int64_t> index_of(const Identified& one) {
     const Comparison& nearest = one.nearest;
     if (!nearest.first_is_scale) {
-        return {nearest.first / one.matrix->cols, nearest.first % one.matrix->cols};
+        return position(nearest.first, one.matrix->codes->shape);
     }
-    // The position in the scale tensor, whatever its rank.
-    std::vector<std::int64_t> index(one.matrix->scale->shape.size());
-    std::int64_t rest = nearest.first;
-    for (std::size_t i = index.size(); i-- > 0;) {
-        index[i] = rest % one.matrix->scale->shape[i];
-        rest /= one.matrix->scale->shape[i];
-    }
-    return index;
+    return position(nearest.first, one.matrix->scale->shape);
 }
 
 double value_of(const Comparison& comparison, std::uint32_t bits) {

@@ -23,6 +23,7 @@
 #include "receiver/tp_feasibility.hpp"
 #include "record/build_info.hpp"
 #include "transport/transport_catalog.hpp"
+#include "wire/framing.hpp"
 
 namespace refit::harness {
 namespace {
@@ -180,10 +181,17 @@ Json fault_rows() {
 }
 
 Json framing_rows() {
-    return Json::array(
-        {{{"name", "native"},
-          {"source", kOurs},
-          {"summary", "aligned pieces in the order of the manifest, one message each"}}});
+    Json rows = Json::array();
+    for (const wire::FramingRow& row : wire::framing_catalog()) {
+        rows.push_back({{"name", row.name},
+                        {"source", row.source},
+                        {"rule", row.rule},
+                        {"hazard", row.hazard},
+                        {"engines", row.engines.empty() ? "any" : row.engines + "*"},
+                        {"boundaries_recomputed", row.recomputed},
+                        {"carries_kernel_format", row.kernel_format}});
+    }
+    return rows;
 }
 
 struct Kind {

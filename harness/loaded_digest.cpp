@@ -36,10 +36,10 @@ std::vector<std::vector<Part>> parts_by_wanted(const receiver::ContractInstance&
 }
 
 /// Bytes of rows [begin, end) of one part, as they lie in the destination.
-std::string rows_of(const receiver::WeightLoader& loader, const receiver::LoadSpan& span,
+std::string rows_of(const receiver::ContractInstance& instance,
+                    const receiver::WeightLoader& loader, const receiver::LoadSpan& span,
                     std::int64_t begin, std::int64_t end) {
-    const receiver::DestinationParameter& destination =
-        loader.instance().destinations[span.destination];
+    const receiver::DestinationParameter& destination = instance.destinations[span.destination];
     const std::int64_t size = core::size_bytes(destination.dtype);
     const std::int64_t stride = destination.cols() * size;
     const std::byte* bytes = loader.loaded().bytes(span.destination).data();
@@ -87,7 +87,8 @@ std::map<std::string, std::string> loaded_digests(World& world, int trainers,
             std::string mine;
             if (loader != nullptr && my_tp_rank < instance.tp) {
                 for (const Part& part : parts) {
-                    if (part.tp_rank == my_tp_rank) mine += rows_of(*loader, part.span, begin, end);
+                    if (part.tp_rank == my_tp_rank)
+                        mine += rows_of(instance, *loader, part.span, begin, end);
                 }
             }
             const std::vector<std::string> all = world.gather(trainers, mine);

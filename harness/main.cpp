@@ -9,6 +9,7 @@
 
 #include "harness/command_line.hpp"
 #include "harness/dequantize_command.hpp"
+#include "harness/export_command.hpp"
 #include "harness/identify_command.hpp"
 #include "harness/lost_rank_monitor.hpp"
 #include "harness/quantize_command.hpp"
@@ -34,6 +35,8 @@ int run(const refit::harness::CommandLine& line, refit::harness::World* world) {
         return refit::harness::dequantize_command(line.dequantize, line.argv);
     if (line.subcommand == "identify")
         return refit::harness::identify_command(line.identify, line.argv);
+    if (line.subcommand == "export")
+        return refit::harness::export_command(line.exporting, line.argv);
     if (line.subcommand == "verify") return refit::harness::verify_command(line.verify, line.argv);
     std::fprintf(stderr, "refitbench: error: '%s' is not available yet\n", line.subcommand.c_str());
     return 2;

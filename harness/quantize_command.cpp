@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -20,6 +21,7 @@
 #include "core/aligned_buffer.hpp"
 #include "core/error.hpp"
 #include "harness/fp8_file.hpp"
+#include "harness/matrix_quantizer.hpp"
 #include "kernels/backend.hpp"
 #include "quant/recipe.hpp"
 #include "weights/safetensors_file.hpp"
@@ -44,6 +46,11 @@ struct Quantized {
     std::vector<std::byte> stored_scales;
     double sum_x2 = 0.0;
     double sum_error2 = 0.0;
+
+    /// Matrices of the tensor: 1, or the experts of [experts, rows, cols].
+    [[nodiscard]] std::int64_t experts() const { return shape.size() == 3 ? shape[0] : 1; }
+    [[nodiscard]] std::int64_t rows() const { return shape[shape.size() - 2]; }
+    [[nodiscard]] std::int64_t cols() const { return shape.back(); }
 };
 
 /// "X.weight" + ".weight_scale_inv" of the recipe's system: the suffix without its leading "weight"
@@ -52,42 +59,22 @@ std::string scale_name_of(const std::string& name, const quant::Recipe& recipe) 
     return name + recipe.scale_suffix.substr(std::string("weight").size());
 }
 
-/// Counts of NaN and Inf, and where the first is: its index and its tile.
-std::string describe_nonfinite(const std::vector<std::uint16_t>& values, std::int64_t cols,
-                               const kernels::TileGrid& grid) {
-    std::int64_t nan_count = 0;
-    std::int64_t inf_count = 0;
-    std::int64_t first = -1;
-    for (std::size_t i = 0; i < values.size(); ++i) {
-        if ((values[i] & 0x7f80) != 0x7f80) continue;
-        if (first < 0) first = static_cast<std::int64_t>(i);
-        ((values[i] & 0x7f) != 0 ? nan_count : inf_count) += 1;
-    }
-    const std::int64_t row = first / cols;
-    const std::int64_t col = first % cols;
-    return fmt::format("{} NaN and {} Inf, the first at [{}, {}], tile [{}, {}] of {} x {}",
-                       nan_count, inf_count, row, col, row / grid.tile_rows, col / grid.tile_cols,
-                       grid.tile_rows, grid.tile_cols);
-}
-
 /// Sums for the SQNR with the checks' own decoder.
-void measure(Quantized& tensor, const std::vector<std::uint16_t>& values,
-             const kernels::TileGrid& grid) {
+void measure(Quantized& tensor, const std::vector<std::uint16_t>& values, const float* scales,
+             const std::uint8_t* codes, const kernels::TileGrid& grid) {
     std::array<double, 256> value_of_code{};
     for (int code = 0; code < 256; ++code)
         value_of_code[static_cast<std::size_t>(code)] =
             checks::decode_e4m3(static_cast<std::uint8_t>(code));
-    const auto* codes = reinterpret_cast<const std::uint8_t*>(tensor.codes.data());
-    const std::int64_t rows = tensor.shape[0];
-    const std::int64_t cols = tensor.shape[1];
+    const std::int64_t rows = tensor.rows();
+    const std::int64_t cols = tensor.cols();
     for (std::int64_t r = 0; r < rows; ++r) {
         double x2 = 0.0;
         double error2 = 0.0;
         for (std::int64_t c = 0; c < cols; ++c) {
             const auto i = static_cast<std::size_t>(r * cols + c);
             const double x = checks::decode_bf16(values[i]);
-            const double scale = tensor.scales[static_cast<std::size_t>(
-                (r / grid.tile_rows) * grid.grid_cols + c / grid.tile_cols)];
+            const double scale = scales[(r / grid.tile_rows) * grid.grid_cols + c / grid.tile_cols];
             const double d = value_of_code[codes[i]] * scale;
             if (!std::isfinite(x) || !std::isfinite(d)) continue;
             x2 += x * x;
@@ -98,12 +85,16 @@ void measure(Quantized& tensor, const std::vector<std::uint16_t>& values,
     }
 }
 
-void quantize_one(Quantized& tensor, const weights::SafetensorsFile& file,
-                  const quant::Recipe& recipe, const kernels::Backend& backend,
-                  const std::string& nonfinite) {
-    const std::span<const std::byte> bytes = file.bytes(*tensor.stored);
-    const std::int64_t rows = tensor.shape[0];
-    const std::int64_t cols = tensor.shape[1];
+/// Matrix `expert` of the tensor into its place among the codes and scales.
+void quantize_matrix(Quantized& tensor, std::int64_t expert, const weights::SafetensorsFile& file,
+                     const quant::Recipe& recipe, const kernels::Backend& backend,
+                     const std::string& nonfinite) {
+    const std::int64_t rows = tensor.rows();
+    const std::int64_t cols = tensor.cols();
+    const auto matrix_bytes = static_cast<std::size_t>(rows * cols) * sizeof(std::uint16_t);
+    const std::span<const std::byte> bytes =
+        file.bytes(*tensor.stored)
+            .subspan(static_cast<std::size_t>(expert) * matrix_bytes, matrix_bytes);
     // A tensor of a file may lie at an odd offset: copy it to where 16-bit loads are allowed.
     std::vector<std::uint16_t> values(bytes.size() / sizeof(std::uint16_t));
     if (!values.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
@@ -111,10 +102,12 @@ void quantize_one(Quantized& tensor, const weights::SafetensorsFile& file,
     const bool finite =
         backend.max_abs_bits(values.data(), static_cast<std::int64_t>(values.size())) < kInfBits;
     if (!finite && nonfinite == "reject") {
-        throw core::Error(core::ExitCode::verdict,
-                          "tensor " + tensor.name + " of " + file.path().string() + " holds " +
-                              describe_nonfinite(values, cols, grid) +
-                              "; mend it, or choose --nonfinite recipe | propagate | sanitize");
+        throw core::Error(
+            core::ExitCode::verdict,
+            (tensor.shape.size() == 3 ? "expert " + std::to_string(expert) + " of " : "") +
+                "tensor " + tensor.name + " of " + file.path().string() + " holds " +
+                describe_nonfinite(values, cols, 0, grid) +
+                "; mend it, or choose --nonfinite recipe | propagate | sanitize");
     }
     if (!finite && nonfinite == "sanitize") {
         for (std::uint16_t& value : values) {
@@ -126,13 +119,13 @@ void quantize_one(Quantized& tensor, const weights::SafetensorsFile& file,
     }
     const auto tiles = static_cast<std::size_t>(grid.grid_rows * grid.grid_cols);
     std::vector<std::uint32_t> amax(tiles);
-    tensor.scales.assign(tiles, 0.0F);
-    tensor.codes = core::AlignedBuffer(values.size());
     if (values.empty()) return;
+    const std::span<float> scales =
+        std::span(tensor.scales).subspan(static_cast<std::size_t>(expert) * tiles, tiles);
+    auto* codes = reinterpret_cast<std::uint8_t*>(tensor.codes.data()) + expert * rows * cols;
     const std::uint32_t last = (std::uint32_t{values.back()} & 0x7fffU) << 16;
     const kernels::Band band{values.data(), cols, 0, rows, rows, cols, last};
-    backend.quantize(recipe.scaling, band, amax, tensor.scales,
-                     reinterpret_cast<std::uint8_t*>(tensor.codes.data()), cols,
+    backend.quantize(recipe.scaling, band, amax, scales, codes, cols,
                      [](std::int64_t, std::int64_t) {});
     if (!finite && nonfinite == "propagate") {
         // The recipe may drop or replace NaN: ask for the amax that does not.
@@ -141,18 +134,55 @@ void quantize_one(Quantized& tensor, const weights::SafetensorsFile& file,
         std::fill(amax.begin(), amax.end(), 0U);
         backend.tile_amax(plain, band, amax);
         for (std::size_t i = 0; i < tiles; ++i) {
-            if (amax[i] >= kInfBits) tensor.scales[i] = std::numeric_limits<float>::quiet_NaN();
+            if (amax[i] >= kInfBits) scales[i] = std::numeric_limits<float>::quiet_NaN();
         }
     }
+    measure(tensor, values, scales.data(), codes, grid);
+}
+
+/// Tiles begin anew in each expert, as trainers quantize stacked experts one by one.
+void quantize_one(Quantized& tensor, const weights::SafetensorsFile& file,
+                  const quant::Recipe& recipe, const kernels::Backend& backend,
+                  const std::string& nonfinite) {
+    const kernels::TileGrid grid = kernels::tile_grid(recipe.scaling, tensor.rows(), tensor.cols());
+    tensor.codes = core::AlignedBuffer(
+        static_cast<std::size_t>(tensor.experts() * tensor.rows() * tensor.cols()));
+    tensor.scales.assign(
+        static_cast<std::size_t>(tensor.experts() * grid.grid_rows * grid.grid_cols), 0.0F);
+    for (std::int64_t expert = 0; expert < tensor.experts(); ++expert) {
+        quantize_matrix(tensor, expert, file, recipe, backend, nonfinite);
+    }
     tensor.stored_scales = quant::stored_scales(recipe, tensor.scales);
-    measure(tensor, values, grid);
+}
+
+/// Whether the tensor is a stack of expert matrices: [experts, rows, cols] below a module
+/// "experts". Other tensors of rank 3, such as convolutions, stay as they are.
+bool is_stacked(const weights::StoredTensor& stored) {
+    return stored.shape.size() == 3 && ("." + stored.name).find(".experts.") != std::string::npos;
+}
+
+/// [experts, ...] of the scales of a stack. Only grids and columns of scales have a stacked form
+/// that does not leave open which dimension of the weight they belong to.
+core::Shape stacked_scale_shape(const quant::Recipe& recipe, const weights::StoredTensor& stored,
+                                const std::filesystem::path& path) {
+    if (recipe.scale_rank != 2) {
+        throw core::Error(core::ExitCode::verdict,
+                          "recipe " + recipe.name + " has no stacked form: its scale has rank " +
+                              std::to_string(recipe.scale_rank) + ", and tensor " + stored.name +
+                              " of " + path.string() + " is " + core::to_string(stored.shape) +
+                              "; split the experts, or choose a recipe with scales of rank 2");
+    }
+    core::Shape shape =
+        quant::scale_shape(recipe, {stored.shape[1], stored.shape[2]}, recipe.scale_rank);
+    shape.insert(shape.begin(), stored.shape[0]);
+    return shape;
 }
 
 std::vector<Quantized> list_matrices(const weights::SafetensorsFile& file,
                                      const quant::Recipe& recipe) {
     std::vector<Quantized> matrices;
     for (const weights::StoredTensor& stored : file.tensors()) {
-        if (stored.shape.size() != 2) continue;
+        if (stored.shape.size() != 2 && !is_stacked(stored)) continue;
         if (stored.dtype != core::DType::bf16) {
             throw core::Error(core::ExitCode::verdict,
                               "recipe " + recipe.name + " takes BF16 matrices; tensor " +
@@ -169,7 +199,9 @@ std::vector<Quantized> list_matrices(const weights::SafetensorsFile& file,
                                                            "; it seems to be quantized");
         }
         tensor.shape = stored.shape;
-        tensor.scale_shape = quant::scale_shape(recipe, stored.shape, recipe.scale_rank);
+        tensor.scale_shape = is_stacked(stored)
+                                 ? stacked_scale_shape(recipe, stored, file.path())
+                                 : quant::scale_shape(recipe, stored.shape, recipe.scale_rank);
         tensor.scale_dtype = quant::scale_dtype(recipe);
         tensor.stored = &stored;
         matrices.push_back(std::move(tensor));
@@ -233,15 +265,7 @@ void report(const QuantizeOptions& options, const std::vector<std::string>& argv
 
 int quantize(const QuantizeOptions& options, const std::vector<std::string>& argv) {
     const quant::Recipe& recipe = quant::find_recipe(options.recipe);
-    const kernels::Backend* backend = kernels::find_backend(options.backend);
-    if (backend == nullptr) {
-        for (const kernels::BackendRow& row : kernels::backend_rows()) {
-            if (row.name == options.backend)
-                throw core::NotViable("backend " + row.name + " is not viable: " + row.reason);
-        }
-        throw core::UsageError("unknown backend '" + options.backend +
-                               "'; 'refitbench list backends' prints all");
-    }
+    const kernels::Backend& backend = viable_backend(options.backend);
     refuse_same_file("--output", options.output, options.input);
     if (!options.json.empty()) refuse_same_file("--json", options.json, options.input);
     const weights::SafetensorsFile file(options.input);
@@ -251,7 +275,7 @@ int quantize(const QuantizeOptions& options, const std::vector<std::string>& arg
     auto work = [&] {
         for (std::size_t i = next++; i < matrices.size(); i = next++) {
             try {
-                quantize_one(matrices[i], file, recipe, *backend, options.nonfinite);
+                quantize_one(matrices[i], file, recipe, backend, options.nonfinite);
             } catch (...) {
                 problems[i] = std::current_exception();
             }
@@ -265,7 +289,7 @@ int quantize(const QuantizeOptions& options, const std::vector<std::string>& arg
         if (problem) std::rethrow_exception(problem);
     }
     write_output(options, file, matrices);
-    report(options, argv, std::string(backend->name()), matrices);
+    report(options, argv, std::string(backend.name()), matrices);
     return 0;
 }
 

@@ -49,7 +49,7 @@ void note_error(RefitResult& result, const RankStatus& status, const std::except
 /// so that no receiver waits for bytes that never come.
 void send_all(RefitContext& context, StageClock& clock, RefitResult& result) {
     RankStatus& status = context.status;
-    trainer::RefitPublisher& publisher = *context.publisher;
+    trainer::Publisher& publisher = *context.publisher;
     const auto trainer = static_cast<std::size_t>(context.world.rank());
     auto guarded = [&](const std::function<void()>& part) {
         try {
@@ -225,7 +225,9 @@ RefitResult run_refit(RefitContext& context, std::uint64_t version) {
     StageClock clock;
     context.transport.begin_refit();
     if (context.publisher != nullptr) context.publisher->begin(version);
-    if (context.loader != nullptr) context.loader->begin(version);
+    if (context.loader != nullptr) {
+        context.loader->begin(version, [&] { context.status.progressed(); });
+    }
     context.world.barrier();
 
     clock.start();

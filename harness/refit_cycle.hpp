@@ -13,7 +13,7 @@
 #include "harness/stage_clock.hpp"
 #include "harness/world.hpp"
 #include "receiver/weight_loader.hpp"
-#include "trainer/refit_publisher.hpp"
+#include "trainer/publisher.hpp"
 #include "transport/transport.hpp"
 
 namespace refit::harness {
@@ -26,7 +26,7 @@ struct RefitContext {
     const wire::RefitManifest& manifest;
     int trainers = 1;
     bool pipeline = true;  ///< false: one bucket and one stage after the other
-    trainer::RefitPublisher* publisher = nullptr;
+    trainer::Publisher* publisher = nullptr;
     receiver::WeightLoader* loader = nullptr;
     /// The weights are not resident: before each bucket all ranks meet, the trainers read what they
     /// send in it, and all meet again. The clocks stand still between the two meetings, so that

@@ -70,22 +70,28 @@ struct Case {
     std::string commit = "staged";
     std::optional<std::string> quantization_config;  ///< JSON text
     std::string algo;
+    std::string reload = "none";           ///< none | layerwise | layerwise_per_bucket
+    std::string block_kernel = "cutlass";  ///< cutlass | deepgemm: who multiplies block FP8
 
     // payload
     std::string scheme = "auto";
     std::string recipe;                    ///< "" = the scheme's default
-    std::string scale_shape = "contract";  ///< contract | 1d | 2d
+    std::string scale_shape = "contract";  ///< contract | 0d | 1d | 2d
 
     // transport
     std::string transport = "mpi";
     bool transport_given = false;  ///< false: `loopback` for one process
     std::uint64_t bucket_bytes = std::uint64_t{64} << 20;
+    bool bucket_bytes_given = false;
     int depth = 2;
     std::string framing = "native";
+    /// Device memory of each side, from which the framing nemo-packed takes its buffer sizes.
+    std::uint64_t trainer_memory_bytes = std::uint64_t{80} << 30;
+    std::uint64_t receiver_memory_bytes = std::uint64_t{80} << 30;
     std::uint64_t link_bytes_per_s = 0;  ///< 0 = none
 
     std::string backend = "auto";
-    std::string wire = "checkpoint";
+    std::string wire = "checkpoint";  ///< checkpoint | kernel
     std::string nonfinite = "reject";
     std::vector<std::string> checks;
     int refits = 1;

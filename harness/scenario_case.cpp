@@ -16,11 +16,13 @@
 #include "checks/check_catalog.hpp"
 #include "core/error.hpp"
 #include "harness/scenario_format.hpp"
+#include "harness/stream_options.hpp"
 #include "kernels/backend.hpp"
 #include "model/hf_config.hpp"
 #include "model/model_catalog.hpp"
 #include "quant/recipe.hpp"
 #include "receiver/engine_contract.hpp"
+#include "wire/framing.hpp"
 
 namespace refit::harness {
 namespace {
@@ -246,9 +248,9 @@ std::string read_quantization_config(const Node& node, const MapReader& reader,
 }
 
 WantedFormat read_receiver(const Node* node, Case& result) {
-    const MapReader reader(
-        node, "receiver",
-        {"engine", "engines", "tp", "ep", "commit", "quantization_config", "algo"});
+    const MapReader reader(node, "receiver",
+                           {"engine", "engines", "tp", "ep", "commit", "quantization_config",
+                            "algo", "reload", "block_kernel"});
     result.engine = reader.name("engine", "", "engine", receiver::engine_names(), kPlannedEngines);
     if (result.engine.empty()) missing(result, "receiver.engine", "'receiver: {engine: vllm-fp8}'");
     result.engines = reader.count("engines", 1, 1);
@@ -263,6 +265,10 @@ WantedFormat read_receiver(const Node* node, Case& result) {
     }
     result.commit = reader.name("commit", "staged", "way to commit", {"staged", "in_place"});
     result.algo = reader.string("algo", "");
+    result.reload = reader.name("reload", "none", "way to reload",
+                                {"none", "layerwise", "layerwise_per_bucket"});
+    result.block_kernel =
+        reader.name("block_kernel", "cutlass", "block kernel", {"cutlass", "deepgemm"});
     WantedFormat wanted;
     wanted.receiver = node;
     wanted.algo = reader.get("algo");
@@ -281,19 +287,21 @@ WantedFormat read_receiver(const Node* node, Case& result) {
 
 void read_transport(const Node* node, Case& result) {
     const MapReader reader(node, "transport",
-                           {"name", "bucket_bytes", "depth", "framing", "link_bytes_per_s"});
+                           {"name", "bucket_bytes", "depth", "framing", "link_bytes_per_s",
+                            "trainer_memory_bytes", "receiver_memory_bytes"});
     const std::string name =
         reader.name("name", "", "transport", {"mpi", "mpi_window", "loopback", "nccl", "cuda_ipc"});
     result.transport_given = !name.empty();
     if (result.transport_given) result.transport = name;
     result.bucket_bytes = reader.size_bytes("bucket_bytes", std::uint64_t{64} << 20);
+    const Node* bucket_bytes = reader.get("bucket_bytes");
+    result.bucket_bytes_given = bucket_bytes != nullptr && !bucket_bytes->is_none();
     result.depth = reader.count("depth", 2, 1, 1024);
-    const Node* framing = reader.get("framing");
-    result.framing = reader.string("framing", "native");
-    if (result.framing != "native") {
-        refuse_at(framing->where, "transport.framing: '" + result.framing +
-                                      "' is not available yet; available: native");
-    }
+    result.framing = reader.name("framing", "native", "framing", wire::framing_names());
+    result.trainer_memory_bytes =
+        reader.size_bytes("trainer_memory_bytes", result.trainer_memory_bytes);
+    result.receiver_memory_bytes =
+        reader.size_bytes("receiver_memory_bytes", result.receiver_memory_bytes);
     result.link_bytes_per_s = reader.size_bytes("link_bytes_per_s", 0);
 }
 
@@ -316,7 +324,7 @@ void read_checks(const MapReader& reader, Case& result) {
     for (const Node& item : reader.list("checks")) {
         if (item.kind != Node::Kind::scalar)
             refuse(item, "checks", "names out of " + joined_names(known));
-        require_name(item, "checks", "check", item.text, known, {"layer_output"});
+        require_name(item, "checks", "check", item.text, known, {});
         for (const checks::CheckRow& row : checks::check_catalog()) {
             if (row.name == item.text && !row.available) {
                 refuse_at(item.where,
@@ -389,7 +397,7 @@ void read_expectation(const Node* node, Case& result) {
 
 Names backend_names() {
     Names names = {"auto"};
-    for (const kernels::BackendRow& row : kernels::backend_rows()) names.push_back(row.name);
+    for (const std::string& name : kernels::backend_names()) names.push_back(name);
     return names;
 }
 
@@ -415,12 +423,12 @@ Case read_case(const Node& root, const std::filesystem::path& file) {
     const MapReader payload(wanted.payload, "payload", {"scheme", "recipe", "scale_shape"});
     result.recipe = payload.name("recipe", "", "recipe", quant::recipe_names(), kPlannedRecipes);
     result.scale_shape =
-        payload.name("scale_shape", "contract", "scale shape", {"contract", "1d", "2d"});
+        payload.name("scale_shape", "contract", "scale shape", {"contract", "0d", "1d", "2d"});
     resolve_format(wanted, payload, load_model(*reader.get("model"), result), result);
     read_transport(reader.get("transport"), result);
 
     result.backend = reader.name("backend", "auto", "backend", backend_names());
-    result.wire = reader.name("wire", "checkpoint", "wire format", {"checkpoint"}, {"kernel"});
+    result.wire = reader.name("wire", "checkpoint", "wire format", {"checkpoint", "kernel"});
     result.nonfinite =
         reader.name("nonfinite", "reject", "policy", {"reject", "recipe", "propagate", "sanitize"});
     result.refits = reader.count("refits", 1, 1);
@@ -437,6 +445,7 @@ Case read_case(const Node& root, const std::filesystem::path& file) {
         read_fault(faults[i], "faults[" + std::to_string(i) + "]", result);
     }
     read_expectation(reader.get("expect"), result);
+    refuse_contradictions(result, file.string());
     return result;
 }
 

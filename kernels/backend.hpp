@@ -97,6 +97,8 @@ struct BackendRow {
     std::string reason;  ///< why not; empty when viable
 };
 
+/// Every backend name of the interface, without asking any device.
+[[nodiscard]] std::vector<std::string> backend_names();
 /// Every backend name of the interface (portable, avx2, avx512, cuda) with its state on this
 /// machine.
 [[nodiscard]] std::vector<BackendRow> backend_rows();

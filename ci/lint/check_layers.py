@@ -37,7 +37,7 @@ ALLOWED["harness"] = set(ALLOWED)
 FENCES = [
     ("MPI", re.compile(r"mpi\.h$|mpi/"), ["src/transport/mpi/", "src/transport/mpi_window/",
      "harness/world.cpp", "harness/rank_agreement.cpp", "tests/"]),
-    ("NCCL", re.compile(r"nccl"), ["src/transport/nccl/"]),
+    ("NCCL", re.compile(r"nccl"), ["src/transport/nccl/", "tests/"]),
     ("CUDA", re.compile(r"(cuda|cub/|thrust/|cooperative_groups|nvml|nvToolsExt)"),
      ["kernels/cuda/", "src/transport/nccl/", "src/transport/cuda_ipc/", "tests/"]),
     ("HDF5", re.compile(r"(hdf5|H5)"), ["src/record/hdf5_writer.cpp"]),

@@ -15,24 +15,13 @@
 
 #include <immintrin.h>
 
-#include <cstring>
-#include <vector>
+#include "kernels/cpu/simd_backend.hpp"
 
 namespace refit::kernels::cpu {
 namespace {
 
-/// Tiles with fewer elements than this in a patch do not repay the table.
-constexpr std::int64_t kTableElements = 512;
-
-constexpr std::uint32_t kInfBits = 0x7f800000;
-
-/// numerics::hides_nonfinite, which must not be emitted from here.
-bool can_hide_nonfinite(const numerics::TileScaling& scaling) {
-    return scaling.nonfinite_input != numerics::NonfiniteInput::propagate;
-}
-
 /// Eight F32 quotients at a time: what every other path falls back to.
-struct PlainEncoder {
+struct Avx2Plain {
     __m256 operand;
     bool divide;
     bool round_to_bf16;
@@ -103,7 +92,7 @@ struct PlainEncoder {
     }
 
     /// Codes of 32 values. Not inlined: it is the rare path of the table loop.
-    [[gnu::noinline]] __m256i encode32(const std::uint16_t* source) const {
+    [[nodiscard, gnu::noinline]] __m256i encode(const std::uint16_t* source) const {
         const __m256i a = _mm256_packus_epi32(encode8(source), encode8(source + 8));
         const __m256i b = _mm256_packus_epi32(encode8(source + 16), encode8(source + 24));
         // Both packs work within 128-bit halves; one permutation puts the groups of four in order.
@@ -112,9 +101,9 @@ struct PlainEncoder {
     }
 };
 
-PlainEncoder plain_encoder(const numerics::TileScaling& scaling,
-                           const numerics::TileFactor& factor) {
-    PlainEncoder plain;
+Avx2Plain make_avx2_plain(const numerics::TileScaling& scaling,
+                          const numerics::TileFactor& factor) {
+    Avx2Plain plain;
     plain.operand = _mm256_set1_ps(factor.operand);
     plain.divide = scaling.quotient == numerics::Quotient::divide_by_scale;
     plain.round_to_bf16 = scaling.round_quotient_to_bf16;
@@ -125,7 +114,7 @@ PlainEncoder plain_encoder(const numerics::TileScaling& scaling,
 }
 
 /// Codes by group of eight significands, for one tile.
-struct alignas(32) TileTable {
+struct alignas(32) Avx2Table {
     /// Code of the group's first significand minus what its bits alone give, 8 * exponent + group /
     /// 2, modulo 256.
     std::uint8_t base[16];
@@ -135,7 +124,7 @@ struct alignas(32) TileTable {
 };
 
 /// Fills the table; leaves `smallest` at 0x7fff where the tile cannot use one.
-void build_table(const PlainEncoder& plain, std::uint32_t amax_bits, TileTable& table) {
+void build_avx2_table(const Avx2Plain& plain, std::uint32_t amax_bits, Avx2Table& table) {
     table.smallest = 0x7fff;
     const int exponent = static_cast<int>(amax_bits >> 23);
     if (exponent == 0 || exponent == 255) {
@@ -201,12 +190,12 @@ void build_table(const PlainEncoder& plain, std::uint32_t amax_bits, TileTable& 
 }
 
 /// Loop constants of a tile.
-struct TableEncoder {
+struct Avx2Encoder {
     __m256i base;
     __m256i last_of_base;
     __m256i smallest;
 
-    explicit TableEncoder(const TileTable& table)
+    explicit Avx2Encoder(const Avx2Table& table)
         : base(_mm256_broadcastsi128_si256(
               _mm_load_si128(reinterpret_cast<const __m128i*>(table.base)))),
           last_of_base(_mm256_broadcastsi128_si256(
@@ -227,7 +216,7 @@ struct TableEncoder {
     }
 
     /// Codes of 32 values that the table covers.
-    [[nodiscard, gnu::always_inline]] __m256i look_up32(const std::uint16_t* source) const {
+    [[nodiscard, gnu::always_inline]] __m256i look_up(const std::uint16_t* source) const {
         const __m256i x0 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source));
         const __m256i x1 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source + 16));
         const __m256i byte_mask = _mm256_set1_epi16(0xff);
@@ -250,185 +239,166 @@ struct TableEncoder {
         return _mm256_permute4x64_epi64(code, 0xd8);  // undo the lane order of packus
     }
 
-    [[nodiscard, gnu::always_inline]] __m256i encode32(const std::uint16_t* source,
-                                                       const PlainEncoder& plain) const {
+    [[nodiscard, gnu::always_inline]] __m256i encode(const std::uint16_t* source,
+                                                     const Avx2Plain& plain) const {
         if (!covers(smaller16(source))) [[unlikely]] {
-            return plain.encode32(source);
+            return plain.encode(source);
         }
-        return look_up32(source);
+        return look_up(source);
     }
 };
-
-template <bool kStreaming>
-[[gnu::always_inline]] inline void store(std::uint8_t* target, __m256i codes) {
-    if constexpr (kStreaming) {
-        _mm256_stream_si256(reinterpret_cast<__m256i*>(target), codes);
-    } else {
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(target), codes);
-    }
-}
-
-/// One row of a full tile. Most rows have no value below the table: one question for all 128.
-template <bool kStreaming>
-[[gnu::always_inline]] inline void encode_tile_row(const TableEncoder& table,
-                                                   const PlainEncoder& plain,
-                                                   const std::uint16_t* x, std::uint8_t* y) {
-    const __m256i smallest =
-        _mm256_min_epi16(_mm256_min_epi16(table.smaller16(x), table.smaller16(x + 32)),
-                         _mm256_min_epi16(table.smaller16(x + 64), table.smaller16(x + 96)));
-    if (!table.covers(smallest)) [[unlikely]] {
-        for (int i = 0; i < 128; i += 32) {
-            store<kStreaming>(y + i, table.encode32(x + i, plain));
-        }
-        return;
-    }
-    store<kStreaming>(y, table.look_up32(x));
-    store<kStreaming>(y + 32, table.look_up32(x + 32));
-    store<kStreaming>(y + 64, table.look_up32(x + 64));
-    store<kStreaming>(y + 96, table.look_up32(x + 96));
-}
 
 [[gnu::always_inline]] inline __m256i magnitude16(const std::uint16_t* source) {
     return _mm256_and_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source)),
                             _mm256_set1_epi16(0x7fff));
 }
 
-/// Largest of sixteen 15-bit magnitudes, as F32 bits.
-std::uint32_t horizontal_max(__m256i values) {
-    const __m128i half =
-        _mm_max_epu16(_mm256_castsi256_si128(values), _mm256_extracti128_si256(values, 1));
-    // minpos finds the smallest: complement before and after.
-    const __m128i flipped = _mm_xor_si128(half, _mm_set1_epi16(-1));
-    const std::uint32_t least =
-        static_cast<std::uint32_t>(_mm_cvtsi128_si32(_mm_minpos_epu16(flipped))) & 0xffffU;
-    return (~least & 0xffffU) << 16;
-}
+struct Avx2 {
+    static constexpr const char* kName = "avx2";
+    static constexpr std::int64_t kCodes = 32;
+    using Words = __m256i;
+    using Plain = Avx2Plain;
+    using Table = Avx2Table;
+    using Encoder = Avx2Encoder;
 
-std::uint32_t row_max(const std::uint16_t* values, std::int64_t count) {
-    __m256i a = _mm256_setzero_si256();
-    __m256i b = a;
-    __m256i c = a;
-    __m256i d = a;
-    std::int64_t i = 0;
-    for (; i + 64 <= count; i += 64) {
-        a = _mm256_max_epu16(a, magnitude16(values + i));
-        b = _mm256_max_epu16(b, magnitude16(values + i + 16));
-        c = _mm256_max_epu16(c, magnitude16(values + i + 32));
-        d = _mm256_max_epu16(d, magnitude16(values + i + 48));
+    static Plain make_plain(const numerics::TileScaling& scaling,
+                            const numerics::TileFactor& factor) {
+        return make_avx2_plain(scaling, factor);
     }
-    for (; i + 16 <= count; i += 16) {
-        a = _mm256_max_epu16(a, magnitude16(values + i));
+    static void build_table(const Plain& plain, std::uint32_t amax_bits, Table& table) {
+        build_avx2_table(plain, amax_bits, table);
     }
-    std::uint32_t result =
-        horizontal_max(_mm256_max_epu16(_mm256_max_epu16(a, b), _mm256_max_epu16(c, d)));
-    for (; i < count; ++i) {
-        const std::uint32_t bits = static_cast<std::uint32_t>(values[i] & 0x7fffU) << 16;
-        result = bits > result ? bits : result;
-    }
-    return result;
-}
+    static void store_fence() { _mm_sfence(); }
+    static Words zero() { return _mm256_setzero_si256(); }
 
-/// `count` values from `source` on; without a table all take the plain path.
-template <bool kStreaming>
-void encode_row(const TileTable& table, const PlainEncoder& plain, const std::uint16_t* source,
-                std::int64_t count, std::uint8_t* target) {
-    const bool has_table = table.smallest != 0x7fff &&
-                           !(plain.hides_nonfinite() && row_max(source, count) >= kInfBits);
-    const TableEncoder encoder(table);
-    std::int64_t i = 0;
-    if (has_table) {
-        for (; i + 128 <= count; i += 128) {
-            encode_tile_row<kStreaming>(encoder, plain, source + i, target + i);
-        }
-    }
-    for (; i + 32 <= count; i += 32) {
-        store<kStreaming>(target + i, has_table ? encoder.encode32(source + i, plain)
-                                                : plain.encode32(source + i));
-    }
-    if (i < count) {
-        // Padded with an element of the row, so that the padding does not choose the plain path.
-        alignas(32) std::uint16_t rest[32];
-        alignas(32) std::uint8_t rest_codes[32];
-        for (std::int64_t k = 0; k < 32; ++k) {
-            rest[k] = source[i + k < count ? i + k : i];
-        }
-        _mm256_store_si256(reinterpret_cast<__m256i*>(rest_codes),
-                           has_table ? encoder.encode32(rest, plain) : plain.encode32(rest));
-        std::memcpy(target + i, rest_codes, static_cast<std::size_t>(count - i));
-    }
-}
-
-/// Rows of tiles 128 columns wide take panels of this many tiles: 128 rows of it are 128 KiB, and
-/// two such copies stay in L2.
-constexpr std::int64_t kPipelineTiles = 4;
-constexpr std::int64_t kPipelineCols = kPipelineTiles * 128;
-/// Rows that the next panel is fetched ahead of its use: the hardware does not follow a panel's
-/// short rows by itself. More rows than half the ways of L1 evict each other where the stride is a
-/// power of two; 12 rows were a fifth slower than 4 on a Zen 3 core with 16,384 x 8,192 elements.
-constexpr std::int64_t kPrefetchRows = 4;
-
-/// Storage of the copies.
-struct alignas(32) Chunk {
-    std::uint16_t values[16];
-};
-
-/// The next panel on its way into cache: 128 columns of a row at a time are copied and their
-/// largest magnitudes kept. The copy is dense: rows of a matrix whose stride is a power of two
-/// evict each other.
-struct PanelReader {
-    const std::uint16_t* source;  ///< first element of the panel
-    std::int64_t row_stride;
-    std::int64_t rows;
-    std::uint16_t* copy;  ///< [rows, kPipelineCols], 32-byte aligned
-    __m256i largest[kPipelineTiles];
-
-    void start(const std::uint16_t* panel, std::uint16_t* target) {
-        source = panel;
-        copy = target;
-        for (__m256i& value : largest) {
-            value = _mm256_setzero_si256();
+    template <bool kStreaming>
+    [[gnu::always_inline]] static void store(std::uint8_t* target, __m256i codes) {
+        if constexpr (kStreaming) {
+            _mm256_stream_si256(reinterpret_cast<__m256i*>(target), codes);
+        } else {
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(target), codes);
         }
     }
 
-    /// Step k of rows * kPipelineTiles.
-    [[gnu::always_inline]] void step(std::int64_t k) {
-        const std::int64_t row = k / kPipelineTiles;
-        const std::int64_t tile = k % kPipelineTiles;
-        const std::uint16_t* x = source + row * row_stride + tile * 128;
-        if (row + kPrefetchRows < rows) {
-            const std::uint16_t* ahead = x + kPrefetchRows * row_stride;
-            for (std::int64_t line = 0; line < 128; line += 32) {
-                _mm_prefetch(reinterpret_cast<const char*>(ahead + line), _MM_HINT_T0);
-            }
+    /// Largest of sixteen magnitudes.
+    [[gnu::always_inline]] static std::uint32_t largest_word(__m256i values) {
+        const __m128i half =
+            _mm_max_epu16(_mm256_castsi256_si128(values), _mm256_extracti128_si256(values, 1));
+        // minpos finds the smallest: complement before and after.
+        const __m128i flipped = _mm_xor_si128(half, _mm_set1_epi16(-1));
+        const std::uint32_t least =
+            static_cast<std::uint32_t>(_mm_cvtsi128_si32(_mm_minpos_epu16(flipped))) & 0xffffU;
+        return ~least & 0xffffU;
+    }
+
+    static std::uint32_t row_max(const std::uint16_t* values, std::int64_t count) {
+        __m256i a = _mm256_setzero_si256();
+        __m256i b = a;
+        __m256i c = a;
+        __m256i d = a;
+        std::int64_t i = 0;
+        for (; i + 64 <= count; i += 64) {
+            a = _mm256_max_epu16(a, magnitude16(values + i));
+            b = _mm256_max_epu16(b, magnitude16(values + i + 16));
+            c = _mm256_max_epu16(c, magnitude16(values + i + 32));
+            d = _mm256_max_epu16(d, magnitude16(values + i + 48));
         }
-        __m256i* target = reinterpret_cast<__m256i*>(copy + row * kPipelineCols + tile * 128);
+        for (; i + 16 <= count; i += 16) {
+            a = _mm256_max_epu16(a, magnitude16(values + i));
+        }
+        std::uint32_t result =
+            largest_word(_mm256_max_epu16(_mm256_max_epu16(a, b), _mm256_max_epu16(c, d))) << 16;
+        for (; i < count; ++i) {
+            const std::uint32_t bits = static_cast<std::uint32_t>(values[i] & 0x7fffU) << 16;
+            result = bits > result ? bits : result;
+        }
+        return result;
+    }
+
+    [[gnu::always_inline]] static std::uint32_t max32(const std::uint16_t* x) {
+        return largest_word(_mm256_max_epu16(magnitude16(x), magnitude16(x + 16))) << 16;
+    }
+
+    [[gnu::always_inline]] static void tile_row_max(const std::uint16_t* x, __m256i& largest) {
+        const __m256i a = _mm256_max_epu16(magnitude16(x), magnitude16(x + 16));
+        const __m256i b = _mm256_max_epu16(magnitude16(x + 32), magnitude16(x + 48));
+        const __m256i c = _mm256_max_epu16(magnitude16(x + 64), magnitude16(x + 80));
+        const __m256i d = _mm256_max_epu16(magnitude16(x + 96), magnitude16(x + 112));
+        largest = _mm256_max_epu16(
+            largest, _mm256_max_epu16(_mm256_max_epu16(a, b), _mm256_max_epu16(c, d)));
+    }
+
+    /// Copies 128 columns; `least` becomes the smallest magnitudes of them, lane by lane.
+    [[gnu::always_inline]] static void copy128(const std::uint16_t* x, std::uint16_t* to,
+                                               __m256i& largest, __m256i& least) {
         const __m256i mask = _mm256_set1_epi16(0x7fff);
-        __m256i even = largest[tile];
+        __m256i even = largest;
         __m256i odd = _mm256_setzero_si256();
+        __m256i low_even = mask;
+        __m256i low_odd = mask;
 #pragma GCC unroll 4
         for (int i = 0; i < 8; i += 2) {
             const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x) + i);
             const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x) + i + 1);
-            _mm256_store_si256(target + i, a);
-            _mm256_store_si256(target + i + 1, b);
-            even = _mm256_max_epu16(even, _mm256_and_si256(a, mask));
-            odd = _mm256_max_epu16(odd, _mm256_and_si256(b, mask));
+            _mm256_store_si256(reinterpret_cast<__m256i*>(to) + i, a);
+            _mm256_store_si256(reinterpret_cast<__m256i*>(to) + i + 1, b);
+            const __m256i a_magnitude = _mm256_and_si256(a, mask);
+            const __m256i b_magnitude = _mm256_and_si256(b, mask);
+            even = _mm256_max_epu16(even, a_magnitude);
+            odd = _mm256_max_epu16(odd, b_magnitude);
+            low_even = _mm256_min_epu16(low_even, a_magnitude);
+            low_odd = _mm256_min_epu16(low_odd, b_magnitude);
         }
-        largest[tile] = _mm256_max_epu16(even, odd);
-    }
-};
-
-class Avx2 final : public TileWalk {
- public:
-    [[nodiscard]] std::string_view name() const override { return "avx2"; }
-
-    [[nodiscard]] std::uint32_t max_abs_bits(const std::uint16_t* values,
-                                             std::int64_t count) const override {
-        return row_max(values, count);
+        largest = _mm256_max_epu16(even, odd);
+        least = _mm256_min_epu16(low_even, low_odd);
     }
 
-    [[nodiscard]] std::int64_t count_nan_codes(const std::uint8_t* codes,
-                                               std::int64_t count) const override {
+    /// 128 columns; one question for all of them.
+    template <bool kStreaming>
+    [[gnu::always_inline]] static void encode_tile_row(const Encoder& encoder, const Plain& plain,
+                                                       const std::uint16_t* x, std::uint8_t* y) {
+        const __m256i smallest = _mm256_min_epi16(
+            _mm256_min_epi16(encoder.smaller16(x), encoder.smaller16(x + 32)),
+            _mm256_min_epi16(encoder.smaller16(x + 64), encoder.smaller16(x + 96)));
+        if (!encoder.covers(smallest)) [[unlikely]] {
+            for (int i = 0; i < 128; i += 32) {
+                store<kStreaming>(y + i, encoder.encode(x + i, plain));
+            }
+            return;
+        }
+        for (int i = 0; i < 128; i += 32) {
+            store<kStreaming>(y + i, encoder.look_up(x + i));
+        }
+    }
+
+    static void plain32(const Plain& plain, const std::uint16_t* x, std::uint8_t* y) {
+        store<false>(y, plain.encode(x));
+    }
+
+    /// Codes of a tile of 32 columns with a power of two as scale; false if one is not covered.
+    template <bool kStreaming>
+    [[gnu::always_inline]] static bool power_tile(const PowerEntry& entry, const std::uint16_t* x,
+                                                  std::uint8_t* y) {
+        const __m256i x0 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
+        const __m256i x1 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + 16));
+        const __m256i mask = _mm256_set1_epi16(0x7fff);
+        const __m256i m0 = _mm256_and_si256(x0, mask);
+        const __m256i m1 = _mm256_and_si256(x1, mask);
+        const __m256i smallest = _mm256_set1_epi16(entry.smallest);
+        if (_mm256_movemask_epi8(_mm256_cmpgt_epi16(smallest, _mm256_min_epi16(m0, m1))) != 0)
+            [[unlikely]] {
+            return false;
+        }
+        const __m256i subtract = _mm256_set1_epi16(entry.subtract);
+        // Saturation keeps the sign: covered magnitudes are at least 128 as integers.
+        const __m256i sign = _mm256_and_si256(_mm256_packs_epi16(x0, x1), _mm256_set1_epi8(-128));
+        const __m256i code = _mm256_or_si256(
+            _mm256_packs_epi16(nearest_code(m0, subtract), nearest_code(m1, subtract)), sign);
+        store<kStreaming>(y, _mm256_permute4x64_epi64(code, 0xd8));
+        return true;
+    }
+
+    static std::int64_t count_nan_codes(const std::uint8_t* codes, std::int64_t count) {
         std::int64_t result = 0;
         std::int64_t i = 0;
         const __m256i nan = _mm256_set1_epi8(0x7f);
@@ -444,244 +414,19 @@ class Avx2 final : public TileWalk {
         return result;
     }
 
- protected:
-    void patch_amax(const numerics::TileScaling& scaling, const TileGrid& grid, const Band& band,
-                    const Patch& patch, std::uint32_t* amax_row) const override {
-        constexpr std::int64_t kChunk = 16;
-        for (std::int64_t first = patch.tile_begin; first < patch.tile_end; first += kChunk) {
-            const std::int64_t last =
-                first + kChunk < patch.tile_end ? first + kChunk : patch.tile_end;
-            chunk_amax(scaling, grid, band, patch, first, last, amax_row);
-        }
-    }
-
-    void patch_encode(const numerics::TileScaling& scaling, const TileGrid& grid, const Band& band,
-                      const Patch& patch, const std::uint32_t* amax_row, std::uint8_t* codes,
-                      std::int64_t code_stride, bool streaming) const override {
-        constexpr std::int64_t kChunk = 16;
-        TileTable tables[kChunk];
-        PlainEncoder plain[kChunk];
-        const std::int64_t row_count = patch.row_end - patch.row_begin;
-        const bool can_stream = streaming && code_stride % 32 == 0 && grid.tile_cols % 32 == 0 &&
-                                reinterpret_cast<std::uintptr_t>(codes) % 32 == 0;
-        for (std::int64_t first = patch.tile_begin; first < patch.tile_end; first += kChunk) {
-            const std::int64_t last =
-                first + kChunk < patch.tile_end ? first + kChunk : patch.tile_end;
-            for (std::int64_t t = first; t < last; ++t) {
-                plain[t - first] = plain_encoder(scaling, tile_factor_of(scaling, amax_row[t]));
-                const PlainEncoder& p = plain[t - first];
-                TileTable& table = tables[t - first];
-                table.smallest = 0x7fff;
-                const std::int64_t begin = t * grid.tile_cols;
-                const std::int64_t width =
-                    begin + grid.tile_cols < band.cols ? grid.tile_cols : band.cols - begin;
-                if (width * row_count >= kTableElements) {
-                    build_table(p, amax_row[t], table);
-                }
-            }
-            for (std::int64_t row = patch.row_begin; row < patch.row_end; ++row) {
-                const std::int64_t local = row - band.row_begin;
-                const std::uint16_t* source = band.data + local * band.row_stride;
-                std::uint8_t* target = codes + local * code_stride;
-                for (std::int64_t t = first; t < last; ++t) {
-                    const std::int64_t begin = t * grid.tile_cols;
-                    const std::int64_t width =
-                        begin + grid.tile_cols < band.cols ? grid.tile_cols : band.cols - begin;
-                    const auto encode = can_stream ? encode_row<true> : encode_row<false>;
-                    encode(tables[t - first], plain[t - first], source + begin, width,
-                           target + begin);
-                }
-            }
-        }
-        if (can_stream) {
-            _mm_sfence();  // the codes are visible to whoever is told that the stripe is done
-        }
-    }
-
-    void quantize_grid_row(const numerics::TileScaling& scaling, const TileGrid& grid,
-                           const Band& band, std::int64_t grid_row, std::int64_t row_begin,
-                           std::int64_t row_end, std::uint32_t* amax_row, float* scale_row,
-                           std::uint8_t* codes, std::int64_t code_stride,
-                           bool streaming) const override {
-        const std::int64_t rows = row_end - row_begin;
-        const std::int64_t panels =
-            grid.tile_cols == 128 && rows >= 8 ? band.cols / kPipelineCols : 0;
-        if (panels > 0) {
-            pipeline(scaling, grid, band, grid_row, row_begin, rows, panels, amax_row, scale_row,
-                     codes, code_stride, streaming);
-        }
-        if (panels * kPipelineTiles == grid.grid_cols) {
-            return;
-        }
-        // The columns that do not fill a panel, and tiles of another width.
-        Patch patch{row_begin, row_end, 0, 0};
-        const std::int64_t panel_tiles =
-            kPanelCols / grid.tile_cols > 1 ? kPanelCols / grid.tile_cols : 1;
-        for (std::int64_t t = panels * kPipelineTiles; t < grid.grid_cols; t = patch.tile_end) {
-            patch.tile_begin = t;
-            patch.tile_end = t + panel_tiles < grid.grid_cols ? t + panel_tiles : grid.grid_cols;
-            patch_amax(scaling, grid, band, patch, amax_row);
-            pad_edge(scaling, grid, band, grid_row, t, patch.tile_end, amax_row);
-            for (std::int64_t i = t; i < patch.tile_end; ++i) {
-                scale_row[i] = tile_factor_of(scaling, amax_row[i]).scale_inv;
-            }
-            patch_encode(scaling, grid, band, patch, amax_row, codes, code_stride, streaming);
-        }
-    }
-
  private:
-    /// Encodes one panel from its copy while the next one is read: arithmetic and memory overlap.
-    static void pipeline(const numerics::TileScaling& scaling, const TileGrid& grid,
-                         const Band& band, std::int64_t grid_row, std::int64_t row_begin,
-                         std::int64_t rows, std::int64_t panels, std::uint32_t* amax_row,
-                         float* scale_row, std::uint8_t* codes, std::int64_t code_stride,
-                         bool streaming) {
-        const std::size_t copy_elements = static_cast<std::size_t>(rows * kPipelineCols);
-        // Kept from call to call: fresh pages would cost more than the work.
-        thread_local std::vector<Chunk> copies;
-        if (copies.size() * 16 < 2 * copy_elements) {
-            copies.resize(2 * copy_elements / 16);
-        }
-        std::uint16_t* copy[2];
-        copy[0] = reinterpret_cast<std::uint16_t*>(copies.data());
-        copy[1] = copy[0] + copy_elements;
-        const std::int64_t local = row_begin - band.row_begin;
-        const std::uint16_t* source = band.data + local * band.row_stride;
-        std::uint8_t* target = codes + local * code_stride;
-        const bool can_stream =
-            streaming && code_stride % 32 == 0 && reinterpret_cast<std::uintptr_t>(codes) % 32 == 0;
-        PanelReader reader;
-        reader.row_stride = band.row_stride;
-        reader.rows = rows;
-        reader.start(source, copy[0]);
-        for (std::int64_t k = 0; k < rows * kPipelineTiles; ++k) {
-            reader.step(k);
-        }
-        for (std::int64_t panel = 0; panel < panels; ++panel) {
-            const std::int64_t first = panel * kPipelineTiles;
-            bool finite[kPipelineTiles];
-            for (std::int64_t t = 0; t < kPipelineTiles; ++t) {
-                std::uint32_t bits = horizontal_max(reader.largest[t]);
-                finite[t] = bits < kInfBits;
-                if (!finite[t] && can_hide_nonfinite(scaling)) [[unlikely]] {
-                    bits = copied_amax(scaling, copy[panel % 2] + t * 128, rows);
-                }
-                amax_row[first + t] = bits;
-            }
-            pad_edge(scaling, grid, band, grid_row, first, first + kPipelineTiles, amax_row);
-            const bool has_next = panel + 1 < panels;
-            if (has_next) {
-                reader.start(source + (panel + 1) * kPipelineCols, copy[(panel + 1) % 2]);
-            }
-            for (std::int64_t t = 0; t < kPipelineTiles; ++t) {
-                const numerics::TileFactor factor = tile_factor_of(scaling, amax_row[first + t]);
-                scale_row[first + t] = factor.scale_inv;
-                const PlainEncoder plain = plain_encoder(scaling, factor);
-                TileTable table;
-                if (rows * 128 >= kTableElements && finite[t]) {
-                    build_table(plain, amax_row[first + t], table);
-                }
-                const std::uint16_t* from = copy[panel % 2] + t * 128;
-                std::uint8_t* to = target + (first + t) * 128;
-                const std::int64_t next_step = has_next ? t * rows : -1;
-                if (can_stream) {
-                    encode_tile<true>(table, plain, from, rows, to, code_stride, reader, next_step);
-                } else {
-                    encode_tile<false>(table, plain, from, rows, to, code_stride, reader,
-                                       next_step);
-                }
-            }
-        }
-        if (can_stream) {
-            _mm_sfence();  // the codes are visible to whoever is told that the stripe is done
-        }
-    }
-
-    static std::uint32_t copied_amax(const numerics::TileScaling& scaling,
-                                     const std::uint16_t* tile, std::int64_t rows) {
-        std::uint32_t bits = 0;
-        for (std::int64_t row = 0; row < rows; ++row) {
-            const std::uint32_t part = max_amax_part(scaling, tile + row * kPipelineCols, 128);
-            bits = part > bits ? part : bits;
-        }
-        return bits;
-    }
-
-    /// One tile from the dense copy; step `next_step` + row of the next panel after each row.
-    template <bool kStreaming>
-    static void encode_tile(const TileTable& table, const PlainEncoder& plain,
-                            const std::uint16_t* from, std::int64_t rows, std::uint8_t* to,
-                            std::int64_t code_stride, PanelReader& reader, std::int64_t next_step) {
-        const bool has_table = table.smallest != 0x7fff;
-        const TableEncoder encoder(table);
-        for (std::int64_t row = 0; row < rows; ++row) {
-            const std::uint16_t* x = from + row * kPipelineCols;
-            std::uint8_t* y = to + row * code_stride;
-            if (has_table) {
-                encode_tile_row<kStreaming>(encoder, plain, x, y);
-            } else {
-                for (int i = 0; i < 128; i += 32) {
-                    store<kStreaming>(y + i, plain.encode32(x + i));
-                }
-            }
-            if (next_step >= 0) {
-                reader.step(next_step + row);
-            }
-        }
-    }
-
-    /// Row by row over at most 16 tiles: memory is read in the order in which it lies.
-    static void chunk_amax(const numerics::TileScaling& scaling, const TileGrid& grid,
-                           const Band& band, const Patch& patch, std::int64_t first,
-                           std::int64_t last, std::uint32_t* amax_row) {
-        __m256i largest[16];
-        for (__m256i& value : largest) {
-            value = _mm256_setzero_si256();
-        }
-        for (std::int64_t row = patch.row_begin; row < patch.row_end; ++row) {
-            const std::uint16_t* source = band.data + (row - band.row_begin) * band.row_stride;
-            for (std::int64_t t = first; t < last; ++t) {
-                const std::int64_t begin = t * grid.tile_cols;
-                const std::int64_t width =
-                    begin + grid.tile_cols < band.cols ? grid.tile_cols : band.cols - begin;
-                if (width == 128) {
-                    const std::uint16_t* x = source + begin;
-                    const __m256i a = _mm256_max_epu16(magnitude16(x), magnitude16(x + 16));
-                    const __m256i b = _mm256_max_epu16(magnitude16(x + 32), magnitude16(x + 48));
-                    const __m256i c = _mm256_max_epu16(magnitude16(x + 64), magnitude16(x + 80));
-                    const __m256i d = _mm256_max_epu16(magnitude16(x + 96), magnitude16(x + 112));
-                    __m256i& value = largest[t - first];
-                    value = _mm256_max_epu16(
-                        value, _mm256_max_epu16(_mm256_max_epu16(a, b), _mm256_max_epu16(c, d)));
-                } else {
-                    std::uint32_t bits = row_max(source + begin, width);
-                    if (bits >= kInfBits && can_hide_nonfinite(scaling)) [[unlikely]] {
-                        bits = max_amax_part(scaling, source + begin, width);
-                    }
-                    amax_row[t] = bits > amax_row[t] ? bits : amax_row[t];
-                }
-            }
-        }
-        for (std::int64_t t = first; t < last; ++t) {
-            std::uint32_t bits = horizontal_max(largest[t - first]);
-            if (bits >= kInfBits && can_hide_nonfinite(scaling)) [[unlikely]] {
-                bits = 0;
-                for (std::int64_t row = patch.row_begin; row < patch.row_end; ++row) {
-                    const std::uint16_t* source =
-                        band.data + (row - band.row_begin) * band.row_stride + t * grid.tile_cols;
-                    const std::uint32_t part = max_amax_part(scaling, source, 128);
-                    bits = part > bits ? part : bits;
-                }
-            }
-            amax_row[t] = bits > amax_row[t] ? bits : amax_row[t];
-        }
+    [[gnu::always_inline]] static __m256i nearest_code(__m256i magnitude, __m256i subtract) {
+        const __m256i odd = _mm256_and_si256(_mm256_srli_epi16(magnitude, 4), _mm256_set1_epi16(1));
+        const __m256i rounded = _mm256_srli_epi16(
+            _mm256_add_epi16(_mm256_add_epi16(magnitude, odd), _mm256_set1_epi16(7)), 4);
+        return _mm256_min_epi16(_mm256_sub_epi16(rounded, subtract), _mm256_set1_epi16(126));
     }
 };
 
 }  // namespace
 
 const Backend* avx2_backend() {
-    static const Avx2 backend;
+    static const SimdBackend<Avx2> backend;
     return &backend;
 }
 

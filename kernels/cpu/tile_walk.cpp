@@ -32,7 +32,6 @@ std::int64_t touched_grid_rows(const TileGrid& grid, const Band& band) {
 }
 
 namespace cpu {
-namespace {
 
 void require_span(const char* what, std::size_t found, std::int64_t expected) {
     if (found < static_cast<std::size_t>(expected)) {
@@ -54,6 +53,19 @@ void require_band(const Band& band) {
             "; expected rows inside the matrix and a stride of at least its columns");
     }
 }
+
+void require_whole_tiles(const TileGrid& grid, const Band& band) {
+    const std::int64_t end = band.row_begin + band.row_count;
+    if (band.row_count > 0 &&
+        (band.row_begin % grid.tile_rows != 0 || (end % grid.tile_rows != 0 && end != band.rows))) {
+        throw std::invalid_argument("quantize of rows [" + std::to_string(band.row_begin) + ", " +
+                                    std::to_string(end) + ") cuts a tile of " +
+                                    std::to_string(grid.tile_rows) +
+                                    " rows; use tile_amax over all bands of the tile, then encode");
+    }
+}
+
+namespace {
 
 /// Codes larger than this do not stay in cache until somebody reads them.
 constexpr std::int64_t kStreamingBytes = 4 << 20;
@@ -141,13 +153,7 @@ void TileWalk::quantize(const numerics::TileScaling& scaling, const Band& band,
     const std::int64_t tiles = touched_grid_rows(grid, band) * grid.grid_cols;
     require_span("amax_bits", amax_bits.size(), tiles);
     require_span("scale_inv", scale_inv.size(), tiles);
-    if (band.row_count > 0 &&
-        (band.row_begin % grid.tile_rows != 0 || (end % grid.tile_rows != 0 && end != band.rows))) {
-        throw std::invalid_argument("quantize of rows [" + std::to_string(band.row_begin) + ", " +
-                                    std::to_string(end) + ") cuts a tile of " +
-                                    std::to_string(grid.tile_rows) +
-                                    " rows; use tile_amax over all bands of the tile, then encode");
-    }
+    require_whole_tiles(grid, band);
     const auto used_amax = amax_bits.first(static_cast<std::size_t>(tiles));
     std::fill(used_amax.begin(), used_amax.end(), 0U);
     if (grid.tile_rows > kStripeRows) {

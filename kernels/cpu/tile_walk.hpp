@@ -64,6 +64,13 @@ class TileWalk : public Backend {
 void encode_elements(const numerics::TileScaling& scaling, float operand,
                      const std::uint16_t* source, std::int64_t count, std::uint8_t* codes);
 
+// What every backend requires of its arguments; they throw std::invalid_argument with what was
+// found and what was expected: a span of at least `expected` values; rows inside the matrix; whole
+// tiles.
+void require_span(const char* what, std::size_t found, std::int64_t expected);
+void require_band(const Band& band);
+void require_whole_tiles(const TileGrid& grid, const Band& band);
+
 /// Amax of `count` elements under the recipe's treatment of NaN and Inf, one by one.
 [[nodiscard]] std::uint32_t max_amax_part(const numerics::TileScaling& scaling,
                                           const std::uint16_t* source, std::int64_t count);
@@ -73,8 +80,9 @@ void pad_edge(const numerics::TileScaling& scaling, const TileGrid& grid, const 
               std::int64_t grid_row, std::int64_t tile_begin, std::int64_t tile_end,
               std::uint32_t* amax_row);
 
-/// The two CPU backends. avx2_backend is null where it is not built.
+/// The CPU backends. avx2_backend and avx512_backend are null where they are not built.
 [[nodiscard]] const Backend* portable_backend();
 [[nodiscard]] const Backend* avx2_backend();
+[[nodiscard]] const Backend* avx512_backend();
 
 }  // namespace refit::kernels::cpu

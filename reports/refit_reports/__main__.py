@@ -201,7 +201,7 @@ def _history(options: argparse.Namespace) -> int:
         print(f"# {options.archive} holds no record")
         return _NOTHING
     try:
-        archive.write_index(options.archive)
+        archive.write_index(options.archive, records)
     except archive.ArchiveError as error:
         # The pictures need no index, and an archive may be read only.
         print(f"# no index: {error}")

@@ -19,7 +19,7 @@ import fcntl
 import os
 import shutil
 import time
-from typing import Iterator
+from typing import Iterator, Sequence
 
 from refit_reports.record import Record, RecordError, load
 
@@ -34,15 +34,19 @@ class ArchiveError(Exception):
     """The archive cannot be read or written; the message names it, the reason and the remedy."""
 
 
-def read(folder: str) -> tuple[list[Record], list[str]]:
+def read(folder: str, known: Sequence[Record] = ()) -> tuple[list[Record], list[str]]:
     """The records of the folder in the order of created_utc, and a line for each that is left out.
 
+    Without their tables of buckets and findings, which say nothing about other nights. Records of the folder
+    that are in `known` are not read again: a record never changes once it has its name.
     Raises ArchiveError where the folder itself cannot be read.
     """
     records, skipped = [], []
+    by_path = {record.path: record for record in known}
     for name in _names(folder):
+        path = os.path.join(folder, name)
         try:
-            records.append(load(os.path.join(folder, name)))
+            records.append(by_path[path] if path in by_path else load(path, tables=("tensors",)))
         except RecordError as error:
             skipped.append(f"left out: {error}")
     records.sort(key=lambda r: (created(r), r.path))
@@ -111,12 +115,13 @@ def add(folder: str, path: str) -> str:
         ) from None
 
 
-def write_index(folder: str) -> str:
-    """Makes index.csv anew: file, created_utc, verdict, commit, machine, cases. Returns its path."""
+def write_index(folder: str, known: Sequence[Record] = ()) -> str:
+    """Makes index.csv anew: file, created_utc, verdict, commit, machine, cases. Returns its path. `known` as
+    in read."""
     target = os.path.join(folder, _INDEX)
     try:
         with _lock(folder):
-            records, _ = read(folder)
+            records, _ = read(folder, known)
             temporary = os.path.join(folder, f".{_INDEX}.{os.getpid()}.tmp")
             try:
                 with open(temporary, "w", newline="", encoding="utf-8") as stream:

@@ -7,15 +7,18 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from typing import Any
+from typing import Any, Sequence
 
 import h5py
 import numpy as np
 import pandas as pd
 
 SCHEMA_VERSION = 1
+TABLES = ("tensors", "buckets", "findings")
 STAGES = ["gather", "quantize", "pack", "broadcast", "check", "load", "commit"]
 
+# Groups of a case that hold more than attributes.
+_NOT_FLAT = ("samples", "dimensions", "notes", "histograms")
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"  # HDF5 file format, section II.A
 
 
@@ -31,6 +34,21 @@ class Ceiling:
 
 
 @dataclasses.dataclass
+class Histograms:
+    """What was loaded in one case.
+
+    codes      : int64 [256], how often each code was loaded.
+    scale_log2 : float64 [bins], lower edge of each bin as log2(scale), ascending; empty bins are left out.
+    scales     : int64 [bins], scales in each bin.
+    """
+
+    codes: np.ndarray
+    scale_log2: np.ndarray
+    scales: np.ndarray
+    scale_bin_width: float
+
+
+@dataclasses.dataclass
 class Record:
     """One record.
 
@@ -39,6 +57,7 @@ class Record:
     ranks    : one row a rank.
     samples  : samples[case number][stage] = float64 [iteration, rank], seconds; "wall" included.
     notes    : notes[case number] = {key: text}.
+    histograms : histograms[case number], only of cases that loaded codes; none in records made before.
     units    : units[table][column] = unit of the table's column.
     error    : None, or {"rank", "stage", "message"} where the verdict is "error".
     """
@@ -62,6 +81,7 @@ class Record:
     samples: dict[int, dict[str, np.ndarray]]
     notes: dict[int, dict[str, str]]
     units: dict[str, dict[str, str]]
+    histograms: dict[int, Histograms] = dataclasses.field(default_factory=dict)
 
     def scenarios(self) -> list[str]:
         """Names of the scenarios in the order of their first case."""
@@ -97,6 +117,7 @@ class Record:
             findings=chosen(self.findings),
             samples={n: self.samples[n] for n in numbers},
             notes={n: self.notes[n] for n in numbers},
+            histograms={n: self.histograms[n] for n in numbers if n in self.histograms},
         )
 
 
@@ -117,8 +138,9 @@ def slowest_rank(values: np.ndarray) -> int:
     return int(with_part[np.argmax(np.nanmedian(values[:, with_part], axis=0))])
 
 
-def load(path: str | os.PathLike[str]) -> Record:
-    """Reads one record. Raises RecordError for every file that is none, whatever the reason."""
+def load(path: str | os.PathLike[str], tables: Sequence[str] = TABLES) -> Record:
+    """Reads one record; tables that are not named are left empty. Raises RecordError for every file that is
+    none, whatever the reason."""
     path = os.fspath(path)
     _refuse_what_is_no_hdf5(path)
     try:
@@ -132,7 +154,7 @@ def load(path: str | os.PathLike[str]) -> Record:
     with file:
         try:
             _refuse_other_schemas(path, file)
-            return _read(path, file)
+            return _read(path, file, tables)
         except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
             raise RecordError(
                 f"{path}: damaged record: {type(error).__name__}: {error}; expected the layout of "
@@ -220,7 +242,7 @@ def _flat(group: h5py.Group) -> dict[str, Any]:
     """Attributes of a case and of the groups below it, "wall_s.median"; formulas are left out."""
     result = {k: v for k, v in _attributes(group).items() if not k.endswith("formula")}
     for name, child in group.items():
-        if not isinstance(child, h5py.Group) or name in ("samples", "dimensions", "notes"):
+        if not isinstance(child, h5py.Group) or name in _NOT_FLAT:
             continue
         for key, value in _flat(child).items():
             result[f"{name}.{key}"] = value
@@ -229,18 +251,30 @@ def _flat(group: h5py.Group) -> dict[str, Any]:
     return result
 
 
-def _read(path: str, file: h5py.File) -> Record:
+def _histograms(group: h5py.Group) -> Histograms:
+    return Histograms(
+        codes=group["codes"][()],
+        scale_log2=group["scale_log2"][()],
+        scales=group["scales"][()],
+        scale_bin_width=float(group.attrs["scale_bin_width"]),
+    )
+
+
+def _read(path: str, file: h5py.File, wanted: Sequence[str]) -> Record:
     cases: dict[int, dict[str, Any]] = {}
-    tables: dict[str, list[pd.DataFrame]] = {"tensors": [], "buckets": [], "findings": []}
+    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in wanted}
     samples: dict[int, dict[str, np.ndarray]] = {}
     notes: dict[int, dict[str, str]] = {}
     units: dict[str, dict[str, str]] = {}
+    histograms: dict[int, Histograms] = {}
     for name in sorted(file["cases"], key=int):
         number = int(name)
         group = file["cases"][name]
         cases[number] = _flat(group)
         samples[number] = {key: value[()] for key, value in group["samples"].items()}
         notes[number] = _attributes(group["notes"])
+        if "histograms" in group:
+            histograms[number] = _histograms(group["histograms"])
         for table, parts in tables.items():
             frame, units[table] = _table(group[table])
             frame.insert(0, "case", np.full(len(frame), number, dtype=np.int64))
@@ -248,7 +282,7 @@ def _read(path: str, file: h5py.File) -> Record:
     ranks, units["ranks"] = _table(file["ranks"])
 
     def joined(table: str) -> pd.DataFrame:
-        parts = tables[table]
+        parts = tables.get(table, [])
         filled = [part for part in parts if len(part)] or parts[:1]
         return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame({"case": []})
 
@@ -281,4 +315,5 @@ def _read(path: str, file: h5py.File) -> Record:
         samples=samples,
         notes=notes,
         units=units,
+        histograms=histograms,
     )

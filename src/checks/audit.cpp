@@ -14,6 +14,7 @@
 #include "checks/decode.hpp"
 #include "checks/element_walk.hpp"
 #include "checks/fault_log.hpp"
+#include "checks/layer_output.hpp"
 #include "checks/loaded_part.hpp"
 #include "checks/source_tiles.hpp"
 #include "checks/unwritten_gaps.hpp"
@@ -74,7 +75,18 @@ std::optional<Cause> fault_of_scale(double value, core::DType dtype, const Fault
     return std::nullopt;
 }
 
-void audit_scale_spans(const Scene& scene, const std::string& name, FaultLog& log) {
+void count_codes(const std::uint8_t* codes, std::int64_t count, std::int64_t* histogram) {
+    for (std::int64_t i = 0; i < count; ++i) ++histogram[codes[i]];
+}
+
+/// Bin of a scale in the histogram; a scale that is not a positive number has none.
+void count_scale(double value, std::map<int, std::int64_t>& bins) {
+    if (!std::isfinite(value) || value <= 0.0) return;
+    ++bins[static_cast<int>(std::floor(kScaleBinsPerOctave * std::log2(value)))];
+}
+
+void audit_scale_spans(const Scene& scene, const std::string& name, TensorAudit& audit,
+                       FaultLog& log) {
     for (const std::size_t index : spans_of(scene, name)) {
         const LoadSpan& span = scene.spans[index];
         const core::Shape& shape = scene.instance.wanted[span.wanted].shape;
@@ -83,6 +95,7 @@ void audit_scale_spans(const Scene& scene, const std::string& name, FaultLog& lo
         for (std::int64_t r = 0; r < span.source.rows; ++r) {
             for (std::int64_t c = 0; c < span.source.cols; ++c) {
                 const double value = view.scale_value(span.dest_row + r, span.dest_col + c);
+                count_scale(value, audit.scales);
                 const std::optional<Cause> cause =
                     fault_of_scale(value, view.parameter().dtype, log);
                 if (!cause || !log.count(*cause)) continue;
@@ -109,6 +122,9 @@ class QuantizedPart {
           audit_(audit),
           log_(log) {
         view_.require_inside(span);
+        if (scene.enabled.count("layer_output") != 0) {
+            output_.emplace(tensor.name, core::matrix_rows(tensor.shape), span.source, scene.facts);
+        }
     }
 
     void run(const TileMaximum& whole) {
@@ -131,6 +147,7 @@ class QuantizedPart {
         const core::Region& part = span_.source;
         const std::int64_t dest_row = span_.dest_row + row - part.row;
         const std::int64_t end = part.col + part.cols;
+        const bool with_output = output_ && output_->takes(row);
         for (std::int64_t col = part.col; col < end;) {
             const std::int64_t dest_col = span_.dest_col + col - part.col;
             const std::int64_t stop =
@@ -145,8 +162,11 @@ class QuantizedPart {
             segment.source_finite = tiles.finite(row, col);
             walk_segment(segment, scene_.facts.slack, audit_, beyond_, nonfinite_);
             if (!beyond_.empty() || !nonfinite_.empty()) report(segment, row, col);
+            count_codes(segment.codes, segment.count, audit_.codes.data());
+            if (with_output) output_->add(segment, col);
             col = stop;
         }
+        if (with_output) output_->finish_row(audit_.output);
     }
 
     void report(const Segment& segment, std::int64_t row, std::int64_t col) {
@@ -202,6 +222,7 @@ class QuantizedPart {
     bool scales_reported_;
     TensorAudit& audit_;
     FaultLog& log_;
+    std::optional<LayerOutput> output_;
     std::vector<std::int64_t> beyond_;
     std::vector<std::int64_t> nonfinite_;
 };
@@ -226,9 +247,11 @@ void audit_quantized(const Scene& scene, const model::TensorSpec& tensor,
     TensorAudit audit;
     audit.tensor = tensor.name;
     audit.quantized = true;
+    audit.scale = wanted.scale;
+    audit.codes.assign(256, 0);
     FaultLog log(tensor.name, scene.enabled);
     FaultLog scale_log(wanted.scale, scene.enabled);
-    audit_scale_spans(scene, wanted.scale, scale_log);
+    audit_scale_spans(scene, wanted.scale, audit, scale_log);
     TileMaximum whole;
     if (scene.facts.tile_rows == 0) whole = tensor_maximum(tensor, scene.source, scene.on_progress);
     for (const std::size_t index : spans_of(scene, tensor.name)) {

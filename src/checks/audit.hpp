@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -33,6 +34,15 @@ struct SchemeFacts {
     /// The bound of a legal element: |d - x| <= max(|x| / 17, s / 1024) * (1 + slack), s from the
     /// source's own amax.
     double slack = 1.0 / 65536.0;
+    std::uint64_t activation_seed = 0;  ///< of the activations that layer_output multiplies with
+};
+
+/// Sums over the outputs y = x * W^T that layer_output computed; additive over disjoint parts.
+struct OutputSums {
+    std::int64_t outputs = 0;      ///< elements of y: rows times tokens
+    double y2 = 0.0;               ///< of the source's weights and plain activations
+    double error2 = 0.0;           ///< of the loaded weights and quantized activations
+    double expected_error2 = 0.0;  ///< of an independent quantization and the same activations
 };
 
 /// Counters and sums of one tensor's part on one rank; additive over disjoint parts.
@@ -51,7 +61,18 @@ struct TensorAudit {
     std::int64_t exact = 0;
     std::int64_t mismatched =
         0;  ///< raw tensors: elements whose bits differ; codes: elements beyond the bound
+    double sum_x_error = 0.0;  ///< x * (d - x), of quantized tensors
+    /// [256] how often each code was loaded, whatever the source holds; empty for raw tensors.
+    std::vector<std::int64_t> codes;
+    std::string scale;  ///< wire name of the scale; empty for raw tensors
+    /// Loaded scales by floor(kScaleBinsPerOctave * log2(scale)); those that are not finite and
+    /// positive are not in it.
+    std::map<int, std::int64_t> scales;
+    OutputSums output;  ///< of the check layer_output
 };
+
+/// Bins of the histogram of scales from one power of two to the next.
+inline constexpr int kScaleBinsPerOctave = 8;
 
 /// Digest of one loaded part, for byte identity: equal keys on different ranks must have equal
 /// digests.
@@ -72,6 +93,7 @@ struct AuditResult {
 ///   itself, -FLT_MAX scales) nonfinite    : NaN or Inf in source, scale or code; scale <= 0
 ///   round_trip   : every raw element bit-equal to the source; every quantized one within the legal
 ///   error; NaN-safe
+///   layer_output : gives no finding here; its sums are compared when they are merged
 /// Only the checks named in `enabled` give findings: one a tensor and cause, the first index and
 /// the count stand in the message. An element with several faults counts for the first enabled
 /// check in the order above, and an element whose scale is reported is not reported again. Elements
@@ -103,7 +125,8 @@ struct RankAudit {
 /// Merges over the ranks of one engine. A rank whose parts of a tensor (keys of its digests) are
 /// all held by lower ranks adds nothing to that tensor's sums. `findings` are those of the ranks,
 /// equal ones once with the lowest rank, then those of sqnr: |measured - expected| > 0.05 dB per
-/// tensor, too good fails too; tensors whose expected error is zero must have none.
+/// tensor, too good fails too; tensors whose expected error is zero must have none. Then those of
+/// layer_output, which compares in the same way (layer_output.hpp).
 struct MergedAudit {
     std::vector<TensorAudit> tensors;
     core::Findings findings;
@@ -111,12 +134,28 @@ struct MergedAudit {
     double max_error_over_bound = 0.0;
     std::int64_t saturated = 0;
     std::int64_t flushed = 0;
+    std::int64_t exact = 0;              ///< of quantized elements
+    std::int64_t subnormal = 0;          ///< codes
+    std::vector<std::int64_t> codes;     ///< [256] of all quantized tensors; empty without any
+    std::map<int, std::int64_t> scales;  ///< as in TensorAudit
+    /// Of layer_output, every tensor weighing alike: -10 log10 of the mean over tensors of
+    /// error2 / y2; NaN where nothing was computed.
+    double output_snr_db = 0.0;
+    double expected_output_snr_db = 0.0;
 };
 [[nodiscard]] MergedAudit merge_audits(const std::vector<RankAudit>& ranks,
                                        const std::set<std::string>& enabled);
 
 /// 10 * log10(sum_x2 / sum_error2); +inf for no error.
 [[nodiscard]] double sqnr_db(double sum_x2, double sum_error2);
+/// ||d - x|| / ||x||, Frobenius; NaN where the source is zero.
+[[nodiscard]] double relative_error(const TensorAudit& tensor);
+/// Cosine of the angle between source and loaded values, <x, d> / (||x|| ||d||); NaN where one of
+/// them is zero. From the sums: <x, d> = S + X and ||d||^2 = S + 2 X + E, with S = sum_x2,
+/// X = sum_x_error, E = sum_error2.
+[[nodiscard]] double cosine(const TensorAudit& tensor);
+/// Codes that are subnormal numbers of E4M3: magnitude codes 1 to 7.
+[[nodiscard]] std::int64_t subnormal_codes(const TensorAudit& tensor);
 
 /// byte_identity: equal keys, equal digests, over all ranks of all engines. One finding a key;
 /// names both ranks.

@@ -34,6 +34,22 @@ double exact_value(const Json& json) {
     return value;
 }
 
+Json output_to_json(const OutputSums& sums) {
+    return {{"outputs", sums.outputs},
+            {"y2", exact_text(sums.y2)},
+            {"error2", exact_text(sums.error2)},
+            {"expected_error2", exact_text(sums.expected_error2)}};
+}
+
+OutputSums output_from_json(const Json& json) {
+    OutputSums sums;
+    sums.outputs = json.at("outputs").get<std::int64_t>();
+    sums.y2 = exact_value(json.at("y2"));
+    sums.error2 = exact_value(json.at("error2"));
+    sums.expected_error2 = exact_value(json.at("expected_error2"));
+    return sums;
+}
+
 Json tensor_to_json(const TensorAudit& tensor) {
     return {{"tensor", tensor.tensor},
             {"quantized", tensor.quantized},
@@ -45,7 +61,12 @@ Json tensor_to_json(const TensorAudit& tensor) {
             {"saturated", tensor.saturated},
             {"flushed", tensor.flushed},
             {"exact", tensor.exact},
-            {"mismatched", tensor.mismatched}};
+            {"mismatched", tensor.mismatched},
+            {"sum_x_error", exact_text(tensor.sum_x_error)},
+            {"codes", tensor.codes},
+            {"scale", tensor.scale},
+            {"scales", tensor.scales},
+            {"output", output_to_json(tensor.output)}};
 }
 
 TensorAudit tensor_from_json(const Json& json) {
@@ -61,6 +82,11 @@ TensorAudit tensor_from_json(const Json& json) {
     tensor.flushed = json.at("flushed").get<std::int64_t>();
     tensor.exact = json.at("exact").get<std::int64_t>();
     tensor.mismatched = json.at("mismatched").get<std::int64_t>();
+    tensor.sum_x_error = exact_value(json.at("sum_x_error"));
+    tensor.codes = json.at("codes").get<std::vector<std::int64_t>>();
+    tensor.scale = json.at("scale").get<std::string>();
+    tensor.scales = json.at("scales").get<std::map<int, std::int64_t>>();
+    tensor.output = output_from_json(json.at("output"));
     return tensor;
 }
 

@@ -31,7 +31,8 @@ const std::vector<CheckRow>& check_catalog() {
         {"version", "do all ranks of all engines show the same, new version, none of them torn",
          "the commit", true, true},
         {"layer_output", "is y = x * W^T under dynamic activation quantization near the F32 one",
-         "F32 product", false, false},
+         "the product of the source in double precision, and an independent quantization", false,
+         true},
     };
     return kRows;
 }

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "checks/decode.hpp"
+#include "checks/element_block.hpp"
 
 namespace refit::checks {
 
@@ -15,63 +16,64 @@ namespace {
 
 constexpr std::int64_t kLanes = 64;
 
-/// The loop over one segment. Without kLookAtSource the caller has seen that all of it is finite.
-template <bool kLookAtSource, bool kRoundQuotient>
-void walk_nonzero_tile(const Segment& segment, double slack, TensorAudit& audit,
-                       std::vector<std::int64_t>& beyond, std::vector<std::int64_t>& nonfinite) {
+/// A block is looked at again, element by element, only if one of its errors is the worst so far.
+constexpr std::int64_t kBlock = 128;
+
+/// Legal, and the worst so far? Raises `worst` and adds to `beyond`.
+void look_at_errors(const Segment& segment, std::int64_t begin, std::int64_t end, double allowed,
+                    double& worst, std::vector<std::int64_t>& beyond) {
     const std::array<double, 256>& values = e4m3_values();
-    const double own_scale = segment.own_scale;
-    const double smallest_bound = own_scale / 1024.0;
-    const double saturation = kE4m3Max * segment.loaded_scale * (1.0 + slack);
+    for (std::int64_t i = begin; i < end; ++i) {
+        const double x = decode_bf16(segment.source[i]);
+        const double decoded = values[segment.codes[i]] * segment.loaded_scale;
+        const double ratio = error_over_bound(x, decoded, segment.own_scale);
+        if (!(ratio <= allowed)) beyond.push_back(i);
+        worst = std::max(worst, ratio);
+    }
+}
+
+/// Elements [begin, end) of a segment, all with a finite source.
+void walk_finite(const Segment& segment, std::int64_t begin, std::int64_t end, double slack,
+                 TensorAudit& audit, std::vector<std::int64_t>& beyond) {
     const double allowed = 1.0 + slack;
     double worst = audit.max_error_over_bound;
-    // Elements below this ratio need no further look: they are legal, and not the worst so far.
-    double threshold = std::min(worst, allowed);
-    double sum_x2 = 0.0;
-    double sum_error2 = 0.0;
-    double sum_expected2 = 0.0;
-    std::int64_t saturated = 0;
-    std::int64_t flushed = 0;
-    std::int64_t exact = 0;
-    for (std::int64_t i = 0; i < segment.count; ++i) {
-        if constexpr (kLookAtSource) {
-            if (nonfinite_bf16(segment.source[i])) {
-                nonfinite.push_back(i);
-                continue;
-            }
-        }
-        const double x = decode_bf16(segment.source[i]);
-        const unsigned magnitude_code = segment.codes[i] & 0x7fU;
-        const double magnitude = std::abs(x);
-        const double decoded = values[segment.codes[i]] * segment.loaded_scale;
-        const double error = decoded - x;
-        const double bound = std::max(magnitude * (1.0 / 17.0), smallest_bound);
-        sum_x2 += x * x;
-        sum_error2 += error * error;
-        double quotient = x / own_scale;
-        if constexpr (kRoundQuotient) quotient = nearest_bf16(quotient);
-        const double expected = nearest_e4m3(quotient) * own_scale - x;
-        sum_expected2 += expected * expected;
-        saturated +=
-            static_cast<std::int64_t>((magnitude_code == 0x7eU) & (magnitude > saturation));
-        flushed += static_cast<std::int64_t>((magnitude_code == 0) & (magnitude > 0.0));
-        exact += static_cast<std::int64_t>(error == 0.0);
-        // Written so that a NaN takes the branch.
-        if (!(std::abs(error) <= bound * threshold)) {
-            const double ratio = error_over_bound(x, decoded, own_scale);
-            if (!(ratio <= allowed)) beyond.push_back(i);
-            worst = std::max(worst, ratio);
-            threshold = std::min(worst, allowed);
+    for (std::int64_t i = begin; i < end; i += kBlock) {
+        ElementBlock block;
+        block.source = segment.source + i;
+        block.codes = segment.codes + i;
+        block.count = std::min(kBlock, end - i);
+        block.loaded_scale = segment.loaded_scale;
+        block.own_scale = segment.own_scale;
+        block.round_quotient_to_bf16 = segment.round_quotient_to_bf16;
+        block.saturation = kE4m3Max * segment.loaded_scale * allowed;
+        // Elements below this ratio need no further look: they are legal, and not the worst.
+        block.threshold = std::min(worst, allowed);
+        const BlockSums sums = sum_block(block);
+        if (sums.above) look_at_errors(segment, i, i + block.count, allowed, worst, beyond);
+        audit.sum_x2 += sums.x2;
+        audit.sum_error2 += sums.error2;
+        audit.sum_x_error += sums.x_error;
+        audit.sum_expected_error2 += sums.expected_error2;
+        audit.saturated += sums.saturated;
+        audit.flushed += sums.flushed;
+        audit.exact += sums.exact;
+    }
+    audit.elements += end - begin;
+    audit.max_error_over_bound = worst;
+}
+
+/// The stretches between non-finite source elements, which are named and left out.
+void walk_nonzero_tile(const Segment& segment, double slack, TensorAudit& audit,
+                       std::vector<std::int64_t>& beyond, std::vector<std::int64_t>& nonfinite) {
+    std::int64_t begin = 0;
+    for (std::int64_t i = 0; !segment.source_finite && i < segment.count; ++i) {
+        if (nonfinite_bf16(segment.source[i])) {
+            nonfinite.push_back(i);
+            walk_finite(segment, begin, i, slack, audit, beyond);
+            begin = i + 1;
         }
     }
-    audit.elements += segment.count - static_cast<std::int64_t>(nonfinite.size());
-    audit.sum_x2 += sum_x2;
-    audit.sum_error2 += sum_error2;
-    audit.sum_expected_error2 += sum_expected2;
-    audit.saturated += saturated;
-    audit.flushed += flushed;
-    audit.exact += exact;
-    audit.max_error_over_bound = worst;
+    walk_finite(segment, begin, segment.count, slack, audit, beyond);
 }
 
 /// A tile of zeros: any scale is legal, but only zeros may come out.
@@ -129,14 +131,8 @@ void walk_segment(const Segment& segment, double slack, TensorAudit& audit,
     nonfinite.clear();
     if (segment.own_scale == 0.0) {
         walk_zero_tile(segment, audit, beyond, nonfinite);
-    } else if (segment.source_finite) {
-        segment.round_quotient_to_bf16
-            ? walk_nonzero_tile<false, true>(segment, slack, audit, beyond, nonfinite)
-            : walk_nonzero_tile<false, false>(segment, slack, audit, beyond, nonfinite);
     } else {
-        segment.round_quotient_to_bf16
-            ? walk_nonzero_tile<true, true>(segment, slack, audit, beyond, nonfinite)
-            : walk_nonzero_tile<true, false>(segment, slack, audit, beyond, nonfinite);
+        walk_nonzero_tile(segment, slack, audit, beyond, nonfinite);
     }
     audit.mismatched += static_cast<std::int64_t>(beyond.size());
 }

@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "checks/audit.hpp"
+#include "checks/layer_output.hpp"
 #include "core/error.hpp"
 
 namespace refit::checks {
@@ -42,6 +43,17 @@ void add(TensorAudit& sum, const TensorAudit& part) {
     sum.flushed += part.flushed;
     sum.exact += part.exact;
     sum.mismatched += part.mismatched;
+    sum.sum_x_error += part.sum_x_error;
+    if (sum.codes.empty()) sum.codes.resize(part.codes.size());
+    for (std::size_t i = 0; i < part.codes.size(); ++i) sum.codes.at(i) += part.codes[i];
+    sum.output.outputs += part.output.outputs;
+    sum.output.y2 += part.output.y2;
+    sum.output.error2 += part.output.error2;
+    sum.output.expected_error2 += part.output.expected_error2;
+}
+
+void add_scales(std::map<int, std::int64_t>& sum, const std::map<int, std::int64_t>& part) {
+    for (const auto& [bin, count] : part) sum[bin] += count;
 }
 
 /// Sums over ranks, each part once, tensors in the order in which the ranks first name them.
@@ -61,11 +73,20 @@ std::vector<TensorAudit> merged_tensors(const std::vector<const RankAudit*>& ran
                 empty.tensor = tensor.tensor;
                 merged.push_back(std::move(empty));
             }
-            bool adds_a_part = is_new;
-            for (const std::string& key : keys[tensor.tensor]) {
-                adds_a_part = seen[tensor.tensor].insert(key).second || adds_a_part;
+            const auto adds_a_part = [&](const std::string& name) {
+                bool adds = is_new;
+                for (const std::string& key : keys[name]) {
+                    adds = seen[name].insert(key).second || adds;
+                }
+                return adds;
+            };
+            TensorAudit& sum = merged[found->second];
+            if (adds_a_part(tensor.tensor)) add(sum, tensor);
+            // Ranks that hold different columns may hold the same scales.
+            if (!tensor.scale.empty() && adds_a_part(tensor.scale)) {
+                sum.scale = tensor.scale;
+                add_scales(sum.scales, tensor.scales);
             }
-            if (adds_a_part) add(merged[found->second], tensor);
         }
     }
     return merged;
@@ -118,6 +139,24 @@ double sqnr_db(double sum_x2, double sum_error2) {
     return 10.0 * std::log10(sum_x2 / sum_error2);
 }
 
+double relative_error(const TensorAudit& tensor) {
+    return std::sqrt(tensor.sum_error2 / tensor.sum_x2);
+}
+
+double cosine(const TensorAudit& tensor) {
+    const double loaded2 = tensor.sum_x2 + 2.0 * tensor.sum_x_error + tensor.sum_error2;
+    return (tensor.sum_x2 + tensor.sum_x_error) / std::sqrt(tensor.sum_x2 * loaded2);
+}
+
+std::int64_t subnormal_codes(const TensorAudit& tensor) {
+    std::int64_t count = 0;
+    for (std::size_t code = 0; code < tensor.codes.size(); ++code) {
+        const std::size_t magnitude = code & 0x7fU;
+        if (magnitude >= 1 && magnitude <= 7) count += tensor.codes[code];
+    }
+    return count;
+}
+
 MergedAudit merge_audits(const std::vector<RankAudit>& ranks,
                          const std::set<std::string>& enabled) {
     const std::vector<const RankAudit*> sorted = by_rank(ranks);
@@ -135,6 +174,9 @@ MergedAudit merge_audits(const std::vector<RankAudit>& ranks,
     double sum_x2 = 0.0;
     double sum_error2 = 0.0;
     bool any_quantized = false;
+    double output_error = 0.0;
+    double expected_output_error = 0.0;
+    double with_output = 0.0;
     for (const TensorAudit& tensor : merged.tensors) {
         if (!tensor.quantized) continue;
         any_quantized = any_quantized || tensor.elements > 0;
@@ -144,8 +186,24 @@ MergedAudit merge_audits(const std::vector<RankAudit>& ranks,
             std::max(merged.max_error_over_bound, tensor.max_error_over_bound);
         merged.saturated += tensor.saturated;
         merged.flushed += tensor.flushed;
+        merged.exact += tensor.exact;
+        merged.subnormal += subnormal_codes(tensor);
+        if (merged.codes.empty()) merged.codes.resize(tensor.codes.size());
+        for (std::size_t i = 0; i < tensor.codes.size(); ++i) {
+            merged.codes.at(i) += tensor.codes[i];
+        }
+        add_scales(merged.scales, tensor.scales);
         if (enabled.count("sqnr") != 0) append_sqnr_finding(tensor, merged.findings);
+        if (enabled.count("layer_output") != 0) append_output_finding(tensor, merged.findings);
+        // A tensor of zeros has no relative error.
+        if (tensor.output.outputs == 0 || tensor.output.y2 == 0.0) continue;
+        with_output += 1.0;
+        output_error += tensor.output.error2 / tensor.output.y2;
+        expected_output_error += tensor.output.expected_error2 / tensor.output.y2;
     }
+    // The mean is NaN without tensors.
+    merged.output_snr_db = -10.0 * std::log10(output_error / with_output);
+    merged.expected_output_snr_db = -10.0 * std::log10(expected_output_error / with_output);
     merged.pooled_sqnr_db =
         any_quantized ? sqnr_db(sum_x2, sum_error2) : std::numeric_limits<double>::quiet_NaN();
     return merged;

@@ -26,6 +26,7 @@ using core::DType;
 constexpr std::int64_t kStripeBytes = 128 * 1024;
 constexpr std::int64_t kProgressBytes = 512 * 1024;
 constexpr std::size_t kDestinationAlignment = 64;
+constexpr std::size_t kPoisonStep_bytes = std::size_t{16} << 20;
 
 double seconds(Clock::time_point from, Clock::time_point to) {
     return std::chrono::duration<double>(to - from).count();
@@ -166,8 +167,12 @@ std::span<const std::byte> LoadedParameters::bytes(std::size_t destination) cons
     return memory_.span().subspan(offset, size);
 }
 
-void LoadedParameters::poison(const ContractInstance& instance) {
-    if (memory_.size() > 0) std::memset(memory_.data(), 0xFF, memory_.size());
+void LoadedParameters::poison(const ContractInstance& instance,
+                              const std::function<void()>& on_progress) {
+    for (std::size_t at = 0; at < memory_.size(); at += kPoisonStep_bytes) {
+        std::memset(memory_.data() + at, 0xFF, std::min(kPoisonStep_bytes, memory_.size() - at));
+        if (on_progress) on_progress();
+    }
     for (std::size_t i = 0; i < instance.destinations.size(); ++i) {
         if (!instance.destinations[i].is_scale) continue;
         const std::span<std::byte> range = bytes(i);
@@ -221,7 +226,7 @@ struct WeightLoader::State {
     std::int64_t since_progress = 0;
 
     State(const ContractInstance& contract, const wire::RefitManifest& manifest, std::size_t rank,
-          CommitMode mode, const LoadFaults& faults)
+          CommitMode mode, const LoadFaults& faults, const std::function<void()>& on_progress)
         : instance(contract),
           spans(contract.spans.at(rank)),
           derived(contract),
@@ -229,7 +234,7 @@ struct WeightLoader::State {
         const std::size_t count = mode == CommitMode::staged ? 2 : 1;
         for (std::size_t i = 0; i < count; ++i) {
             copies.emplace_back(contract);
-            copies.back().poison(contract);
+            copies.back().poison(contract, on_progress);
         }
         std::map<std::string, std::vector<std::size_t>> spans_of;
         for (std::size_t i = 0; i < spans.size(); ++i) {
@@ -263,7 +268,8 @@ struct WeightLoader::State {
 };
 
 WeightLoader::WeightLoader(const ContractInstance& instance, const wire::RefitManifest& manifest,
-                           int tp_rank, CommitMode mode, LoadFaults faults)
+                           int tp_rank, CommitMode mode, LoadFaults faults,
+                           const std::function<void()>& on_progress)
     : instance_(instance),
       manifest_(manifest),
       tp_rank_(tp_rank),
@@ -275,10 +281,10 @@ WeightLoader::WeightLoader(const ContractInstance& instance, const wire::RefitMa
                                std::to_string(instance.tp - 1));
     }
     state_ = std::make_shared<State>(instance, manifest, static_cast<std::size_t>(tp_rank), mode,
-                                     faults_);
+                                     faults_, on_progress);
 }
 
-void WeightLoader::begin(std::uint64_t version) {
+void WeightLoader::begin(std::uint64_t version, const std::function<void()>& on_progress) {
     State& state = *state_;
     findings_.clear();
     state.reported.clear();
@@ -291,7 +297,7 @@ void WeightLoader::begin(std::uint64_t version) {
     state.loaded_bytes = 0;
     state.since_progress = 0;
     if (mode_ == CommitMode::in_place) torn_ = true;
-    state.target().poison(instance_);
+    state.target().poison(instance_, on_progress);
 }
 
 namespace {

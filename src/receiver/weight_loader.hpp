@@ -28,7 +28,9 @@ class LoadedParameters {
     [[nodiscard]] std::span<std::byte> bytes(std::size_t destination);
     [[nodiscard]] std::span<const std::byte> bytes(std::size_t destination) const;
     /// 0xFF bytes everywhere, -FLT_MAX in scales; padding rows too (the loader zero-fills them).
-    void poison(const ContractInstance& instance);
+    /// `on_progress` is called at least once per 16 MiB: memory that is touched for the first time
+    /// may come slowly.
+    void poison(const ContractInstance& instance, const std::function<void()>& on_progress = {});
     [[nodiscard]] std::uint64_t size_bytes() const;
 
  private:
@@ -56,13 +58,14 @@ class DerivedWeights;
 /// State of one receiver rank over many refits.
 class WeightLoader {
  public:
-    /// Allocates the destinations once (two copies when staged).
+    /// Allocates the destinations once (two copies when staged). `on_progress` as for
+    /// LoadedParameters::poison.
     WeightLoader(const ContractInstance& instance, const wire::RefitManifest& manifest, int tp_rank,
-                 CommitMode mode, LoadFaults faults);
+                 CommitMode mode, LoadFaults faults, const std::function<void()>& on_progress = {});
 
     /// Before the clock starts: poisons the copy that the refit will write. In place: marks the
     /// version torn.
-    void begin(std::uint64_t version);
+    void begin(std::uint64_t version, const std::function<void()>& on_progress = {});
     /// One piece: header, digests of the cells that this rank keeps, finiteness and sign of scales,
     /// copies into the destinations (fused, converted where the contract allows BF16 or F16 scales
     /// for F32 parameters). `on_progress` is called at least once per MiB. Findings are collected,

@@ -309,6 +309,13 @@ void write_tensors(hid_t parent, const Handle& dimensions, const std::vector<Ten
     table.integers("saturated", "1", [&](std::size_t i) { return rows[i].saturated; });
     table.integers("flushed", "1", [&](std::size_t i) { return rows[i].flushed; });
     table.texts("digest", [&](std::size_t i) { return rows[i].digest; });
+    table.integers("exact", "1", [&](std::size_t i) { return rows[i].exact; });
+    table.integers("subnormal", "1", [&](std::size_t i) { return rows[i].subnormal; });
+    table.reals("relative_error", "1", [&](std::size_t i) { return rows[i].relative_error; });
+    table.reals("cosine", "1", [&](std::size_t i) { return rows[i].cosine; });
+    table.reals("output_snr_db", "dB", [&](std::size_t i) { return rows[i].output_snr_db; });
+    table.reals("expected_output_snr_db", "dB",
+                [&](std::size_t i) { return rows[i].expected_output_snr_db; });
     table.write(parent, "tensors", index_scale(dimensions.get(), "tensor", rows.size()));
 }
 
@@ -352,6 +359,48 @@ void write_findings(hid_t parent, const Handle& dimensions, const core::Findings
     table.texts("engine_message", [&](std::size_t i) { return rows[i].engine_message; });
     table.texts("remedy", [&](std::size_t i) { return rows[i].remedy; });
     table.write(parent, "findings", index_scale(dimensions.get(), "finding", rows.size()));
+}
+
+/// A count for each bin, with the bins' positions as its dimension scale.
+void write_histogram(hid_t parent, const std::string& name, const std::string& scale_name,
+                     std::vector<double> positions, std::vector<std::int64_t> counts) {
+    const hsize_t bins = counts.size();
+    const Handle space = simple_space(bins);
+    positions.push_back(0.0);  // data() of an empty vector may be null, which H5Dwrite refuses
+    counts.push_back(0);
+    const Handle scale(H5Dcreate2(parent, scale_name.c_str(), H5T_NATIVE_DOUBLE, space.get(),
+                                  H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT),
+                       H5Dclose, "creating dataset " + scale_name);
+    checked(
+        H5Dwrite(scale.get(), H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, positions.data()),
+        "writing dataset " + scale_name);
+    set_text(scale.get(), "unit", "1");
+    checked(H5DSset_scale(scale.get(), scale_name.c_str()),
+            "making the dimension scale " + scale_name);
+    const Handle dataset(H5Dcreate2(parent, name.c_str(), H5T_NATIVE_INT64, space.get(),
+                                    H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT),
+                         H5Dclose, "creating dataset " + name);
+    checked(H5Dwrite(dataset.get(), H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, counts.data()),
+            "writing dataset " + name);
+    set_text(dataset.get(), "unit", "1");
+    checked(H5DSattach_scale(dataset.get(), scale.get(), 0), "attaching the scale of " + name);
+}
+
+/// Nothing where no code was loaded.
+void write_histograms(hid_t parent, const CaseRecord& record) {
+    if (record.code_histogram.empty()) return;
+    const Handle folder = group(parent, "histograms");
+    std::vector<double> codes(record.code_histogram.size());
+    for (std::size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<double>(i);
+    write_histogram(folder.get(), "codes", "code", std::move(codes), record.code_histogram);
+    std::vector<double> edges;
+    std::vector<std::int64_t> counts;
+    for (const auto& [edge, count] : record.scale_histogram) {
+        edges.push_back(edge);
+        counts.push_back(count);
+    }
+    set_real(folder.get(), "scale_bin_width", record.scale_bin_width);
+    write_histogram(folder.get(), "scales", "scale_log2", std::move(edges), std::move(counts));
 }
 
 void write_ranks(hid_t parent, const std::vector<RankRow>& rows) {
@@ -457,12 +506,20 @@ void write_case(hid_t cases, std::size_t number, const CaseRecord& record) {
     set_real(accuracy.get(), "max_error_over_bound", record.max_error_over_bound);
     set_integer(accuracy.get(), "saturated", record.saturated);
     set_integer(accuracy.get(), "flushed", record.flushed);
+    set_integer(accuracy.get(), "exact", record.exact);
+    set_integer(accuracy.get(), "subnormal", record.subnormal);
+    set_real(accuracy.get(), "output_snr_db", record.output_snr_db.value_or(kNan));
+    set_real(accuracy.get(), "expected_output_snr_db",
+             record.expected_output_snr_db.value_or(kNan));
+    set_text(accuracy.get(), "output_snr_db_formula",
+             "-10 log10(mean over tensors of sum (y' - y)^2 / sum y^2)");
 
     const Handle notes = group(id, "notes");
     for (const auto& [key, value] : record.notes) set_text(notes.get(), key, value);
 
     const Handle dimensions = group(id, "dimensions");
     write_all_samples(id, record);
+    write_histograms(id, record);
     write_tensors(id, dimensions, record.tensor_rows);
     write_buckets(id, dimensions, record.bucket_rows);
     write_findings(id, dimensions, record.findings);

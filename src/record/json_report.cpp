@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "record/build_info.hpp"
 
@@ -18,6 +19,10 @@ using Json = nlohmann::ordered_json;
 /// JSON has no NaN and no infinity.
 Json number(double value) {
     return std::isfinite(value) ? Json(value) : Json(nullptr);
+}
+
+Json optional_number(const std::optional<double>& value) {
+    return value ? number(*value) : Json(nullptr);
 }
 
 const char* severity_name(core::Severity severity) {
@@ -48,6 +53,14 @@ Json case_json(const CaseRecord& record) {
         if (found == summaries.end()) continue;
         stages[name]["median_s"] = number(found->second.median_s);
         stages[name]["slowest_rank"] = found->second.slowest_rank;
+    }
+
+    // Generating or reading the weights lies outside the wall; it is here only where it was
+    // measured.
+    const auto source = summaries.find("source");
+    if (source != summaries.end()) {
+        stages["source"] = {{"median_s", number(source->second.median_s)},
+                            {"slowest_rank", source->second.slowest_rank}};
     }
 
     Json link = {{"bytes_per_s", nullptr}, {"emulated", record.link_emulated}};
@@ -81,7 +94,6 @@ Json case_json(const CaseRecord& record) {
                         {"max", number(wall.max)},
                         {"samples", samples}};
     result["stages"] = stages;
-    const auto source = summaries.find("source");
     if (source != summaries.end()) result["source_s"] = number(source->second.median_s);
     result["audit_s"] = number(record.audit_s);
     result["cpu_s"] = {{"sum", number(record.cpu_s_sum)}, {"waiting_excluded", true}};
@@ -94,10 +106,15 @@ Json case_json(const CaseRecord& record) {
     result["algbw_bytes_per_s"] = number(algbw_bytes_per_s(record));
     result["peak_rss_bytes"] = {{"max", record.peak_rss_max_bytes},
                                 {"sum", record.peak_rss_sum_bytes}};
-    result["accuracy"] = {{"sqnr_db", record.sqnr_db ? number(*record.sqnr_db) : Json(nullptr)},
-                          {"max_error_over_bound", number(record.max_error_over_bound)},
-                          {"saturated", record.saturated},
-                          {"flushed", record.flushed}};
+    result["accuracy"] = {
+        {"sqnr_db", optional_number(record.sqnr_db)},
+        {"max_error_over_bound", number(record.max_error_over_bound)},
+        {"saturated", record.saturated},
+        {"flushed", record.flushed},
+        {"exact", record.exact},
+        {"subnormal", record.subnormal},
+        {"output_snr_db", optional_number(record.output_snr_db)},
+        {"expected_output_snr_db", optional_number(record.expected_output_snr_db)}};
     result["findings"] = findings;
     result["notes"] = record.notes;
     return result;

@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/finding.hpp"
@@ -41,6 +42,12 @@ struct TensorRow {
     double max_error_over_bound = 0.0;
     std::int64_t saturated = 0;
     std::int64_t flushed = 0;
+    std::int64_t exact = 0;       ///< elements that came back as they were
+    std::int64_t subnormal = 0;   ///< codes; 0 for raw tensors
+    double relative_error = 0.0;  ///< ||d - x|| / ||x||, NaN for raw tensors
+    double cosine = 0.0;          ///< <x, d> / (||x|| ||d||), NaN for raw tensors
+    double output_snr_db = 0.0;   ///< of y = x * W^T; NaN where layer_output did not compute it
+    double expected_output_snr_db = 0.0;  ///< of an independent quantization
     std::string
         digest;  ///< XXH3-128 of the loaded tensor's bytes in its global row-major form, hex
 };
@@ -80,6 +87,15 @@ struct CaseRecord {
     double max_error_over_bound = 0.0;
     std::int64_t saturated = 0;
     std::int64_t flushed = 0;
+    std::int64_t exact = 0;               ///< of quantized elements
+    std::int64_t subnormal = 0;           ///< codes
+    std::optional<double> output_snr_db;  ///< nullopt where layer_output computed nothing
+    std::optional<double> expected_output_snr_db;
+    std::vector<std::int64_t> code_histogram;  ///< [256] loaded codes; empty where there are none
+    /// Loaded scales: lower edge of the bin as log2(scale), and their number, ascending; bins that
+    /// are empty are left out. `scale_bin_width` is the width of every bin in log2(scale).
+    std::vector<std::pair<double, std::int64_t>> scale_histogram;
+    double scale_bin_width = 0.0;
     std::vector<TensorRow> tensor_rows;
     std::vector<BucketRow> bucket_rows;
     core::Findings findings;

@@ -37,8 +37,14 @@ class Planner {
         for (std::size_t i = 0; i < tensors_.size(); ++i) {
             if (!matches(faults_.drop_tensor, tensors_[i].name)) add_tensor(i, values[i]);
         }
-        gather_units();
-        plan_.manifest = wire::pack(parameters_, payload_.bucket_bytes, sharding_.rows.ranks);
+        if (payload_.framing == wire::Framing::native) {
+            gather_units();
+            plan_.manifest = wire::pack(parameters_, payload_.bucket_bytes, sharding_.rows.ranks);
+        } else {
+            plan_.productions = productions_;
+            plan_.manifest =
+                wire::pack_framed(parameters_, payload_.framing, payload_.bucket_bytes);
+        }
         find_shared_tiles();
         return std::move(plan_);
     }
@@ -114,6 +120,9 @@ class Planner {
 
         wire::PlannedParameter scale;
         scale.meta.shape = quant::scale_shape(recipe, tensor.shape, rank);
+        if (payload_.scale_shape == ScaleShape::zero_d &&
+            core::element_count(scale.meta.shape) == 1)
+            scale.meta.shape = {};
         scale.meta.kind = wire::ParameterKind::scale;
         scale.meta.dtype = scale_dtype(recipe.scaling, wanted);
         scale.meta.recipe = recipe.name;

@@ -12,12 +12,13 @@
 #include "model/tensor_spec.hpp"
 #include "parallel/placement.hpp"
 #include "quant/recipe.hpp"
+#include "wire/framing.hpp"
 #include "wire/manifest.hpp"
 #include "wire/wanted_list.hpp"
 
 namespace refit::trainer {
 
-enum class ScaleShape { contract, one_d, two_d };
+enum class ScaleShape { contract, zero_d, one_d, two_d };
 enum class Nonfinite { reject, recipe, propagate, sanitize };
 
 struct Payload {
@@ -26,6 +27,9 @@ struct Payload {
     ScaleShape scale_shape = ScaleShape::contract;
     Nonfinite nonfinite = Nonfinite::reject;
     std::uint64_t bucket_bytes = std::uint64_t{64} << 20;
+    /// Anything but native: one trainer, tensors whole and in model order, each scale behind its
+    /// weight, cut into messages by the framing's own rule.
+    wire::Framing framing = wire::Framing::native;
 };
 
 /// Damage to plant on the trainer's side; globs over tensor names, "" = none.
@@ -68,7 +72,7 @@ struct RefitPlan {
 
 /// Deterministic: every trainer makes the same plan. `wanted` decides what is quantized and what
 /// the scales are called. Throws ShapeError when a recipe cannot take a tensor, ScenarioError when
-/// the layout cannot cut one.
+/// the layout cannot cut one or the framing cannot carry one.
 [[nodiscard]] RefitPlan make_plan(const std::vector<model::TensorSpec>& tensors,
                                   const wire::WantedList& wanted, const Payload& payload,
                                   const parallel::Sharding& sharding, const TrainerFaults& faults);

@@ -154,6 +154,7 @@ void RefitPublisher::begin(std::uint64_t version) {
     version_ = version;
     aborted_ = false;
     findings_.clear();
+    kept_scales_.clear();
 }
 
 void RefitPublisher::gather(std::size_t bucket, const MaxOverTrainers& max_over_trainers) {
@@ -427,9 +428,19 @@ void RefitPublisher::fill_codes(std::size_t bucket, const wire::PieceEntry& entr
         panels.front().scales[0] *= 2.0F;
     }
     const auto scale_parameter = static_cast<std::uint32_t>(production.scale);
+    bool sent_here = false;
     for (const wire::PieceEntry& scale : plan_.manifest.buckets[bucket].pieces[trainer_].entries) {
-        if (scale.parameter == scale_parameter)
-            write_scales(scale, first_grid, panels.back(), piece);
+        if (scale.parameter != scale_parameter) continue;
+        write_scales(scale, first_grid, panels.back(), piece);
+        sent_here = true;
+    }
+    if (!sent_here && production.scale >= 0) {
+        // A framing that cuts between a weight and its scale: kept for the bucket that has it.
+        const wire::ParameterMeta& scale = plan_.manifest.parameters[scale_parameter];
+        std::vector<std::byte>& kept = kept_scales_[scale_parameter];
+        kept.resize(static_cast<std::size_t>(scale.rows() * scale.row_bytes()));
+        const wire::PieceEntry whole{scale_parameter, {0, scale.rows()}, 0, kept.size(), {}};
+        write_scales(whole, first_grid, panels.back(), kept);
     }
     times.quantize_s += seconds_since(start) - hashing;
     times.pack_s += hashing;
@@ -474,7 +485,10 @@ void RefitPublisher::fill_raw(const wire::PieceEntry& entry, std::span<std::byte
     const wire::ParameterMeta& meta = plan_.manifest.parameters[entry.parameter];
     const Production& production = plan_.productions[entry.parameter];
     const core::Region region = entry.region(meta);
-    auto* out = reinterpret_cast<std::uint16_t*>(piece.data() + entry.offset);
+    std::byte* const out = piece.data() + entry.offset;
+    // Framings without alignment put BF16 elements at odd bytes, where they are not written in
+    // place.
+    const bool aligned = entry.offset % alignof(std::uint16_t) == 0;
     EntryDigests digests(meta, region);
     const std::int64_t step =
         std::clamp<std::int64_t>(kRawChunkBytes / std::max<std::int64_t>(1, 2 * region.cols), 1,
@@ -485,7 +499,11 @@ void RefitPublisher::fill_raw(const wire::PieceEntry& entry, std::span<std::byte
         const std::int64_t count = (end - r) * region.cols;
         const Values values =
             weights_.values(production.tensor, {r, region.col, end - r, region.cols});
-        std::uint16_t* to = out + (r - entry.rows.begin) * region.cols;
+        std::byte* const place = out + (r - entry.rows.begin) * region.cols *
+                                           static_cast<std::int64_t>(sizeof(std::uint16_t));
+        if (!aligned) unaligned_.resize(static_cast<std::size_t>(count));
+        std::uint16_t* const to =
+            aligned ? reinterpret_cast<std::uint16_t*>(place) : unaligned_.data();
         if (values.stride == region.cols) {
             std::memcpy(to, values.data, static_cast<std::size_t>(count) * sizeof(std::uint16_t));
         } else {
@@ -500,6 +518,7 @@ void RefitPublisher::fill_raw(const wire::PieceEntry& entry, std::span<std::byte
             if (payload_.nonfinite == Nonfinite::sanitize)
                 std::transform(to, to + count, to, sanitized);
         }
+        if (!aligned) std::memcpy(place, to, static_cast<std::size_t>(count) * sizeof *to);
         digests.update({r, end}, reinterpret_cast<const std::byte*>(to));
         on_progress();
     }
@@ -531,6 +550,11 @@ void RefitPublisher::fill(std::size_t bucket, std::span<std::byte> piece,
             fill_raw(entry, piece, on_progress, times);
         } else {
             const auto start = Clock::now();
+            const auto kept = kept_scales_.find(entry.parameter);
+            if (kept != kept_scales_.end()) {
+                std::memcpy(piece.data() + entry.offset, kept->second.data(), entry.bytes);
+                kept_scales_.erase(kept);
+            }
             finish_scale(entry, piece);
             times.pack_s += seconds_since(start);
         }

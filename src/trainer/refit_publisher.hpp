@@ -6,49 +6,34 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <span>
 #include <vector>
 
 #include "core/finding.hpp"
 #include "kernels/backend.hpp"
+#include "trainer/publisher.hpp"
 #include "trainer/refit_plan.hpp"
 #include "trainer/weight_rows.hpp"
 #include "wire/piece.hpp"
 
 namespace refit::trainer {
 
-/// Seconds by purpose.
-struct PublishTimes {
-    double quantize_s = 0.0;
-    double pack_s = 0.0;  ///< raw tensors and digests
-};
-
-/// Element-wise maximum over all trainers; collective among them.
-using MaxOverTrainers = std::function<void(std::span<std::uint32_t>)>;
-
-class RefitPublisher {
+class RefitPublisher final : public Publisher {
  public:
     /// All references must outlive the publisher.
     RefitPublisher(const std::vector<model::TensorSpec>& tensors, const RefitPlan& plan,
                    const Payload& payload, const TrainerFaults& faults,
                    const kernels::Backend& backend, const WeightRows& weights, int trainer);
 
-    /// A new refit of this version begins; findings are cleared.
-    void begin(std::uint64_t version);
-    /// Exchanges the amax of tiles that shard boundaries cut (collective among the trainers where
-    /// the bucket has any). After abort() only zeros are given.
-    void gather(std::size_t bucket, const MaxOverTrainers& max_over_trainers);
-    /// Writes the piece: `piece` has exactly the planned size. `on_progress` is called at least
-    /// once per stripe of 128 rows. After an error finding (or abort) the piece is marked aborted
-    /// and holds nothing to load.
+    void begin(std::uint64_t version) override;
+    void gather(std::size_t bucket, const MaxOverTrainers& max_over_trainers) override;
     void fill(std::size_t bucket, std::span<std::byte> piece,
-              const std::function<void()>& on_progress, PublishTimes& times);
-    /// The rest of this refit is sent as aborted pieces, so that nobody waits for bytes that do not
-    /// come.
-    void abort() { aborted_ = true; }
-
-    /// Non-finite values under the policy `reject`: tensor, tile, first index, counts.
-    [[nodiscard]] const core::Findings& findings() const { return findings_; }
+              const std::function<void()>& on_progress, PublishTimes& times) override;
+    void abort() override { aborted_ = true; }
+    [[nodiscard]] const core::Findings& findings() const override { return findings_; }
+    /// Whether pieces of this refit are marked aborted from now on.
+    [[nodiscard]] bool aborted() const { return aborted_; }
 
  private:
     struct EntryDigests;
@@ -86,6 +71,9 @@ class RefitPublisher {
     std::vector<std::uint32_t> amax_;
     std::vector<float> scales_;
     std::vector<std::uint16_t> sanitized_;
+    std::vector<std::uint16_t> unaligned_;  ///< raw values on their way to an odd address
+    /// Scales of weights sent earlier whose own bucket is still to come, by parameter.
+    std::map<std::uint32_t, std::vector<std::byte>> kept_scales_;
     std::vector<wire::DigestRecord> digests_;
 };
 

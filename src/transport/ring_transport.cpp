@@ -84,7 +84,10 @@ std::span<std::byte> RingTransport::acquire(std::size_t bucket) {
 }
 
 void RingTransport::publish(std::size_t bucket) {
-    const std::uint32_t n = book_.publish(bucket);
+    announce(book_.publish(bucket));
+}
+
+void RingTransport::announce(std::uint32_t n) {
     std::atomic<std::uint32_t>& count = ring(endpoint_.rank).counters[0].count;
     // Release: the bytes of the piece are visible to whoever sees the new count.
     count.store(base_[static_cast<std::size_t>(endpoint_.rank)] + n + 1, std::memory_order_release);
@@ -92,7 +95,10 @@ void RingTransport::publish(std::size_t bucket) {
 }
 
 bool RingTransport::arrived(std::size_t bucket, int trainer) {
-    const std::uint32_t n = book_.number(bucket, trainer);
+    return is_announced(trainer, book_.number(bucket, trainer));
+}
+
+bool RingTransport::is_announced(int trainer, std::uint32_t n) {
     const std::uint32_t mark = base_[static_cast<std::size_t>(trainer)] + n + 1;
     return reached(ring(trainer).counters[0].count.load(std::memory_order_acquire), mark);
 }

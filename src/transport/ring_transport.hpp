@@ -58,12 +58,16 @@ class RingTransport : public Transport {
     /// After book().open(): the rings of all trainers, or only the own one on a trainer (the others
     /// stay empty).
     void attach(std::vector<Ring> rings);
+    /// Trainer: piece `number` of this refit is complete; its receivers are told.
+    void announce(std::uint32_t number);
+    /// Receiver: whether the trainer has announced piece `number` of this refit.
+    [[nodiscard]] bool is_announced(int trainer, std::uint32_t number);
+    [[nodiscard]] std::byte* slot(int trainer, std::uint32_t number);
     [[nodiscard]] PieceBook& book() { return book_; }
     [[nodiscard]] const Endpoint& endpoint() const { return endpoint_; }
 
  private:
     [[nodiscard]] Ring& ring(int trainer) { return rings_[static_cast<std::size_t>(trainer)]; }
-    [[nodiscard]] std::byte* slot(int trainer, std::uint32_t number);
     /// Trainer: waits until every receiver has released the first `pieces` pieces of this refit.
     void wait_for_releases(std::uint32_t pieces);
     /// Index of a receiver that has not, or -1.

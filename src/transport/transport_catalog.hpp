@@ -19,7 +19,7 @@ class LoopbackHub;
 [[nodiscard]] std::shared_ptr<LoopbackHub> make_loopback_hub(int trainers, int receivers);
 
 struct TransportOptions {
-    std::string name;  ///< mpi | mpi_window | loopback (nccl, cuda_ipc: not compiled yet)
+    std::string name;                  ///< mpi | mpi_window | nccl | cuda_ipc | loopback
     std::shared_ptr<LoopbackHub> hub;  ///< loopback only
     /// Largest count of one MPI call; a piece is sent in chunks of at most this.
     std::uint64_t chunk_bytes = std::uint64_t{1} << 30;
@@ -31,6 +31,9 @@ struct TransportOptions {
     /// Unique among runs on this machine; begins the names of shared segments.
     std::string run_id;
 };
+
+/// "2.28.9 (libnccl.so.2)"; empty where there is none.
+[[nodiscard]] std::string nccl_description();
 
 struct TransportRow {
     std::string name;
@@ -44,8 +47,8 @@ struct TransportRow {
 [[nodiscard]] std::unique_ptr<Transport> make_transport(const TransportOptions& options,
                                                         const Endpoint& endpoint);
 
-/// Bytes of /dev/shm that `name` will need for a plan: slots of all trainers of this node (0 for
-/// mpi and loopback).
+/// Bytes of /dev/shm that `name` will need for a plan: slots of all trainers of this node, or the
+/// counters of cuda_ipc (0 for the others).
 [[nodiscard]] std::uint64_t shared_memory_bytes(const std::string& name, const StreamPlan& plan,
                                                 int trainers);
 

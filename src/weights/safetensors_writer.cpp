@@ -11,6 +11,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <system_error>
+#include <unordered_map>
 #include <utility>
 
 #include "core/error.hpp"
@@ -40,16 +41,18 @@ class TemporaryFile {
     TemporaryFile(const TemporaryFile&) = delete;
     TemporaryFile& operator=(const TemporaryFile&) = delete;
 
-    void write(const void* data, std::size_t bytes) {
+    void write(const void* data, std::size_t bytes, std::uint64_t offset) {
         const auto* cursor = static_cast<const char*>(data);
         while (bytes > 0) {
             // One call takes at most 2 GiB.
             const ssize_t done =
-                ::write(fd_, cursor, std::min<std::size_t>(bytes, std::size_t{1} << 30));
+                ::pwrite(fd_, cursor, std::min<std::size_t>(bytes, std::size_t{1} << 30),
+                         static_cast<off_t>(offset));
             if (done < 0 && errno == EINTR) continue;
             if (done <= 0) fail("write");
             cursor += done;
             bytes -= static_cast<std::size_t>(done);
+            offset += static_cast<std::uint64_t>(done);
         }
     }
 
@@ -77,34 +80,105 @@ class TemporaryFile {
 
 }  // namespace
 
+std::uint64_t TensorLayout::bytes() const {
+    return static_cast<std::uint64_t>(core::element_count(shape) * core::size_bytes(dtype));
+}
+
+class SafetensorsStream::Impl {
+ public:
+    Impl(const std::filesystem::path& path, std::vector<TensorLayout> tensors,
+         const std::map<std::string, std::string>& metadata)
+        : path_(path), file_(path) {
+        std::stable_sort(tensors.begin(), tensors.end(),
+                         [](const TensorLayout& a, const TensorLayout& b) {
+                             const std::int64_t size_a = core::size_bytes(a.dtype);
+                             const std::int64_t size_b = core::size_bytes(b.dtype);
+                             return size_a != size_b ? size_a > size_b : a.name < b.name;
+                         });
+        nlohmann::ordered_json header = nlohmann::ordered_json::object();
+        if (!metadata.empty()) header["__metadata__"] = metadata;
+        std::uint64_t offset = 0;
+        for (const TensorLayout& tensor : tensors) {
+            const std::uint64_t bytes = tensor.bytes();
+            header[tensor.name] = {{"dtype", core::safetensors_name(tensor.dtype)},
+                                   {"shape", tensor.shape},
+                                   {"data_offsets", {offset, offset + bytes}}};
+            parts_[tensor.name] = {offset, bytes, 0};
+            offset += bytes;
+        }
+        std::string text = header.dump();
+        text.append((8 - text.size() % 8) % 8, ' ');
+        const std::uint64_t length = text.size();
+        std::uint8_t little_endian[8];
+        for (int i = 0; i < 8; ++i) little_endian[i] = static_cast<std::uint8_t>(length >> (8 * i));
+        file_.write(little_endian, sizeof little_endian, 0);
+        file_.write(text.data(), text.size(), sizeof little_endian);
+        data_begin_ = sizeof little_endian + text.size();
+    }
+
+    void write(const std::string& tensor, std::uint64_t offset, std::span<const std::byte> bytes) {
+        const auto it = parts_.find(tensor);
+        if (it == parts_.end()) {
+            throw core::FileError("cannot write " + path_.string() + ": tensor " + tensor +
+                                  " is not in its header");
+        }
+        Part& part = it->second;
+        if (offset > part.bytes || bytes.size() > part.bytes - offset) {
+            throw core::FileError("cannot write " + path_.string() + ": tensor " + tensor +
+                                  " has " + std::to_string(part.bytes) + " bytes, found " +
+                                  std::to_string(bytes.size()) + " for its byte " +
+                                  std::to_string(offset));
+        }
+        file_.write(bytes.data(), bytes.size(), data_begin_ + part.begin + offset);
+        part.written += bytes.size();
+    }
+
+    void keep() {
+        for (const auto& [name, part] : parts_) {
+            if (part.written == part.bytes) continue;
+            throw core::FileError("cannot write " + path_.string() + ": tensor " + name + " has " +
+                                  std::to_string(part.bytes) + " bytes, " +
+                                  std::to_string(part.written) + " were written");
+        }
+        file_.keep();
+    }
+
+ private:
+    struct Part {
+        std::uint64_t begin = 0;
+        std::uint64_t bytes = 0;
+        std::uint64_t written = 0;
+    };
+    std::filesystem::path path_;
+    TemporaryFile file_;
+    std::uint64_t data_begin_ = 0;
+    std::unordered_map<std::string, Part> parts_;
+};
+
+SafetensorsStream::SafetensorsStream(const std::filesystem::path& path,
+                                     std::vector<TensorLayout> tensors,
+                                     const std::map<std::string, std::string>& metadata)
+    : impl_(std::make_unique<Impl>(path, std::move(tensors), metadata)) {}
+
+SafetensorsStream::~SafetensorsStream() = default;
+
+void SafetensorsStream::write(const std::string& tensor, std::uint64_t offset,
+                              std::span<const std::byte> bytes) {
+    impl_->write(tensor, offset, bytes);
+}
+
+void SafetensorsStream::keep() {
+    impl_->keep();
+}
+
 void write_safetensors(const std::filesystem::path& path, std::vector<TensorToWrite> tensors,
                        const std::map<std::string, std::string>& metadata) {
-    std::stable_sort(tensors.begin(), tensors.end(),
-                     [](const TensorToWrite& a, const TensorToWrite& b) {
-                         const std::int64_t size_a = core::size_bytes(a.dtype);
-                         const std::int64_t size_b = core::size_bytes(b.dtype);
-                         return size_a != size_b ? size_a > size_b : a.name < b.name;
-                     });
-    nlohmann::ordered_json header = nlohmann::ordered_json::object();
-    if (!metadata.empty()) header["__metadata__"] = metadata;
-    std::uint64_t offset = 0;
+    std::vector<TensorLayout> layout;
+    layout.reserve(tensors.size());
     for (const TensorToWrite& tensor : tensors) {
-        const auto bytes = static_cast<std::uint64_t>(core::element_count(tensor.shape) *
-                                                      core::size_bytes(tensor.dtype));
-        header[tensor.name] = {{"dtype", core::safetensors_name(tensor.dtype)},
-                               {"shape", tensor.shape},
-                               {"data_offsets", {offset, offset + bytes}}};
-        offset += bytes;
+        layout.push_back({tensor.name, tensor.dtype, tensor.shape});
     }
-    std::string text = header.dump();
-    text.append((8 - text.size() % 8) % 8, ' ');
-
-    TemporaryFile file(path);
-    const std::uint64_t length = text.size();
-    std::uint8_t little_endian[8];
-    for (int i = 0; i < 8; ++i) little_endian[i] = static_cast<std::uint8_t>(length >> (8 * i));
-    file.write(little_endian, sizeof little_endian);
-    file.write(text.data(), text.size());
+    SafetensorsStream file(path, std::move(layout), metadata);
     for (const TensorToWrite& tensor : tensors) {
         const std::span<const std::byte> bytes = tensor.bytes();
         const auto expected = static_cast<std::size_t>(core::element_count(tensor.shape) *
@@ -115,7 +189,7 @@ void write_safetensors(const std::filesystem::path& path, std::vector<TensorToWr
                                   core::to_string(tensor.shape) + " needs " +
                                   std::to_string(expected));
         }
-        file.write(bytes.data(), bytes.size());
+        file.write(tensor.name, 0, bytes);
     }
     file.keep();
 }

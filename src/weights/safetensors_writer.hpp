@@ -4,9 +4,11 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -23,6 +25,39 @@ struct TensorToWrite {
     core::DType dtype = core::DType::bf16;
     core::Shape shape;
     std::function<std::span<const std::byte>()> bytes;
+};
+
+/// One tensor of a file that is written in parts.
+struct TensorLayout {
+    std::string name;
+    core::DType dtype = core::DType::bf16;
+    core::Shape shape;
+
+    [[nodiscard]] std::uint64_t bytes() const;
+};
+
+/// One safetensors file whose tensors come in any order and in parts, so that a weight and its
+/// scales, which lie far from each other in the file, can be written as they are made. Layout and
+/// temporary name as for write_safetensors. Without keep() nothing is left behind.
+class SafetensorsStream {
+ public:
+    /// Writes the header. Throws FileError naming path and reason.
+    SafetensorsStream(const std::filesystem::path& path, std::vector<TensorLayout> tensors,
+                      const std::map<std::string, std::string>& metadata);
+    ~SafetensorsStream();
+    SafetensorsStream(const SafetensorsStream&) = delete;
+    SafetensorsStream& operator=(const SafetensorsStream&) = delete;
+
+    /// `bytes` of `tensor` from its byte `offset` on. No part may be written twice. Throws
+    /// FileError for a tensor that the header does not have, bytes outside it, and what the system
+    /// refuses.
+    void write(const std::string& tensor, std::uint64_t offset, std::span<const std::byte> bytes);
+    /// Syncs the file and gives it its name. Throws FileError where a tensor is incomplete.
+    void keep();
+
+ private:
+    class Impl;
+    std::unique_ptr<Impl> impl_;
 };
 
 /// Tensors are laid out by falling alignment and then by name, as the reference writer does; the

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/error.hpp"
 #include "wire/piece.hpp"
 
 namespace refit::wire {
@@ -136,6 +137,47 @@ class Packer {
 RefitManifest pack(const std::vector<PlannedParameter>& parameters, std::uint64_t bucket_bytes,
                    int trainers) {
     return Packer(parameters, std::max<std::uint64_t>(bucket_bytes, 1), trainers).run();
+}
+
+std::vector<FramedTensor> framed_tensors(const std::vector<ParameterMeta>& parameters) {
+    std::vector<FramedTensor> tensors;
+    for (const ParameterMeta& meta : parameters)
+        tensors.push_back({meta.name, meta.dtype, meta.shape, layer_in_name(meta.name)});
+    return tensors;
+}
+
+RefitManifest pack_framed(const std::vector<PlannedParameter>& parameters, Framing framing,
+                          std::uint64_t buffer_bytes) {
+    RefitManifest manifest;
+    for (const PlannedParameter& parameter : parameters) {
+        if (parameter.regions_of_trainer.size() != 1) {
+            throw core::ScenarioError(
+                "transport.framing " + framing_row(framing).name + ": " + parameter.meta.name +
+                " is held by " + std::to_string(parameter.regions_of_trainer.size()) +
+                " trainers; this framing has one sender of whole tensors: set trainer.ranks to 1");
+        }
+        manifest.parameters.push_back(parameter.meta);
+    }
+    for (const FramedBucket& framed :
+         frame(framing, framed_tensors(manifest.parameters), buffer_bytes)) {
+        PiecePlan piece;
+        for (const FramedRange& range : framed.ranges) {
+            const ParameterMeta& meta = manifest.parameters[range.tensor];
+            PieceEntry entry;
+            entry.parameter = static_cast<std::uint32_t>(range.tensor);
+            entry.rows = {0, meta.rows()};
+            entry.cols = {0, meta.cols()};
+            entry.offset = range.offset;
+            entry.bytes = range.bytes;
+            piece.entries.push_back(entry);
+        }
+        const std::uint64_t base = entries_offset(digest_count(manifest, piece.entries));
+        for (PieceEntry& entry : piece.entries) entry.offset += base;
+        piece.payload_bytes = framed.bytes;
+        piece.bytes = align_up(base + framed.bytes);
+        manifest.buckets.push_back({{std::move(piece)}});
+    }
+    return manifest;
 }
 
 }  // namespace refit::wire

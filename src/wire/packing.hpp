@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/shape.hpp"
+#include "wire/framing.hpp"
 #include "wire/manifest.hpp"
 
 namespace refit::wire {
@@ -28,5 +29,16 @@ struct PlannedParameter {
 /// unit that is larger is split by rows. bucket_bytes counts payload over all trainers.
 [[nodiscard]] RefitManifest pack(const std::vector<PlannedParameter>& parameters,
                                  std::uint64_t bucket_bytes, int trainers);
+
+/// The same list cut by another framing: one trainer sends every parameter whole, in list order,
+/// and a piece holds the bytes of one message of the original behind header and digests, at a
+/// multiple of kParameterAlignment. What frame() throws; ScenarioError where a parameter has
+/// another number of senders than one.
+[[nodiscard]] RefitManifest pack_framed(const std::vector<PlannedParameter>& parameters,
+                                        Framing framing, std::uint64_t buffer_bytes);
+
+/// The list that a framing walks, as a manifest states it.
+[[nodiscard]] std::vector<FramedTensor> framed_tensors(
+    const std::vector<ParameterMeta>& parameters);
 
 }  // namespace refit::wire

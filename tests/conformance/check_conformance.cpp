@@ -672,6 +672,137 @@ TEST(Sqnr, CatchesErrorsThatAreLegalOneByOneButTooLargeTogether) {
     EXPECT_EQ(causes(merged.findings).count({"sqnr", "ragged.weight"}), 1U);
 }
 
+/// Names of the tensors that layer_output reports.
+std::set<std::string> outputs_found(const Refit& refit) {
+    std::set<std::string> tensors;
+    for (const auto& [check, tensor] : causes(refit.merged({"layer_output"}).findings)) {
+        EXPECT_EQ(check, "layer_output");
+        tensors.insert(tensor);
+    }
+    return tensors;
+}
+
+TEST_P(EveryGranularity, LayerOutputPassesGaussianAndOutlierWeights) {
+    Refit refit(GetParam());
+    const std::set<std::string> enabled = {"layer_output"};
+    const MergedAudit clean = refit.merged(enabled);
+    EXPECT_TRUE(clean.findings.empty()) << listed(clean.findings);
+    // Errors of weights and activations, about 31.5 dB each, add up to 28.5 dB; a few loud channels
+    // move that, but never beyond the two alone or twice as much.
+    EXPECT_GT(clean.output_snr_db, 25.5);
+    EXPECT_LT(clean.output_snr_db, 31.5);
+    EXPECT_NEAR(clean.output_snr_db, clean.expected_output_snr_db, 0.05);
+    // All rows of parts, each once, whatever the rank: 16 tokens.
+    EXPECT_EQ(tensor_of(clean, "gate.weight").output.outputs, 256 * 16);
+    EXPECT_EQ(tensor_of(clean, "ragged.weight").output.outputs, 130 * 16);
+    // Cut by columns: each rank has a partial product of every row.
+    EXPECT_EQ(tensor_of(clean, "down.weight").output.outputs, 2 * 256 * 16);
+    EXPECT_EQ(tensor_of(clean, "norm.weight").output.outputs, 0);
+    for (const char* name : {"gate.weight", "down.weight", "ragged.weight"}) {
+        for (std::int64_t i = 0; i < 130; ++i) {
+            refit.source(name, i, (37 * i) % 200) = bf16_bits(i % 2 == 0 ? 2.0 : -0.4);
+        }
+    }
+    refit.reload();
+    const MergedAudit outliers = refit.merged(enabled);
+    EXPECT_TRUE(outliers.findings.empty()) << listed(outliers.findings);
+}
+
+TEST_P(EveryGranularity, LayerOutputCatchesADoubledScale) {
+    Refit refit(GetParam());
+    refit.scale(0, refit.gate_up_, 0) *= 2.0F;
+    EXPECT_EQ(outputs_found(refit), std::set<std::string>{"gate.weight"});
+}
+
+TEST_P(EveryGranularity, LayerOutputCatchesSwappedTensors) {
+    // What gate_up holds is right for the two the other way round.
+    Refit refit(GetParam());
+    for (std::int64_t row = 0; row < 256; ++row) {
+        for (std::int64_t col = 0; col < 384; ++col) {
+            std::swap(refit.source("gate.weight", row, col), refit.source("up.weight", row, col));
+        }
+    }
+    EXPECT_EQ(outputs_found(refit), (std::set<std::string>{"gate.weight", "up.weight"}));
+}
+
+TEST_P(EveryGranularity, LayerOutputCatchesNanCodesAndIsSilentUnasked) {
+    Refit refit(GetParam());
+    refit.code(0, refit.down_, 3, 7) = 0x7f;
+    EXPECT_EQ(outputs_found(refit), std::set<std::string>{"down.weight"});
+    const MergedAudit unasked = refit.merged({"sqnr"});
+    EXPECT_EQ(tensor_of(unasked, "down.weight").output.outputs, 0);
+    EXPECT_TRUE(std::isnan(unasked.output_snr_db));
+    EXPECT_EQ(causes(unasked.findings), (Causes{{"sqnr", "down.weight"}}));
+}
+
+TEST(BlockScheme, LayerOutputCatchesATransposedScaleGrid) {
+    Refit refit(Granularity::block);
+    std::swap(refit.scale(1, refit.down_, 1), refit.scale(1, refit.down_, 2));
+    EXPECT_EQ(outputs_found(refit), std::set<std::string>{"down.weight"});
+}
+
+TEST(BlockScheme, LayerOutputPassesPowerOfTwoScalesAndCatchesOneThatIsHalf) {
+    Refit refit(Granularity::block, true);
+    EXPECT_EQ(outputs_found(refit), std::set<std::string>{});
+    refit.scale(0, refit.ragged_, 3) *= 0.5F;
+    refit.scale(1, refit.ragged_, 3) *= 0.5F;
+    EXPECT_EQ(outputs_found(refit), std::set<std::string>{"ragged.weight"});
+}
+
+TEST(LayerOutputCheck, CatchesAnErrorThatIsTooGood) {
+    const Refit refit(Granularity::channel);
+    std::vector<RankAudit> ranks = refit.audits({"layer_output"});
+    for (RankAudit& rank : ranks) {
+        for (TensorAudit& tensor : rank.result.tensors) {
+            if (tensor.tensor == "down.weight") tensor.output.error2 *= 0.9;
+        }
+    }
+    EXPECT_EQ(causes(merge_audits(ranks, {"layer_output"}).findings),
+              (Causes{{"layer_output", "down.weight"}}));
+    EXPECT_TRUE(merge_audits(ranks, {"sqnr"}).findings.empty());
+}
+
+TEST_P(EveryGranularity, HistogramsCountEveryLoadedCodeAndScaleOnce) {
+    Refit refit(GetParam());
+    refit.scale(0, refit.ragged_, 0) = refit.scale(1, refit.ragged_, 0) = std::nanf("");
+    const MergedAudit merged = refit.merged();
+    std::int64_t codes = 0;
+    for (const std::int64_t count : merged.codes) codes += count;
+    EXPECT_EQ(merged.codes.size(), 256U);
+    EXPECT_EQ(codes, 2 * 256 * 384 + 256 * 512 + 130 * 200);
+    std::int64_t scales = 0;
+    for (const auto& [bin, count] : merged.scales) {
+        scales += count;
+        // amax of some hundred or some ten thousand numbers of deviation 0.02, by 448: 2^-13 or so.
+        EXPECT_GE(bin, -8 * 14) << bin;
+        EXPECT_LE(bin, -8 * 12) << bin;
+    }
+    const std::int64_t block = 2 * 2 * 3 + 2 * 4 + 2 * 2;
+    const std::int64_t channel = 256 + 256 + 256 + 130;
+    const std::int64_t all = GetParam() == Granularity::block     ? block
+                             : GetParam() == Granularity::channel ? channel
+                                                                  : 4;
+    EXPECT_EQ(scales, all - 1) << "the NaN has no bin";
+}
+
+TEST_P(EveryGranularity, RelativeErrorCosineAndSubnormalCodesAreThoseOfTheValues) {
+    const Refit refit(GetParam());
+    const MergedAudit merged = refit.merged();
+    const TensorAudit& down = tensor_of(merged, "down.weight");
+    // By definition from the sums that the walk does not form: ||d||^2 and <x, d> need the values.
+    EXPECT_NEAR(relative_error(down), std::pow(10.0, -sqnr_db(down.sum_x2, down.sum_error2) / 20),
+                1e-12);
+    EXPECT_GT(cosine(down), 1.0 - 1e-3);
+    EXPECT_LT(cosine(down), 1.0);
+    std::int64_t subnormal = 0;
+    for (std::size_t code = 0; code < 256; ++code) {
+        const double magnitude = std::abs(code_value(static_cast<unsigned>(code)));
+        if (magnitude > 0.0 && magnitude < 0x1p-6) subnormal += down.codes[code];
+    }
+    EXPECT_EQ(subnormal_codes(down), subnormal);
+    EXPECT_GT(subnormal, 0);
+}
+
 TEST(ByteIdentity, CatchesOneByteOfAReplicaAndNamesBothRanks) {
     Refit refit(Granularity::block);
     refit.code(1, refit.ragged_, 129, 199) ^= 0x80U;
@@ -765,7 +896,7 @@ TEST(Audit, SeesAWeightWhoseScaleLiesOutsideTheScaleTensor) {
 TEST(Catalogue, HasEveryCheckThatLivesHere) {
     const std::vector<std::string> names = check_names();
     for (const char* name : {"completeness", "nonfinite", "round_trip", "sqnr", "byte_identity",
-                             "source_unchanged", "version"}) {
+                             "source_unchanged", "version", "layer_output"}) {
         EXPECT_EQ(std::count(names.begin(), names.end(), name), 1) << name;
     }
 }

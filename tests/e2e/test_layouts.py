@@ -67,27 +67,56 @@ def test_source_unchanged_is_not_applicable_where_no_weights_stay_in_memory(refi
         assert not (source[:, 1:] > 0).any()  # receivers read nothing
 
 
+MEMORY_CASES = [("fsdp", "in_place", "mpi"), ("fsdp", "staged", "mpi"), ("tp", "in_place", "mpi"),
+                ("fsdp", "in_place", "mpi_window")]
+
+
 def test_no_rank_holds_more_than_two_buckets_and_a_layer_beyond_its_part(refitbench):
+    """All checks on, the audit included; weights made when they are wanted."""
     mib = 1 << 20
     config = llama_config(hidden=1024, heads=8, ffn=4096, layers=4, vocabulary=4096)
     layer = 2 * (4 * 1024 * 1024 + 3 * 1024 * 4096)
     matrices = config["num_hidden_layers"] * layer // 2
     raw = 2 * 2 * 4096 * 1024  # embedding and head
-    peaks = {}
-    for name, shape, resident in [("idle", llama_config(), "false"), ("by bucket", config, "false"),
-                                  ("resident", config, "true")]:
+
+    def peak(shape, layout, commit, transport, resident="false"):
         refitbench.write("config.json", json.dumps(shape))
-        text = scenario("vllm-fp8", "fsdp", 2, resident, tp=2)
-        text = text.replace("tp: 2}", "tp: 2, commit: in_place}").replace("256KiB", "8MiB")
+        text = scenario("vllm-fp8", layout, 2, resident, tp=2).replace("256KiB", "8MiB")
+        text = text.replace("tp: 2}", f"tp: 2, commit: {commit}}}")
+        text = text.replace("transport: {", f"transport: {{name: {transport}, ")
         outcome = refitbench.run(text, np=4).expect(0)
-        peaks[name] = outcome.json["cases"][0]["peak_rss_bytes"]
+        return outcome.json["cases"][0]["peak_rss_bytes"]
+
+    idle = peak(llama_config(), "fsdp", "in_place", "mpi")
     beyond = 2 * 8 * mib + layer
-    destinations = (matrices + raw) // 2
-    # The allowance is the program itself on a model of a few hundred kB, and a tenth for scales,
-    # padding and the allocator.
-    allowed = 1.1 * (4 * peaks["idle"]["max"] + 4 * beyond + 2 * destinations)
-    assert peaks["by bucket"]["max"] <= 1.1 * (peaks["idle"]["max"] + beyond + destinations)
-    assert peaks["by bucket"]["sum"] <= allowed
-    # What the bound must catch: weights that stay in memory.
-    saved = peaks["resident"]["sum"] - peaks["by bucket"]["sum"]
-    assert saved > (2 * matrices + raw) // 2
+    peaks = {}
+    for layout, commit, transport in MEMORY_CASES:
+        found = peaks[layout, commit, transport] = peak(config, layout, commit, transport)
+        destinations = (matrices + raw) // 2 * (2 if commit == "staged" else 1)
+        # The allowance is the program itself on a model of a few hundred kB, and a tenth for
+        # scales, padding and the allocator.
+        allowed = 1.1 * (4 * idle["max"] + 4 * beyond + 2 * destinations)
+        where = f"{layout}, {commit}, {transport}: {found}"
+        assert found["max"] <= 1.1 * (idle["max"] + beyond + destinations), where
+        assert found["sum"] <= allowed, where
+    # What the bound must catch: weights that stay in memory, a second copy.
+    by_bucket = peaks["fsdp", "in_place", "mpi"]["sum"]
+    resident = peak(config, "fsdp", "in_place", "mpi", "true")["sum"]
+    assert resident - by_bucket > (2 * matrices + raw) // 2
+    assert peaks["fsdp", "staged", "mpi"]["sum"] - by_bucket > 0.7 * (matrices + raw)
+
+
+@pytest.mark.parametrize("engine", ["vllm-fp8", "vllm-bf16"])
+def test_tensor_parallel_over_sixteen_ranks_loads_every_shard(refitbench, engine):
+    """Seventeen ranks in one process; four KV heads are replicated four times each."""
+    config = llama_config(hidden=256, heads=16, kv_heads=4, head_dim=128, ffn=2048, layers=1,
+                          vocabulary=1024)
+    refitbench.write("config.json", json.dumps(config))
+    text = scenario(engine, "fsdp", 1, tp=16)
+    text = text.replace("transport: {", "transport: {name: loopback, ")
+    outcome = refitbench.run(text, timeout=120).expect(0)
+    alone = digests(outcome)
+    assert outcome.json["world"]["receivers"] == 16
+    assert outcome.json["cases"][0]["outcome"] == "pass"
+    # The shards together are the tensors that one rank holds.
+    assert alone == digests(refitbench.run(scenario(engine, "fsdp", 1), np=2).expect(0))

@@ -43,6 +43,17 @@ def test_archives_and_indexes_in_the_order_of_time(base, command, tmp_path):
         assert index(tmp_path / "new" / "archive")[0]["commit"] == file["tool"].attrs["commit"]
 
 
+def test_the_index_has_records_that_its_caller_did_not_know(base, tmp_path):
+    folder = tmp_path / "archive"
+    archive.add(str(folder), str(base))
+    known, _ = archive.read(str(folder))
+    archive.add(str(folder), str(nights.make(base, tmp_path / "later.h5", 3)))
+    archive.write_index(str(folder), known)
+    assert [row["file"] for row in index(folder)] == ["base.h5", "later.h5"]
+    # What says nothing about other nights is not read, what does is.
+    assert len(known[0].tensors) and known[0].buckets.empty and known[0].findings.empty
+
+
 def test_never_overwrites(base, tmp_path):
     folder = tmp_path / "archive"
     assert archive.add(folder, base) == archive.add(folder, base)

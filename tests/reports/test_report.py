@@ -75,7 +75,8 @@ def test_pictures_on_the_page_are_those_beside_it(report, page):
     assert inside == beside
     names = {path.stem for path in folder.glob("*.png")}
     assert names == {
-        "stage_times", "iterations", "accuracy_001", "accuracy_002",
+        "stage_times", "iterations", "bandwidth", "memory", "accuracy_001", "accuracy_002",
+        "histograms_001", "histograms_002",
         "bucket_timeline_000", "bucket_timeline_001", "bucket_timeline_002",
     }
     assert all((folder / f"{name}.csv").is_file() for name in names)
@@ -141,6 +142,70 @@ def test_figure_numbers_equal_those_of_the_record(report, sample):
         shown = rows(folder / "accuracy_001.csv")
         assert [float(row["sqnr_db"]) for row in shown] == tensors["sqnr_db"].tolist()
         assert [row["layer"] for row in shown] == ["0"] * 7 + ["1"] * 7
+
+
+def test_quantiles_and_bandwidth_equal_those_of_the_samples(report, sample):
+    folder, _ = report
+    with h5py.File(sample, "r") as file:
+        memory_copy = file["ceilings/memory_copy"][()]
+        for row in rows(folder / "bandwidth.csv"):
+            case = file[f"cases/{int(row['case']):03d}"]
+            wall = np.nanmax(case["samples/wall"][:], axis=1)
+            wire = case.attrs["bytes_wire"]
+            assert float(row["algbw_bytes_per_s"]) == pytest.approx(wire / np.median(wall), rel=1e-15)
+            assert float(row["lowest_bytes_per_s"]) == pytest.approx(wire / wall.max(), rel=1e-15)
+            assert float(row["highest_bytes_per_s"]) == pytest.approx(wire / wall.min(), rel=1e-15)
+            assert float(row["ceiling_memory_copy_bytes_per_s"]) == memory_copy
+            shown = [r for r in rows(folder / "iterations.csv") if r["case"] == row["case"]]
+            for column, share in (("p50_s", 50), ("p95_s", 95), ("p99_s", 99)):
+                assert {float(r[column]) for r in shown} == {np.percentile(wall, share)}
+            assert {float(r["min_s"]) for r in shown} == {wall.min()}
+    assert [row["case"] for row in rows(folder / "bandwidth.csv")] == ["0", "1", "2"]
+
+
+def test_histograms_and_memory_equal_those_of_the_record(report, sample):
+    folder, _ = report
+    with h5py.File(sample, "r") as file:
+        group = file["cases/001/histograms"]
+        table = rows(folder / "histograms_001.csv")
+        codes = [row for row in table if row["kind"] == "code"]
+        assert [int(row["count"]) for row in codes] == group["codes"][:].tolist()
+        assert group["codes"].dims[0][0][:].tolist() == list(range(256))
+        scales = [row for row in table if row["kind"] == "scale"]
+        assert [float(row["log2_low"]) for row in scales] == [-13.25, -13.125, -12.875]
+        assert [int(row["count"]) for row in scales] == group["scales"][:].tolist() == [20, 60, 4]
+        assert {float(row["log2_high"]) - float(row["log2_low"]) for row in scales} == {0.125}
+        assert "histograms" not in file["cases/000"]
+        for row in rows(folder / "memory.csv"):
+            peak = file[f"cases/{int(row['case']):03d}/peak_rss_bytes"].attrs
+            assert int(row["peak_rss_sum_bytes"]) == peak["sum"]
+            assert int(row["peak_rss_max_bytes"]) == peak["max"]
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    values = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(float)
+    shown = [float(row["value"] or "nan") for row in codes]
+    np.testing.assert_array_equal(shown, values)
+
+
+def test_a_record_without_the_later_columns_is_reported(sample, reports, tmp_path):
+    older = tmp_path / "older.h5"
+    older.write_bytes(sample.read_bytes())
+    later = ["exact", "subnormal", "relative_error", "cosine", "output_snr_db", "expected_output_snr_db"]
+    with h5py.File(older, "r+") as file:
+        for case in file["cases"].values():
+            if "histograms" in case:
+                del case["histograms"]
+            table = case["tensors"][:]
+            attributes = dict(case["tensors"].attrs)
+            del case["tensors"]
+            kept = [name for name in table.dtype.names if name not in later]
+            case.create_dataset("tensors", data=table[kept].astype([(n, table.dtype[n]) for n in kept]))
+            for name, value in attributes.items():
+                if name == "unit" or name.startswith("unit_") and name[5:] in kept:
+                    case["tensors"].attrs[name] = value
+    done = reports("report", older, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "accuracy_001.png").is_file()
+    assert not list((tmp_path / "out").glob("histograms*"))
 
 
 def test_findings_are_beside_the_page(report):

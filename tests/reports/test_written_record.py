@@ -151,6 +151,22 @@ def test_tensor_table(file):
     assert table["digest"][0] == b"0123456789abcdef0123456789abcdef"
     assert table["expected_sqnr_db"][0] == 31.5
     assert np.isnan(file["cases/000/tensors"]["sqnr_db"]).all()
+    assert table["exact"].tolist() == [100] * 14
+    assert table["subnormal"].tolist() == [3] * 14
+    np.testing.assert_allclose(table["relative_error"], 10.0 ** (-table["sqnr_db"] / 20.0), rtol=1e-15)
+    assert table["cosine"].tolist() == [0.9996] * 14
+    assert table["output_snr_db"][0] == table["expected_output_snr_db"][0] == 28.5
+    assert np.isnan(file["cases/000/tensors"]["output_snr_db"]).all()
+
+
+def test_histograms_hold_every_code_and_the_bins_of_scales(file):
+    group = file["cases/001/histograms"]
+    assert group["codes"].shape == (256,)
+    assert group["codes"][:2].tolist() == [1000, 993] and group["codes"][0x7F] == 0
+    assert group["scales"][:].tolist() == [20, 60, 4]
+    assert group["scales"].dims[0][0][:].tolist() == [-13.25, -13.125, -12.875]
+    assert group.attrs["scale_bin_width"] == 0.125
+    assert "histograms" not in file["cases/000"]
 
 
 def test_bucket_table_has_start_and_end_of_every_stage(file):

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One figure a file. Each has `draw(record) -> list[Drawing]`, a pure function of a record."""
 
-from refit_reports.figures import accuracy, bucket_timeline, iterations, stage_times
+from refit_reports.figures import (
+    accuracy, bandwidth, bucket_timeline, histograms, iterations, memory, stage_times,
+)
 
 # In the order in which they stand in a report.
-ALL = [stage_times, bucket_timeline, iterations, accuracy]
+ALL = [stage_times, bucket_timeline, bandwidth, iterations, accuracy, histograms, memory]

@@ -41,6 +41,21 @@ void leave_to_mpi(std::shared_ptr<void> memory) {
     if (memory) left->push_back(std::move(memory));
 }
 
+void require_viable_everywhere(const char* transport, const core::Viability& mine,
+                               const Endpoint& endpoint) {
+    if (!mpi_usable() && !mine.viable) {
+        throw core::NotViable(
+            fmt::format("transport {}: {}; use transport mpi or loopback", transport, mine.reason));
+    }
+    WorldComm world(endpoint);
+    const std::vector<std::string> reasons = world.all_gather(mine.reason, endpoint);
+    for (std::size_t r = 0; r < reasons.size(); ++r) {
+        if (reasons[r].empty()) continue;
+        throw core::NotViable(fmt::format(
+            "transport {}: rank {}: {}; use transport mpi or loopback", transport, r, reasons[r]));
+    }
+}
+
 WorldComm::WorldComm(const Endpoint& endpoint) {
     if (!mpi_usable()) {
         throw core::MpiError(

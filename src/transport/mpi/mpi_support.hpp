@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "core/viability.hpp"
 #include "transport/transport.hpp"
 
 namespace refit::transport {
@@ -22,6 +23,12 @@ void check_mpi(int rc, const char* call);
 /// write into the buffers of requests that cannot be cancelled (collectives) or whose peer is gone:
 /// giving that memory back would corrupt whoever gets it next.
 void leave_to_mpi(std::shared_ptr<void> memory);
+
+/// Collective over MPI_COMM_WORLD: throws NotViable on every rank, with the reason of the lowest
+/// rank that has one. A rank that decided alone would leave the others waiting in the next
+/// collective call. Without MPI the own reason decides.
+void require_viable_everywhere(const char* transport, const core::Viability& mine,
+                               const Endpoint& endpoint);
 
 /// A duplicate of MPI_COMM_WORLD whose errors come back as codes.
 class WorldComm {

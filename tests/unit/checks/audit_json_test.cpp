@@ -27,6 +27,12 @@ AuditResult sample() {
     tensor.flushed = 2;
     tensor.exact = 3;
     tensor.mismatched = 4;
+    tensor.sum_x_error = -0.1;
+    tensor.codes.assign(256, 0);
+    tensor.codes[0x7e] = 1234567890123;
+    tensor.scale = "model.layers.0.mlp.up_proj.weight_scale_inv";
+    tensor.scales = {{-1191, 1}, {-3, 2}, {1016, 1234567890123}};
+    tensor.output = {16, 0.1, std::numeric_limits<double>::infinity(), 0.3};
     result.tensors.push_back(tensor);
     result.digests.push_back({"a|0,0,1,2", {0xffffffffffffffffU, 0x8000000000000001U}});
     core::Finding finding;
@@ -61,6 +67,14 @@ TEST(AuditJson, KeepsEveryFieldAndEveryBitOfADouble) {
     EXPECT_EQ(tensor.flushed, 2);
     EXPECT_EQ(tensor.exact, 3);
     EXPECT_EQ(tensor.mismatched, 4);
+    EXPECT_EQ(tensor.sum_x_error, -0.1);
+    EXPECT_EQ(tensor.codes, sent.tensors[0].codes);
+    EXPECT_EQ(tensor.scale, sent.tensors[0].scale);
+    EXPECT_EQ(tensor.scales, sent.tensors[0].scales);
+    EXPECT_EQ(tensor.output.outputs, 16);
+    EXPECT_EQ(tensor.output.y2, 0.1);
+    EXPECT_EQ(tensor.output.error2, std::numeric_limits<double>::infinity());
+    EXPECT_EQ(tensor.output.expected_error2, 0.3);
     ASSERT_EQ(got.digests.size(), 1U);
     EXPECT_EQ(got.digests[0].key, sent.digests[0].key);
     EXPECT_EQ(got.digests[0].digest, sent.digests[0].digest);

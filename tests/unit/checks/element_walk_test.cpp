@@ -69,6 +69,11 @@ TEST(WalkSegment, SumsWhatArithmeticOnPaperGives) {
     EXPECT_DOUBLE_EQ(walked.audit.sum_x2, 1.0 + 1.0625 * 1.0625 + 0.0625);
     EXPECT_DOUBLE_EQ(walked.audit.sum_error2, 0.0625 * 0.0625);
     EXPECT_DOUBLE_EQ(walked.audit.sum_expected_error2, 0.0625 * 0.0625);
+    EXPECT_DOUBLE_EQ(walked.audit.sum_x_error, -1.0625 * 0.0625);
+    // <x, d> = 1 + 1.0625 + 0.0625, ||d||^2 = 1 + 1 + 0.0625.
+    const double dot = 1.0 + 1.0625 + 0.0625;
+    EXPECT_DOUBLE_EQ(cosine(walked.audit), dot / std::sqrt(walked.audit.sum_x2 * 2.0625));
+    EXPECT_DOUBLE_EQ(relative_error(walked.audit), 0.0625 / std::sqrt(walked.audit.sum_x2));
     EXPECT_TRUE(walked.beyond.empty());
 }
 

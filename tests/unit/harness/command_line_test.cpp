@@ -119,6 +119,7 @@ TEST(CommandLine, HelpHasAnExampleEverywhereAndEndsWithZero) {
                                                {"run", "--help"},
                                                {"list", "-h"},
                                                {"quantize", "--help"},
+                                               {"export", "--help"},
                                                {"verify", "--help"}}) {
         const CommandLine line = parse(arguments);
         EXPECT_TRUE(line.finished);
@@ -141,9 +142,33 @@ TEST(CommandLine, VersionNamesTheCommit) {
 }
 
 TEST(CommandLine, PlannedCommandsSayThatTheyAreNotAvailableYet) {
-    for (const char* name : {"export", "plan"}) {
+    for (const char* name : {"plan"}) {
         EXPECT_THAT(refused({name, "--whatever", "x"}),
                     AllOf(HasSubstr(name), HasSubstr("not available yet")));
+    }
+}
+
+TEST(CommandLine, ExportReadsItsOptions) {
+    const CommandLine line = parse({"export", "--model", "m", "--recipe", "r", "--engine", "e",
+                                    "--output", "o", "--max-shard-size", "2GiB", "--tp", "2"});
+    ASSERT_FALSE(line.finished) << line.text;
+    EXPECT_EQ(line.exporting.model, "m");
+    EXPECT_EQ(line.exporting.max_shard_bytes, std::uint64_t{2} << 30);
+    EXPECT_EQ(line.exporting.tp, 2);
+    EXPECT_EQ(line.exporting.unloadable, "refuse");
+    EXPECT_TRUE(line.exporting.config_override.empty());
+}
+
+TEST(CommandLine, ShardSizesHaveBinaryAndDecimalSuffixes) {
+    const auto size = [](const std::string& text) {
+        return parse({"export", "--model", "m", "--recipe", "r", "--engine", "e", "--output", "o",
+                      "--max-shard-size", text});
+    };
+    EXPECT_EQ(size("5GB").exporting.max_shard_bytes, 5'000'000'000U);
+    EXPECT_EQ(size("300KB").exporting.max_shard_bytes, 300'000U);
+    EXPECT_EQ(size("4096").exporting.max_shard_bytes, 4096U);
+    for (const char* wrong : {"", "GB", "0GB", "-1GB", "1.5GB", "5 GB", "5gb", "9999999999GB"}) {
+        EXPECT_EQ(size(wrong).exit_code, wrong[0] == '\0' ? 0 : 2) << wrong;
     }
 }
 
@@ -227,7 +252,7 @@ TEST(ListCommand, TextMarksWhatIsNoDataAndStartsRowsWithTheName) {
     testing::internal::CaptureStdout();
     EXPECT_EQ(run_list({"faults", false, ""}, {}), 0);
     const std::string text = testing::internal::GetCapturedStdout();
-    EXPECT_EQ(text.rfind("# 16 faults\n", 0), 0U) << text;
+    EXPECT_EQ(text.rfind("# 20 faults\n", 0), 0U) << text;
     EXPECT_THAT(text, HasSubstr("\nkill "));
     EXPECT_THAT(text, HasSubstr("caught_by=digest"));
 }

@@ -16,6 +16,7 @@
 #include "kernels/backend.hpp"
 #include "thread_ranks.hpp"
 #include "trainer/bucket_source.hpp"
+#include "trainer/refit_publisher.hpp"
 #include "trainer/resident_shard.hpp"
 
 namespace refit::harness_test {

@@ -14,210 +14,29 @@
 #include <vector>
 
 #include "quant/recipe.hpp"
+#include "unit/kernels/emulated_avx512.hpp"
+#include "unit/kernels/matrices.hpp"
 
 namespace refit::kernels {
 namespace {
 
 using numerics::TileScaling;
 
-struct Matrix {
-    std::int64_t rows = 0;
-    std::int64_t cols = 0;
-    std::vector<std::uint16_t> values;
-
-    [[nodiscard]] Band band(std::int64_t begin, std::int64_t count) const {
-        Band result;
-        result.data = values.data() + begin * cols;
-        result.row_stride = cols;
-        result.row_begin = begin;
-        result.row_count = count;
-        result.rows = rows;
-        result.cols = cols;
-        result.last_element_bits =
-            values.empty() ? 0U : static_cast<std::uint32_t>(values.back() & 0x7fffU) << 16;
-        return result;
-    }
-    [[nodiscard]] Band whole() const { return band(0, rows); }
-};
-
-struct Quantized {
-    std::vector<std::uint32_t> amax_bits;
-    std::vector<float> scale_inv;
-    std::vector<std::uint8_t> codes;
-
-    [[nodiscard]] std::vector<std::uint32_t> scale_bits() const {
-        std::vector<std::uint32_t> bits;
-        for (const float scale : scale_inv) {
-            bits.push_back(std::bit_cast<std::uint32_t>(scale));
-        }
-        return bits;
-    }
-};
-
-Quantized quantize(const Backend& backend, const TileScaling& scaling, const Matrix& matrix) {
-    const TileGrid grid = tile_grid(scaling, matrix.rows, matrix.cols);
-    const auto tiles = static_cast<std::size_t>(grid.grid_rows * grid.grid_cols);
-    // The amax is an output: what was in the span before must not matter.
-    Quantized result{std::vector<std::uint32_t>(tiles, 0x7f7f0000U),
-                     std::vector<float>(tiles, -1.0F),
-                     std::vector<std::uint8_t>(matrix.values.size(), 0x55)};
-    backend.quantize(scaling, matrix.whole(), result.amax_bits, result.scale_inv,
-                     result.codes.data(), matrix.cols, {});
-    return result;
-}
-
-enum class Fill { gaussian, bit_patterns, wide, zeros, subnormal, special };
-
-Matrix make_matrix(std::int64_t rows, std::int64_t cols, Fill fill, std::uint32_t seed) {
-    Matrix matrix{rows, cols, std::vector<std::uint16_t>(static_cast<std::size_t>(rows * cols))};
-    std::mt19937 random(seed);
-    std::normal_distribution<float> gaussian(0.0F, 0.02F);
-    for (std::uint16_t& value : matrix.values) {
-        const auto bits = static_cast<std::uint16_t>(random());
-        switch (fill) {
-            case Fill::gaussian:
-                value = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(gaussian(random)) >>
-                                                   16);
-                break;
-            case Fill::bit_patterns:  // every finite magnitude
-                value =
-                    (bits & 0x7f80U) == 0x7f80U ? static_cast<std::uint16_t>(bits & 0x80ffU) : bits;
-                break;
-            case Fill::wide:  // 32 binades around one: codes of all sizes, many subnormal
-                value = static_cast<std::uint16_t>((bits & 0x8fffU) | 0x3000U);
-                break;
-            case Fill::zeros:
-                value = static_cast<std::uint16_t>(bits & 0x8000U);
-                break;
-            case Fill::subnormal:
-                value = static_cast<std::uint16_t>(bits & 0x80ffU);
-                break;
-            case Fill::special:
-                value = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(gaussian(random)) >>
-                                                   16);
-                if (random() % 4096 == 0) {
-                    value = static_cast<std::uint16_t>(0x7f80U | (bits & 0x8000U) |
-                                                       ((bits & 1U) != 0 ? 0x41U : 0U));
-                }
-                break;
-        }
-    }
-    return matrix;
-}
-
-void expect_equal(const Quantized& found, const Quantized& expected, const std::string& what) {
-    ASSERT_EQ(found.amax_bits, expected.amax_bits) << what;
-    ASSERT_EQ(found.scale_bits(), expected.scale_bits()) << what;
-    const auto difference =
-        std::mismatch(found.codes.begin(), found.codes.end(), expected.codes.begin());
-    ASSERT_TRUE(difference.first == found.codes.end())
-        << what << ": code " << difference.first - found.codes.begin() << " is "
-        << static_cast<int>(*difference.first) << ", expected "
-        << static_cast<int>(*difference.second);
-}
-
-class Avx2Backend : public ::testing::Test {
- protected:
-    void SetUp() override {
-        if (avx2 == nullptr) {
-            for (const BackendRow& row : backend_rows()) {
-                if (row.name == "avx2") {
-                    GTEST_SKIP() << "avx2: " << row.reason;
-                }
-            }
-        }
-    }
-    const Backend* avx2 = find_backend("avx2");
-    const Backend* portable = find_backend("portable");
-};
-
-TEST_F(Avx2Backend, EqualsPortableOnAMillionElementsOfEveryRecipe) {
-    const std::vector<std::int64_t> sides = {1, 127, 128, 129, 255, 257, 1000};
-    for (const quant::Recipe& recipe : quant::recipe_catalog()) {
-        std::int64_t compared = 0;
-        std::uint32_t seed = 1;
-        for (const std::int64_t rows : sides) {
-            for (const std::int64_t cols : sides) {
-                const Matrix matrix = make_matrix(rows, cols, Fill::gaussian, seed++);
-                expect_equal(quantize(*avx2, recipe.scaling, matrix),
-                             quantize(*portable, recipe.scaling, matrix),
-                             recipe.name + " " + std::to_string(rows) + "x" + std::to_string(cols));
-                compared += rows * cols;
-            }
-        }
-        EXPECT_GT(compared, 1'000'000);
-    }
-}
-
-TEST_F(Avx2Backend, EqualsPortableOnSpecialTilesOfEveryRecipe) {
-    for (const quant::Recipe& recipe : quant::recipe_catalog()) {
-        for (const Fill fill :
-             {Fill::bit_patterns, Fill::wide, Fill::zeros, Fill::subnormal, Fill::special}) {
-            for (const auto& [rows, cols] :
-                 {std::pair<std::int64_t, std::int64_t>{257, 389}, {128, 1024}, {3, 2048}}) {
-                const Matrix matrix = make_matrix(rows, cols, fill, 77);
-                expect_equal(quantize(*avx2, recipe.scaling, matrix),
-                             quantize(*portable, recipe.scaling, matrix),
-                             recipe.name + " fill " + std::to_string(static_cast<int>(fill)));
-            }
-        }
-    }
-}
-
-TEST_F(Avx2Backend, EqualsPortableForEveryAmaxAndEverySignificandUnderIt) {
-    // One tile for each amax significand at several exponents; its elements are all smaller BF16
-    // magnitudes of 20 binades, so each table entry and the end of the table are met.
-    for (const char* name : {"prime-rl-blockwise", "prime-rl-blockwise-cpu", "nemo-rl-linear",
-                             "nemo-rl-pow2", "deepgemm", "slime-tensorwise", "modelopt-pb-w8a8"}) {
-        const TileScaling scaling = quant::find_recipe(name).scaling;
-        for (const std::uint32_t exponent : {3U, 20U, 90U, 117U, 127U, 200U, 254U}) {
-            for (std::uint32_t m = 0; m < 128; ++m) {
-                const std::uint32_t top = (exponent << 7) | m;
-                Matrix matrix{20, 128, std::vector<std::uint16_t>(20 * 128)};
-                for (std::uint32_t i = 0; i < matrix.values.size(); ++i) {
-                    const std::uint32_t magnitude = i <= top ? top - i : 0U;
-                    matrix.values[i] = static_cast<std::uint16_t>(magnitude | ((i & 1U) << 15));
-                }
-                expect_equal(quantize(*avx2, scaling, matrix), quantize(*portable, scaling, matrix),
-                             std::string(name) + " amax " + std::to_string(top));
-            }
-        }
-    }
-}
-
-TEST_F(Avx2Backend, EqualsPortableOnOutputsThatBypassTheCache) {
-    const Matrix matrix = make_matrix(2052, 2112, Fill::gaussian, 5);
-    for (const char* name : {"prime-rl-blockwise", "modelopt-pc-pt", "tensorwise"}) {
-        const TileScaling scaling = quant::find_recipe(name).scaling;
-        expect_equal(quantize(*avx2, scaling, matrix), quantize(*portable, scaling, matrix), name);
-    }
-}
-
-TEST_F(Avx2Backend, FindsTheLargestMagnitudeAndCountsNanCodesAsPortableDoes) {
-    for (const std::int64_t count : {0, 1, 15, 16, 17, 63, 64, 65, 1000}) {
-        for (const Fill fill : {Fill::gaussian, Fill::bit_patterns, Fill::special}) {
-            const Matrix matrix = make_matrix(1, count, fill, 9);
-            EXPECT_EQ(avx2->max_abs_bits(matrix.values.data(), count),
-                      portable->max_abs_bits(matrix.values.data(), count));
-            const auto* bytes = reinterpret_cast<const std::uint8_t*>(matrix.values.data());
-            EXPECT_EQ(avx2->count_nan_codes(bytes, 2 * count),
-                      portable->count_nan_codes(bytes, 2 * count));
-        }
-    }
-}
-
-class EveryBackend : public ::testing::TestWithParam<std::string> {
+class EveryBackend : public ::testing::TestWithParam<NamedBackend> {
  protected:
     void SetUp() override {
         if (backend == nullptr) {
-            GTEST_SKIP() << GetParam() << " is not viable on this machine";
+            for (const BackendRow& row : backend_rows()) {
+                if (row.name == GetParam().name) GTEST_SKIP() << row.name << ": " << row.reason;
+            }
+            GTEST_SKIP() << GetParam().name << ": SIMDe was not found when the tests were built";
         }
     }
-    const Backend* backend = find_backend(GetParam());
+    const Backend* backend = GetParam().backend;
 };
 
-INSTANTIATE_TEST_SUITE_P(Cpu, EveryBackend, ::testing::Values("portable", "avx2"),
-                         [](const auto& parameter) { return parameter.param; });
+INSTANTIATE_TEST_SUITE_P(Cpu, EveryBackend, ::testing::ValuesIn(backends_under_test()),
+                         [](const auto& parameter) { return std::string(parameter.param.name); });
 
 TEST_P(EveryBackend, GivesTheSameBitsFromBandsThatCutTiles) {
     const Matrix matrix = make_matrix(389, 259, Fill::gaussian, 3);
@@ -363,6 +182,7 @@ TEST(BackendList, NamesEveryBackendAndSaysWhyNot) {
         }
     }
     EXPECT_EQ(names, (std::vector<std::string>{"portable", "avx2", "avx512", "cuda"}));
+    EXPECT_EQ(names, backend_names());
     EXPECT_NE(find_backend("auto"), nullptr);
     EXPECT_EQ(find_backend("gpu"), nullptr);
 }

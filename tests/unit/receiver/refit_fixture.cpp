@@ -115,7 +115,7 @@ std::vector<core::Finding> findings_of(const core::Findings& findings, const std
 }
 
 Refit::Refit(const receiver::ContractInstance& instance, std::uint32_t trainers,
-             std::size_t per_bucket, DType scale_dtype)
+             std::size_t per_bucket, DType scale_dtype, bool by_columns)
     : manifest_(list_of(instance)) {
     std::uint32_t noise = 12345;
     for (wire::ParameterMeta& meta : manifest_.parameters) {
@@ -151,19 +151,28 @@ Refit::Refit(const receiver::ContractInstance& instance, std::uint32_t trainers,
         for (std::uint32_t trainer = 0; trainer < trainers; ++trainer) {
             wire::PiecePlan piece;
             for (std::size_t i = first; i < last; ++i) {
-                const std::int64_t rows = manifest_.parameters[i].rows();
-                const std::int64_t third = rows / 3;
+                const wire::ParameterMeta& meta = manifest_.parameters[i];
+                const bool columns = by_columns && meta.cols() >= 3;
+                const std::int64_t whole = columns ? meta.cols() : meta.rows();
+                const std::int64_t third = whole / 3;
                 const std::int64_t begin = third * trainer;
-                const std::int64_t end = trainer + 1 == trainers ? rows : begin + third;
-                if (end > begin)
-                    piece.entries.push_back({static_cast<std::uint32_t>(i), {begin, end}, 0, 0});
+                const std::int64_t end = trainer + 1 == trainers ? whole : begin + third;
+                if (end <= begin) continue;
+                wire::PieceEntry entry{static_cast<std::uint32_t>(i), {begin, end}, 0, 0};
+                if (columns) {
+                    entry.rows = {0, meta.rows()};
+                    entry.cols = {begin, end};
+                }
+                piece.entries.push_back(entry);
             }
             std::uint64_t offset =
                 wire::entries_offset(wire::digest_count(manifest_, piece.entries));
             for (wire::PieceEntry& entry : piece.entries) {
                 entry.offset = offset;
-                entry.bytes = static_cast<std::uint64_t>(
-                    entry.rows.count() * manifest_.parameters[entry.parameter].row_bytes());
+                const wire::ParameterMeta& meta = manifest_.parameters[entry.parameter];
+                const core::Region region = entry.region(meta);
+                entry.bytes = static_cast<std::uint64_t>(region.rows * region.cols *
+                                                         core::size_bytes(meta.dtype));
                 offset = (offset + entry.bytes + 63) / 64 * 64;
             }
             piece.bytes = piece.entries.empty() ? 0 : offset;
@@ -182,10 +191,14 @@ std::vector<std::byte> Refit::piece(std::uint32_t bucket, std::uint32_t trainer,
     for (const wire::PieceEntry& entry : plan.entries) {
         const wire::ParameterMeta& meta = manifest_.parameters[entry.parameter];
         const std::vector<std::byte>& tensor = tensors_.at(meta.name);
-        std::memcpy(bytes.data() + entry.offset,
-                    tensor.data() + entry.rows.begin * meta.row_bytes(), entry.bytes);
         const std::int64_t element = core::size_bytes(meta.dtype);
-        for (const wire::Cell& cell : wire::cells_within(meta, entry.rows)) {
+        const core::Region sent = entry.region(meta);
+        for (std::int64_t row = 0; row < sent.rows; ++row) {
+            std::memcpy(bytes.data() + entry.offset + row * sent.cols * element,
+                        tensor.data() + (sent.row + row) * meta.row_bytes() + sent.col * element,
+                        static_cast<std::size_t>(sent.cols * element));
+        }
+        for (const wire::Cell& cell : wire::cells_in_region(meta, sent)) {
             std::vector<std::byte> gathered;
             for (std::int64_t row = cell.region.row; row < cell.region.row + cell.region.rows;
                  ++row) {

@@ -47,9 +47,11 @@ namespace refit::receiver_test {
 class Refit {
  public:
     /// Every tensor of `instance` as `scale_dtype` scales, in one bucket a parameter group of
-    /// `per_bucket`, its rows over `trainers` in shards of a third, a third, the rest.
+    /// `per_bucket`, its rows over `trainers` in shards of a third, a third, the rest; with
+    /// `by_columns` the columns of matrices that have that many.
     Refit(const receiver::ContractInstance& instance, std::uint32_t trainers,
-          std::size_t per_bucket, core::DType scale_dtype = core::DType::f32);
+          std::size_t per_bucket, core::DType scale_dtype = core::DType::f32,
+          bool by_columns = false);
 
     [[nodiscard]] const wire::RefitManifest& manifest() const { return manifest_; }
     wire::RefitManifest& manifest() { return manifest_; }

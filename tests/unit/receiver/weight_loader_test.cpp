@@ -176,6 +176,21 @@ TEST(WeightLoader, WidensBf16AndF16ScalesExactly) {
     load_and_compare("vllm-fp8", Scheme::fp8_blockwise, "vllm-fp8", "tiny-llama", 2, 2, DType::f16);
 }
 
+TEST(WeightLoader, PutsColumnsTogetherThatCameFromSeveralTrainers) {
+    const auto instance =
+        instance_of("vllm-fp8", Scheme::fp8_blockwise, named_model("tiny-llama"), 2);
+    for (int rank = 0; rank < 2; ++rank) {
+        Refit refit(instance, 3, 5, DType::f32, true);
+        WeightLoader loader(instance, refit.manifest(), rank, CommitMode::in_place, {});
+        loader.begin(1);
+        refit.stream(loader, 1);
+        EXPECT_TRUE(loader.findings().empty())
+            << (loader.findings().empty() ? "" : loader.findings().front().message);
+        ASSERT_TRUE(loader.commit(true));
+        EXPECT_GT(compare_with_listing("vllm-fp8.tiny-llama.tp2", rank, refit, loader), 10U);
+    }
+}
+
 TEST(WeightLoader, FillsTheVocabularyPaddingWithZeros) {
     const auto instance = instance_of("vllm-bf16", Scheme::bf16, named_model("padded-llama"), 2);
     const Refit refit(instance, 2, 3);
@@ -409,6 +424,44 @@ TEST(PlantedFault, ARowInTwoEntriesIsFound) {
     }
     const core::Findings findings = findings_with(load, [](auto, auto, auto&) {});
     EXPECT_EQ(findings_of(findings, "completeness", "model.norm.weight").size(), 1U);
+}
+
+/// Findings about kQuery when trainer 1 of three sends other columns of it than its third;
+/// `change` gets first and last column.
+core::Findings findings_of_columns(
+    const std::function<void(std::int64_t& begin, std::int64_t& end)>& change) {
+    const auto instance =
+        instance_of("vllm-fp8", Scheme::fp8_blockwise, named_model("tiny-llama"), 1);
+    Refit refit(instance, 3, 1, DType::f32, true);
+    for (auto& bucket : refit.manifest().buckets) {
+        wire::PiecePlan& piece = bucket.pieces[1];
+        for (auto& entry : piece.entries) {
+            const wire::ParameterMeta& meta = refit.manifest().parameters[entry.parameter];
+            if (meta.name != kQuery) continue;
+            change(entry.cols.begin, entry.cols.end);
+            entry.offset = wire::entries_offset(wire::digest_count(refit.manifest(), {entry}));
+            entry.bytes = static_cast<std::uint64_t>(entry.rows.count() * entry.cols.count());
+            piece.bytes = entry.offset + entry.bytes;
+        }
+    }
+    WeightLoader loader(instance, refit.manifest(), 0, CommitMode::staged, {});
+    loader.begin(1);
+    refit.stream(loader, 1);
+    EXPECT_FALSE(loader.commit(true));
+    return findings_of(loader.findings(), "completeness", kQuery);
+}
+
+TEST(PlantedFault, MissingColumnsAreNamedByTheFirst) {
+    // 512 columns in thirds of 170: trainer 1 begins one late.
+    const core::Findings findings = findings_of_columns([](auto& begin, auto&) { begin += 1; });
+    ASSERT_EQ(findings.size(), 1U);
+    EXPECT_EQ(findings[0].index, (std::vector<std::int64_t>{0, 170}));
+}
+
+TEST(PlantedFault, AColumnInTwoEntriesIsFound) {
+    const core::Findings findings = findings_of_columns([](auto&, auto& end) { end += 1; });
+    ASSERT_EQ(findings.size(), 1U);
+    EXPECT_THAT(findings[0].message, HasSubstr("again"));
 }
 
 TEST(PlantedFault, AbortedPieceIsNeverLoaded) {

@@ -92,6 +92,30 @@ TEST(JsonReport, CarriesTheNumbersOfTheRecord) {
     EXPECT_EQ(entry["notes"]["remark"], "the weights were once 4-bit");
 }
 
+TEST(JsonReport, HasTheStageSourceOnlyWhereItWasMeasured) {
+    refit::record::RunRecord run = refit::test::sample_record();
+    run.cases.resize(2);
+    run.cases[1].samples["source"] = {{0.5, 0.25, refit::test::kNan, refit::test::kNan},
+                                      {0.5, 1.0, refit::test::kNan, refit::test::kNan},
+                                      {0.5, 0.75, refit::test::kNan, refit::test::kNan}};
+    const json cases = json::parse(refit::record::to_json(run, ""))["cases"];
+    EXPECT_FALSE(cases[0]["stages"].contains("source"));
+    EXPECT_EQ(cases[1]["stages"]["source"], (json{{"median_s", 0.75}, {"slowest_rank", 1}}));
+    EXPECT_EQ(cases[1]["source_s"], 0.75);
+}
+
+TEST(JsonReport, HasWhatLayerOutputFoundOrNull) {
+    refit::record::RunRecord run = refit::test::sample_record();
+    run.cases[1].output_snr_db = 28.5;
+    run.cases[1].expected_output_snr_db = 28.25;
+    const json cases = json::parse(refit::record::to_json(run, ""))["cases"];
+    EXPECT_TRUE(cases[0]["accuracy"]["output_snr_db"].is_null());
+    EXPECT_EQ(cases[1]["accuracy"]["output_snr_db"], 28.5);
+    EXPECT_EQ(cases[1]["accuracy"]["expected_output_snr_db"], 28.25);
+    EXPECT_EQ(cases[1]["accuracy"]["exact"], 1400);
+    EXPECT_EQ(cases[1]["accuracy"]["subnormal"], 42);
+}
+
 TEST(JsonReport, LeavesAccuracyOfBf16AndUnmeasuredStagesEmpty) {
     const json entry = sample()["cases"][0];
     EXPECT_TRUE(entry["accuracy"]["sqnr_db"].is_null());

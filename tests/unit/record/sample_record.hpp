@@ -89,6 +89,12 @@ inline record::CaseRecord sample_case(const std::string& scheme, const std::stri
             row.max_error_over_bound = recipe.empty() ? 0.0 : 0.98;
             row.saturated = 1;
             row.flushed = 2;
+            row.exact = recipe.empty() ? 512 * 256 : 100;
+            row.subnormal = recipe.empty() ? 0 : 3;
+            row.relative_error = recipe.empty() ? kNan : std::pow(10.0, -row.sqnr_db / 20.0);
+            row.cosine = recipe.empty() ? kNan : 0.9996;
+            row.output_snr_db = recipe.empty() ? kNan : 28.5 + 0.02 * role_index;
+            row.expected_output_snr_db = recipe.empty() ? kNan : 28.5;
             row.digest = "0123456789abcdef0123456789abcdef";
             result.tensor_rows.push_back(row);
             ++role_index;
@@ -99,6 +105,14 @@ inline record::CaseRecord sample_case(const std::string& scheme, const std::stri
         result.max_error_over_bound = 0.98;
         result.saturated = 14;
         result.flushed = 28;
+        result.exact = 1400;
+        result.subnormal = 42;
+        for (int code = 0; code < 256; ++code) {
+            const int magnitude = code % 128;
+            result.code_histogram.push_back(magnitude == 127 ? 0 : 1000 - 7 * magnitude);
+        }
+        result.scale_histogram = {{-13.25, 20}, {-13.125, 60}, {-12.875, 4}};
+        result.scale_bin_width = 0.125;
     }
     for (int bucket = 0; bucket < 4; ++bucket) {
         for (int rank = 0; rank < 4; ++rank) {

@@ -16,7 +16,8 @@ TEST(TransportCatalog, ListsWhatIsCompiledAndWhyTheRestIsNot) {
         EXPECT_EQ(row.viability.reason.empty(), row.viability.viable) << row.name;
         if (row.viability.compiled) compiled.push_back(row.name);
     }
-    EXPECT_EQ(compiled, (std::vector<std::string>{"mpi", "mpi_window", "loopback"}));
+    EXPECT_EQ(compiled,
+              (std::vector<std::string>{"mpi", "mpi_window", "nccl", "cuda_ipc", "loopback"}));
 }
 
 TEST(TransportCatalog, NamesTheNearestForAnUnknownName) {
@@ -30,15 +31,18 @@ TEST(TransportCatalog, NamesTheNearestForAnUnknownName) {
     }
 }
 
-TEST(TransportCatalog, SaysWhyATransportThatIsNotBuiltCannotRun) {
-    TransportOptions options;
-    options.name = "nccl";
-    try {
-        (void)make_transport(options, Endpoint{});
-        FAIL() << "made a transport that is not compiled";
-    } catch (const core::NotViable& e) {
-        EXPECT_NE(std::string(e.what()).find("not built in this version"), std::string::npos)
-            << e.what();
+TEST(TransportCatalog, SaysWhyATransportWithoutADeviceCannotRun) {
+    for (const TransportRow& row : transport_rows()) {
+        if (row.viability.viable) continue;
+        TransportOptions options;
+        options.name = row.name;
+        try {
+            (void)make_transport(options, Endpoint{});
+            FAIL() << "made transport " << row.name << ", which is not viable";
+        } catch (const core::NotViable& e) {
+            EXPECT_NE(std::string(e.what()).find(row.viability.reason), std::string::npos)
+                << e.what();
+        }
     }
 }
 
@@ -66,6 +70,7 @@ TEST(TransportCatalog, NeedsAClockForAPacedLink) {
 TEST(TransportCatalog, CountsSharedMemoryOfTheWindowOnly) {
     const StreamPlan plan{2, {{5000, 0}, {100, 0}, {100, 0}}};
     EXPECT_EQ(shared_memory_bytes("mpi_window", plan, 2), 65536u + 2 * 8192u);
+    EXPECT_EQ(shared_memory_bytes("cuda_ipc", plan, 2), 2 * 65536u);  // counters
     EXPECT_EQ(shared_memory_bytes("mpi", plan, 2), 0u);
     EXPECT_EQ(shared_memory_bytes("loopback", plan, 2), 0u);
 }

@@ -130,6 +130,49 @@ TEST_F(SafetensorsWriter, WritesNoMetadataWhereThereIsNone) {
     EXPECT_EQ(text_of(path), std::string("\x08\0\0\0\0\0\0\0{}      ", 16));
 }
 
+TEST_F(SafetensorsWriter, AFileInPartsHasTheBytesOfAFileAtOnce) {
+    const std::vector<TensorToWrite> tensors = sample();
+    write_safetensors(folder_ / "once.safetensors", tensors, {{"format", "pt"}});
+    std::vector<TensorLayout> layout;
+    for (const TensorToWrite& tensor : tensors) {
+        layout.push_back({tensor.name, tensor.dtype, tensor.shape});
+    }
+    SafetensorsStream file(folder_ / "parts.safetensors", layout, {{"format", "pt"}});
+    // Backwards, and each tensor from its last part to its first.
+    for (auto tensor = tensors.rbegin(); tensor != tensors.rend(); ++tensor) {
+        const std::span<const std::byte> bytes = tensor->bytes();
+        const std::size_t half = bytes.size() / 2;
+        file.write(tensor->name, half, bytes.subspan(half));
+        file.write(tensor->name, 0, bytes.first(half));
+    }
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "parts.safetensors"));
+    file.keep();
+    EXPECT_EQ(text_of(folder_ / "parts.safetensors"), text_of(folder_ / "once.safetensors"));
+    EXPECT_EQ(names_in_folder().size(), 2U);
+}
+
+TEST_F(SafetensorsWriter, AFileInPartsRefusesWhatItsHeaderDoesNotHave) {
+    const std::vector<std::byte> bytes(16);
+    {
+        SafetensorsStream file(folder_ / "parts.safetensors",
+                               {{"a", core::DType::f32, {3}}, {"b", core::DType::u8, {2}}}, {});
+        EXPECT_THROW(file.write("c", 0, bytes), core::FileError);
+        EXPECT_THROW(file.write("a", 0, bytes), core::FileError);
+        EXPECT_THROW(file.write("a", 13, std::span(bytes).first(0)), core::FileError);
+        file.write("a", 4, std::span(bytes).first(8));
+        file.write("b", 0, std::span(bytes).first(2));
+        try {
+            file.keep();
+            FAIL();
+        } catch (const core::FileError& error) {
+            const std::string text = error.what();
+            EXPECT_NE(text.find("tensor a has 12 bytes, 8 were written"), std::string::npos)
+                << text;
+        }
+    }
+    EXPECT_TRUE(names_in_folder().empty());
+}
+
 TEST_F(SafetensorsWriter, ReplacesAnOlderFile) {
     const std::filesystem::path path = folder_ / "model.safetensors";
     std::ofstream(path) << "old";

@@ -1,0 +1,133 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// check/elements/<shape>: the element-wise check (dequantize, bound, statistics) of weights against
+// codes. dequantize/<shape>: codes to BF16 as the program's command does it. limit/..: the loops
+// that all figures are divided by. One core.
+#include <array>
+#include <cmath>
+#include <utility>
+
+#include "checks/decode.hpp"
+#include "checks/element_walk.hpp"
+#include "harness/microbench/bench_setup.hpp"
+#include "kernels/numerics/bfloat16.hpp"
+#include "kernels/numerics/float8.hpp"
+
+namespace {
+
+using namespace refit::microbench;
+
+constexpr std::int64_t kTile = 128;
+
+const refit::quant::Recipe& blockwise() {
+    return refit::quant::find_recipe("prime-rl-blockwise-cpu");
+}
+
+/// Every element of the shape, row by row and tile by tile.
+refit::checks::TensorAudit walk(const Codes& codes, const Shape& shape) {
+    refit::checks::TensorAudit audit;
+    std::vector<std::int64_t> beyond;
+    std::vector<std::int64_t> nonfinite;
+    const std::int64_t grid_cols = shape.cols / kTile;
+    for (std::int64_t row = 0; row < shape.rows; ++row) {
+        for (std::int64_t t = 0; t < grid_cols; ++t) {
+            const std::int64_t at = row * shape.cols + t * kTile;
+            refit::checks::Segment segment;
+            segment.source = weights().data() + at;
+            segment.codes = codes.data() + at;
+            segment.count = kTile;
+            segment.loaded_scale =
+                codes.scales[static_cast<std::size_t>((row / kTile) * grid_cols + t)];
+            segment.own_scale = segment.loaded_scale;
+            refit::checks::walk_segment(segment, 1.0 / 65536.0, audit, beyond, nonfinite);
+        }
+    }
+    return audit;
+}
+
+void bench_check(benchmark::State& state, const Shape& shape) {
+    Codes codes(blockwise(), shape);
+    // Gaussian weights in E4M3FN have an SQNR near 31.5 dB; a wrong code must be seen.
+    const refit::checks::TensorAudit audit = walk(codes, shape);
+    const double sqnr = refit::checks::sqnr_db(audit.sum_x2, audit.sum_error2);
+    auto* bytes = reinterpret_cast<std::uint8_t*>(codes.bytes.data());
+    bytes[77] ^= 0x10U;
+    const bool seen = walk(codes, shape).mismatched == 1;
+    bytes[77] ^= 0x10U;
+    if (audit.mismatched != 0 || audit.elements != shape.elements() || !seen ||
+        std::abs(sqnr - 31.5) > 0.3) {
+        state.SkipWithError("the check does not accept right codes, or accepts a wrong one");
+        return;
+    }
+    measure(state, Traffic::read_3, shape, [&] {
+        refit::checks::TensorAudit result = walk(codes, shape);
+        benchmark::DoNotOptimize(result);
+    });
+}
+
+void bench_dequantize(benchmark::State& state, const Shape& shape) {
+    const Codes codes(blockwise(), shape);
+    refit::core::AlignedBuffer storage(2 * static_cast<std::size_t>(shape.elements()));
+    auto* values = reinterpret_cast<std::uint16_t*>(storage.data());
+    std::array<float, 256> value_of{};
+    for (unsigned code = 0; code < 256; ++code) {
+        value_of[code] = refit::numerics::e4m3_to_f32(static_cast<std::uint8_t>(code));
+    }
+    const std::int64_t grid_cols = shape.cols / kTile;
+    const auto dequantize = [&] {
+        for (std::int64_t row = 0; row < shape.rows; ++row) {
+            for (std::int64_t col = 0; col < shape.cols; ++col) {
+                const float scale =
+                    codes.scales[static_cast<std::size_t>((row / kTile) * grid_cols + col / kTile)];
+                values[row * shape.cols + col] = refit::numerics::f32_to_bf16(
+                    value_of[codes.data()[row * shape.cols + col]] * scale);
+            }
+        }
+    };
+    dequantize();
+    for (std::int64_t i = 0; i < 4096; ++i) {
+        const double scale = codes.scales[static_cast<std::size_t>((i % shape.cols) / kTile)];
+        const double exact = refit::checks::decode_e4m3(codes.data()[i]) * scale;
+        if (i < shape.cols &&
+            std::abs(refit::checks::decode_bf16(values[i]) - exact) > std::abs(exact) / 256.0) {
+            state.SkipWithError("a dequantized value is not its code times its scale");
+            return;
+        }
+    }
+    measure(state, Traffic::read_1_write_2, shape, dequantize);
+}
+
+/// The limit beside itself: of_limit shows what the machine's noise does to a fraction.
+void bench_limit(benchmark::State& state, Traffic traffic, const Shape& shape) {
+    std::vector<double> seconds;
+    std::vector<double> again;
+    for ([[maybe_unused]] auto iteration : state) {
+        seconds.push_back(limit_s(traffic, shape));
+        state.SetIterationTime(seconds.back());
+        again.push_back(limit_s(traffic, shape));
+    }
+    report(state, traffic, shape, std::move(seconds), std::move(again));
+}
+
+constexpr std::array<std::pair<const char*, Traffic>, 6> kLimits = {
+    {{"read_1", Traffic::read_1},
+     {"read_2", Traffic::read_2},
+     {"read_3", Traffic::read_3},
+     {"copy_1r1w", Traffic::read_1_write_1},
+     {"copy_1r2w", Traffic::read_1_write_2},
+     {"copy_2r1w", Traffic::read_2_write_1}}};
+
+const bool kRegistered = [] {
+    for (const Shape& shape : kShapes) {
+        for (const auto& [name, traffic] : kLimits) {
+            const Traffic kind = traffic;
+            add("limit/" + std::string(name) + "/" + shape.text(),
+                [kind, shape](auto& state) { bench_limit(state, kind, shape); });
+        }
+        add("check/elements/" + shape.text(), [shape](auto& state) { bench_check(state, shape); });
+        add("dequantize/" + shape.text(), [shape](auto& state) { bench_dequantize(state, shape); });
+    }
+    return true;
+}();
+
+}  // namespace

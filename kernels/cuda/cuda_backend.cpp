@@ -1,0 +1,509 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// The Backend interface over the kernels. Its callers hold host memory, so rows are staged: copied
+// into locked memory, to the device, quantized there, and the codes back; two slots overlap.
+#include "kernels/cuda/cuda_backend.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+
+#include "kernels/cpu/tile_walk.hpp"
+#include "kernels/cuda/cuda_call.hpp"
+#include "kernels/cuda/device_kernels.hpp"
+
+namespace refit::kernels::cuda {
+namespace {
+
+/// BF16 bytes of a staged stripe: large enough that a copy reaches the speed of the link, small
+/// enough that two slots overlap within one bucket.
+constexpr std::int64_t kStripeBytes = std::int64_t{16} << 20;
+/// Rows between two calls of stripe_done, as the interface has it.
+constexpr std::int64_t kReportedRows = 128;
+/// Device code is built for compute 9.0, and as PTX for 8.0 and later.
+constexpr int kLeastMajor = 8;
+
+/// The rank's number on its node as the usual launchers tell it; 0 without one.
+int local_rank() {
+    for (const char* name :
+         {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID", "PMI_LOCAL_RANK"}) {
+        if (const char* text = std::getenv(name)) return std::max(0, std::atoi(text));
+    }
+    return 0;
+}
+
+struct Device {
+    int number = 0;
+    std::string why_not;  ///< empty when the device is usable
+    std::string description;
+};
+
+std::string version_text(int version) {
+    return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+/// A kernel that runs is the only proof that driver, device and compiled code fit.
+void try_kernel(int number) {
+    check_cuda(cudaSetDevice(number), "cudaSetDevice");
+    DeviceBuffer memory;
+    void* data = memory.reserve(256);
+    const Stream stream;
+    check_cuda(cudaMemsetAsync(data, 0, 256, stream.get()), "cudaMemsetAsync");
+    launch_max_abs(memory.as<std::uint16_t>() + 64, 64, memory.as<std::uint32_t>(), stream.get());
+    check_cuda(cudaStreamSynchronize(stream.get()), "cudaStreamSynchronize");
+}
+
+Device look_for_device() {
+    Device device;
+    int count = 0;
+    const cudaError_t code = cudaGetDeviceCount(&count);
+    if (code != cudaSuccess || count == 0) {
+        (void)cudaGetLastError();
+        // Without any driver the runtime calls itself too new for it.
+        int driver = 0;
+        const bool no_driver = cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0;
+        device.why_not =
+            std::string("no CUDA device: ") + (no_driver             ? "no CUDA driver is installed"
+                                               : code == cudaSuccess ? "the driver lists none"
+                                                                     : cudaGetErrorString(code));
+        return device;
+    }
+    if (const char* chosen = std::getenv("REFIT_CUDA_DEVICE")) {
+        char* end = nullptr;
+        const long number = std::strtol(chosen, &end, 10);
+        if (end == chosen || *end != '\0' || number < 0 || number >= count) {
+            device.why_not = std::string("no CUDA device: REFIT_CUDA_DEVICE is '") + chosen +
+                             "', expected a number from 0 to " + std::to_string(count - 1);
+            return device;
+        }
+        device.number = static_cast<int>(number);
+    } else {
+        device.number = local_rank() % count;
+    }
+    cudaDeviceProp properties{};
+    int driver = 0;
+    int runtime = 0;
+    try {
+        check_cuda(cudaGetDeviceProperties(&properties, device.number), "cudaGetDeviceProperties");
+        (void)cudaDriverGetVersion(&driver);
+        (void)cudaRuntimeGetVersion(&runtime);
+        device.description = std::string(properties.name) + ", compute " +
+                             std::to_string(properties.major) + "." +
+                             std::to_string(properties.minor) + ", driver " + version_text(driver) +
+                             ", runtime " + version_text(runtime);
+        if (properties.major < kLeastMajor) {
+            device.why_not = "no CUDA device that fits: " + device.description +
+                             "; the kernels are built for compute 8.0 and later";
+            return device;
+        }
+        try_kernel(device.number);
+    } catch (const CudaError& error) {
+        device.why_not = "no CUDA device that works: " + device.description + ": " + error.what();
+    }
+    return device;
+}
+
+const Device& the_device() {
+    static const Device device = look_for_device();
+    return device;
+}
+
+/// What one staged stripe needs. Its events bound the three parts of its way.
+struct Slot {
+    Stream stream;
+    PinnedBuffer host_source, host_codes;
+    DeviceBuffer source, codes, amax, scale, operands;
+    PinnedBuffer host_amax, host_scale;
+    Event begin, uploaded, computed, done;
+    bool busy = false;
+    std::int64_t row = 0;  ///< local rows [row, row + rows) of the band
+    std::int64_t rows = 0;
+    std::int64_t first_tile = 0;  ///< amax and scales of the stripe, in the spans of the call
+    std::int64_t tiles = 0;
+};
+
+/// One set of slots; calls of several threads take turns, since they share the device anyway.
+struct Workspace {
+    std::mutex mutex;
+    std::array<Slot, 2> slots;
+    CudaSeconds seconds;
+};
+
+Workspace& workspace() {
+    // Never destroyed: the runtime may be gone when static objects are.
+    static auto* const space = new Workspace;
+    return *space;
+}
+
+template <class Element>
+void to_device(Element* to, const Element* from, std::int64_t count, const Stream& stream) {
+    check_cuda(cudaMemcpyAsync(to, from, static_cast<std::size_t>(count) * sizeof(Element),
+                               cudaMemcpyHostToDevice, stream.get()),
+               "cudaMemcpyAsync to the device");
+}
+
+template <class Element>
+void to_host(Element* to, const Element* from, std::int64_t count, const Stream& stream) {
+    check_cuda(cudaMemcpyAsync(to, from, static_cast<std::size_t>(count) * sizeof(Element),
+                               cudaMemcpyDeviceToHost, stream.get()),
+               "cudaMemcpyAsync to the host");
+}
+
+/// Elements from row to row on the device: rows begin at multiples of 16 bytes, so that chunks are
+/// aligned whatever the number of columns.
+std::int64_t device_stride(std::int64_t cols) {
+    return (cols + kChunk - 1) / kChunk * kChunk;
+}
+
+/// One call of the interface: a band, and where its results go. Absent outputs are null.
+struct Staging {
+    const numerics::TileScaling& scaling;
+    const Band& band;
+    TileGrid grid;
+    std::uint32_t* amax_out = nullptr;       ///< written (quantize) or raised (tile_amax)
+    const std::uint32_t* amax_in = nullptr;  ///< encode
+    float* scale_out = nullptr;
+    std::uint8_t* codes = nullptr;
+    std::int64_t code_stride = 0;
+    const StripeDone* stripe_done = nullptr;
+
+    [[nodiscard]] std::int64_t first_grid_row_of(std::int64_t local_row) const {
+        return (band.row_begin + local_row) / grid.tile_rows - first_grid_row(grid, band);
+    }
+    /// Tiles that the local rows [row, row + rows) touch, counted from the band's first.
+    void set_tiles(Slot& slot) const {
+        const std::int64_t first = first_grid_row_of(slot.row);
+        const std::int64_t last = first_grid_row_of(slot.row + slot.rows - 1);
+        slot.first_tile = first * grid.grid_cols;
+        slot.tiles = (last - first + 1) * grid.grid_cols;
+    }
+    [[nodiscard]] Job job_of(Slot& slot) const {
+        const std::int64_t stride = device_stride(band.cols);
+        const auto elements = static_cast<std::size_t>(slot.rows * stride);
+        const auto tiles = static_cast<std::size_t>(slot.tiles);
+        Job job;
+        job.scaling = scaling;
+        job.source = static_cast<const std::uint16_t*>(slot.source.reserve(elements * 2));
+        job.source_stride = stride;
+        job.codes = static_cast<std::uint8_t*>(slot.codes.reserve(elements));
+        job.code_stride = stride;
+        job.row_begin = band.row_begin + slot.row;
+        job.row_count = slot.rows;
+        job.rows = band.rows;
+        job.cols = band.cols;
+        job.tile_rows = grid.tile_rows;
+        job.tile_cols = grid.tile_cols;
+        job.grid_cols = grid.grid_cols;
+        job.first_grid_row = job.row_begin / grid.tile_rows;
+        job.last_element_bits = band.last_element_bits;
+        job.amax_bits = static_cast<std::uint32_t*>(slot.amax.reserve(tiles * 4));
+        job.scale_inv = static_cast<float*>(slot.scale.reserve(tiles * 4));
+        job.operands = static_cast<float*>(slot.operands.reserve(tiles * 4));
+        job.wide_loads = true;
+        job.wide_stores = true;
+        (void)slot.host_amax.reserve(tiles * 4);
+        (void)slot.host_scale.reserve(tiles * 4);
+        return job;
+    }
+};
+
+/// Rows of a stripe: whole tiles where tiles are shorter than a stripe, and whole patches.
+std::int64_t stripe_rows(const Staging& staging) {
+    const std::int64_t row_bytes = device_stride(staging.band.cols) * 2;
+    const std::int64_t rows = std::max<std::int64_t>(1, kStripeBytes / row_bytes);
+    const std::int64_t unit =
+        staging.grid.tile_rows < kReportedRows
+            ? kReportedRows / staging.grid.tile_rows * staging.grid.tile_rows
+            : (staging.grid.tile_rows <= rows ? staging.grid.tile_rows : kReportedRows);
+    return std::max(unit, rows / unit * unit);
+}
+
+/// Copies rows into locked memory at the device's stride and sends them.
+void upload(const Staging& staging, Slot& slot, const Job& job) {
+    const auto count = slot.rows * job.source_stride;
+    auto* host = static_cast<std::uint16_t*>(
+        slot.host_source.reserve(static_cast<std::size_t>(count) * sizeof(std::uint16_t)));
+    for (std::int64_t r = 0; r < slot.rows; ++r) {
+        std::memcpy(host + r * job.source_stride,
+                    staging.band.data + (slot.row + r) * staging.band.row_stride,
+                    static_cast<std::size_t>(job.cols) * sizeof(std::uint16_t));
+    }
+    to_device(const_cast<std::uint16_t*>(job.source), static_cast<const std::uint16_t*>(host),
+              count, slot.stream);
+}
+
+void report(const Staging& staging, std::int64_t row, std::int64_t end) {
+    if (staging.stripe_done == nullptr || !*staging.stripe_done) return;
+    row += staging.band.row_begin;
+    end += staging.band.row_begin;
+    while (row < end) {
+        const std::int64_t next = std::min(end, (row / kReportedRows + 1) * kReportedRows);
+        (*staging.stripe_done)(row, next);
+        row = next;
+    }
+}
+
+/// Waits for the slot and hands its results over.
+void drain(const Staging& staging, Slot& slot, CudaSeconds& seconds) {
+    if (!slot.busy) return;
+    slot.stream.wait();
+    slot.busy = false;
+    seconds.to_device += slot.uploaded.seconds_since(slot.begin);
+    seconds.kernels += slot.computed.seconds_since(slot.uploaded);
+    seconds.from_device += slot.done.seconds_since(slot.computed);
+    const auto tiles = static_cast<std::size_t>(slot.tiles);
+    if (staging.amax_out != nullptr) {
+        const auto* amax = slot.host_amax.as<std::uint32_t>();
+        // Raised, not written: two stripes may share a tile, and so may two calls.
+        for (std::size_t i = 0; i < tiles; ++i) {
+            std::uint32_t& out = staging.amax_out[static_cast<std::size_t>(slot.first_tile) + i];
+            out = std::max(out, amax[i]);
+        }
+    }
+    if (staging.scale_out != nullptr) {
+        std::memcpy(staging.scale_out + slot.first_tile, slot.host_scale.as<float>(),
+                    tiles * sizeof(float));
+    }
+    if (staging.codes != nullptr) {
+        const std::int64_t stride = device_stride(staging.band.cols);
+        for (std::int64_t r = 0; r < slot.rows; ++r) {
+            std::memcpy(staging.codes + (slot.row + r) * staging.code_stride,
+                        slot.host_codes.as<std::uint8_t>() + r * stride,
+                        static_cast<std::size_t>(staging.band.cols));
+        }
+        report(staging, slot.row, slot.row + slot.rows);
+    }
+}
+
+enum class Work { amax, encode, quantize };
+
+void start(const Staging& staging, Slot& slot, Work work) {
+    staging.set_tiles(slot);
+    const Job job = staging.job_of(slot);
+    const std::int64_t tiles = slot.tiles;
+    slot.begin.record(slot.stream);
+    upload(staging, slot, job);
+    if (work == Work::encode) {
+        auto* host = slot.host_amax.as<std::uint32_t>();
+        std::memcpy(host, staging.amax_in + slot.first_tile,
+                    static_cast<std::size_t>(tiles) * sizeof(std::uint32_t));
+        to_device(job.amax_bits, static_cast<const std::uint32_t*>(host), tiles, slot.stream);
+    } else {
+        check_cuda(cudaMemsetAsync(job.amax_bits, 0, static_cast<std::size_t>(tiles) * 4,
+                                   slot.stream.get()),
+                   "cudaMemsetAsync");
+    }
+    slot.uploaded.record(slot.stream);
+    if (work == Work::quantize) {
+        launch_quantize(job, slot.stream.get());
+    } else if (work == Work::amax) {
+        launch_tile_amax(job, tiles, slot.stream.get());
+    } else {
+        launch_factors(job, tiles, slot.stream.get());
+        launch_encode(job, slot.stream.get());
+    }
+    slot.computed.record(slot.stream);
+    if (work != Work::encode) {
+        to_host(slot.host_amax.as<std::uint32_t>(), job.amax_bits, tiles, slot.stream);
+    }
+    if (work == Work::quantize) {
+        to_host(slot.host_scale.as<float>(), job.scale_inv, tiles, slot.stream);
+    }
+    if (work != Work::amax) {
+        const std::int64_t bytes = slot.rows * job.code_stride;
+        to_host(
+            static_cast<std::uint8_t*>(slot.host_codes.reserve(static_cast<std::size_t>(bytes))),
+            job.codes, bytes, slot.stream);
+    }
+    slot.done.record(slot.stream);
+    slot.busy = true;
+}
+
+void run(const Staging& staging, Work work) {
+    const std::int64_t rows = staging.band.row_count;
+    if (rows <= 0 || staging.band.cols <= 0) {
+        report(staging, 0, rows);
+        return;
+    }
+    Workspace& space = workspace();
+    const std::lock_guard lock(space.mutex);
+    check_cuda(cudaSetDevice(the_device().number), "cudaSetDevice");
+    try {
+        const std::int64_t step = stripe_rows(staging);
+        std::size_t turn = 0;
+        for (std::int64_t row = 0; row < rows; ++turn) {
+            Slot& slot = space.slots[turn % space.slots.size()];
+            drain(staging, slot, space.seconds);
+            slot.row = row;
+            // Stripes end at multiples of the step of the matrix, so that they hold whole tiles.
+            const std::int64_t global = staging.band.row_begin + row;
+            slot.rows = std::min(rows - row, (global / step + 1) * step - global);
+            start(staging, slot, work);
+            row += slot.rows;
+        }
+        for (std::size_t i = 0; i < space.slots.size(); ++i, ++turn) {
+            drain(staging, space.slots[turn % space.slots.size()], space.seconds);
+        }
+    } catch (...) {
+        // Nothing of this call may be under way in the memory of the next one.
+        for (Slot& slot : space.slots) {
+            (void)cudaStreamSynchronize(slot.stream.get());
+            slot.busy = false;
+        }
+        throw;
+    }
+}
+
+class Cuda final : public Backend {
+ public:
+    [[nodiscard]] std::string_view name() const override { return "cuda"; }
+
+    void tile_amax(const numerics::TileScaling& scaling, const Band& band,
+                   std::span<std::uint32_t> amax_bits) const override {
+        cpu::require_band(band);
+        Staging staging{scaling, band, tile_grid(scaling, band.rows, band.cols)};
+        cpu::require_span("amax_bits", amax_bits.size(), tiles(staging));
+        staging.amax_out = amax_bits.data();
+        run(staging, Work::amax);
+    }
+
+    void scales(const numerics::TileScaling& scaling, std::span<const std::uint32_t> amax_bits,
+                std::span<float> scale_inv) const override {
+        cpu::require_span("scale_inv", scale_inv.size(),
+                          static_cast<std::int64_t>(amax_bits.size()));
+        const auto count = static_cast<std::int64_t>(amax_bits.size());
+        if (count == 0) return;
+        Workspace& space = workspace();
+        const std::lock_guard lock(space.mutex);
+        check_cuda(cudaSetDevice(the_device().number), "cudaSetDevice");
+        Slot& slot = space.slots[0];
+        Job job;
+        job.scaling = scaling;
+        job.amax_bits = static_cast<std::uint32_t*>(slot.amax.reserve(amax_bits.size_bytes()));
+        job.scale_inv = static_cast<float*>(slot.scale.reserve(amax_bits.size_bytes()));
+        job.operands = static_cast<float*>(slot.operands.reserve(amax_bits.size_bytes()));
+        to_device(job.amax_bits, amax_bits.data(), count, slot.stream);
+        launch_factors(job, count, slot.stream.get());
+        to_host(scale_inv.data(), job.scale_inv, count, slot.stream);
+        slot.stream.wait();
+    }
+
+    void encode(const numerics::TileScaling& scaling, const Band& band,
+                std::span<const std::uint32_t> amax_bits, std::uint8_t* codes,
+                std::int64_t code_stride, const StripeDone& stripe_done) const override {
+        cpu::require_band(band);
+        Staging staging{scaling, band, tile_grid(scaling, band.rows, band.cols)};
+        cpu::require_span("amax_bits", amax_bits.size(), tiles(staging));
+        staging.amax_in = amax_bits.data();
+        staging.codes = codes;
+        staging.code_stride = code_stride;
+        staging.stripe_done = &stripe_done;
+        run(staging, Work::encode);
+    }
+
+    void quantize(const numerics::TileScaling& scaling, const Band& band,
+                  std::span<std::uint32_t> amax_bits, std::span<float> scale_inv,
+                  std::uint8_t* codes, std::int64_t code_stride,
+                  const StripeDone& stripe_done) const override {
+        cpu::require_band(band);
+        Staging staging{scaling, band, tile_grid(scaling, band.rows, band.cols)};
+        const std::int64_t touched = tiles(staging);
+        cpu::require_span("amax_bits", amax_bits.size(), touched);
+        cpu::require_span("scale_inv", scale_inv.size(), touched);
+        cpu::require_whole_tiles(staging.grid, band);
+        const auto used = amax_bits.first(static_cast<std::size_t>(touched));
+        std::fill(used.begin(), used.end(), 0U);
+        Job shape;
+        shape.tile_rows = staging.grid.tile_rows;
+        shape.tile_cols = staging.grid.tile_cols;
+        shape.grid_cols = staging.grid.grid_cols;
+        if (program_of(shape) == Program::any) {
+            // The rows go to the device twice: no code can be made before the last row is seen.
+            tile_amax(scaling, band, used);
+            scales(scaling, used, scale_inv);
+            encode(scaling, band, used, codes, code_stride, stripe_done);
+            return;
+        }
+        staging.amax_out = amax_bits.data();
+        staging.scale_out = scale_inv.data();
+        staging.codes = codes;
+        staging.code_stride = code_stride;
+        staging.stripe_done = &stripe_done;
+        run(staging, Work::quantize);
+    }
+
+    [[nodiscard]] std::uint32_t max_abs_bits(const std::uint16_t* values,
+                                             std::int64_t count) const override {
+        return scanned<std::uint32_t>(values, count, launch_max_abs);
+    }
+
+    [[nodiscard]] std::int64_t count_nan_codes(const std::uint8_t* codes,
+                                               std::int64_t count) const override {
+        return static_cast<std::int64_t>(
+            scanned<unsigned long long>(codes, count, launch_count_nan));
+    }
+
+ private:
+    static std::int64_t tiles(const Staging& staging) {
+        return touched_grid_rows(staging.grid, staging.band) * staging.grid.grid_cols;
+    }
+
+    /// One number over a flat range, in pieces of a stripe.
+    template <class Result, class Element>
+    static Result scanned(const Element* values, std::int64_t count,
+                          void (*launch)(const Element*, std::int64_t, Result*, cudaStream_t)) {
+        if (count <= 0) return 0;
+        Workspace& space = workspace();
+        const std::lock_guard lock(space.mutex);
+        check_cuda(cudaSetDevice(the_device().number), "cudaSetDevice");
+        Slot& slot = space.slots[0];
+        auto* result = static_cast<Result*>(slot.amax.reserve(sizeof(Result)));
+        check_cuda(cudaMemsetAsync(result, 0, sizeof(Result), slot.stream.get()),
+                   "cudaMemsetAsync");
+        constexpr auto kPiece = kStripeBytes / static_cast<std::int64_t>(sizeof(Element));
+        auto* piece = static_cast<Element*>(slot.source.reserve(
+            static_cast<std::size_t>(std::min(count, kPiece)) * sizeof(Element)));
+        for (std::int64_t done = 0; done < count; done += kPiece) {
+            const std::int64_t here = std::min(kPiece, count - done);
+            to_device(piece, values + done, here, slot.stream);
+            launch(piece, here, result, slot.stream.get());
+        }
+        Result found = 0;
+        to_host(&found, static_cast<const Result*>(result), 1, slot.stream);
+        slot.stream.wait();
+        return found;
+    }
+};
+
+}  // namespace
+
+const BackendRow& cuda_row() {
+    static const BackendRow row{"cuda", true, the_device().why_not.empty(), the_device().why_not};
+    return row;
+}
+
+const Backend* cuda_backend() {
+    static const Cuda backend;
+    return cuda_row().viable ? &backend : nullptr;
+}
+
+CudaSeconds cuda_seconds() {
+    if (!cuda_row().viable) return {};
+    Workspace& space = workspace();
+    const std::lock_guard lock(space.mutex);
+    return space.seconds;
+}
+
+std::string cuda_build() {
+    return "runtime " + version_text(CUDART_VERSION);
+}
+
+std::string cuda_description() {
+    return cuda_row().viable ? the_device().description : std::string();
+}
+
+}  // namespace refit::kernels::cuda

@@ -1,0 +1,32 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// Stands in for the CUDA backend where the build has none.
+#include "kernels/cuda/cuda_backend.hpp"
+
+#include "refit_cuda_off_reason.hpp"
+
+namespace refit::kernels::cuda {
+
+const BackendRow& cuda_row() {
+    static const BackendRow row{"cuda", false, false,
+                                "not compiled: " REFIT_CUDA_OFF_REASON "; use auto"};
+    return row;
+}
+
+const Backend* cuda_backend() {
+    return nullptr;
+}
+
+CudaSeconds cuda_seconds() {
+    return {};
+}
+
+std::string cuda_build() {
+    return "not compiled: " REFIT_CUDA_OFF_REASON;
+}
+
+std::string cuda_description() {
+    return {};
+}
+
+}  // namespace refit::kernels::cuda

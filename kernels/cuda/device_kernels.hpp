@@ -1,0 +1,39 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// Kernels on device memory. Every function enqueues on the stream and returns; a launch that fails
+// throws CudaError. Private to kernels/cuda and the tests that need a device.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "kernels/cuda/tile_program.hpp"
+
+namespace refit::kernels::cuda {
+
+/// amax_bits, scale_inv and codes of a band of whole tiles in one pass over memory. Throws
+/// CudaError for Program::any, which takes tile_amax, factors and encode.
+void launch_quantize(const Job& job, cudaStream_t stream);
+
+/// Raises amax_bits of the touched tiles by the band's elements and the padding of ragged tiles.
+void launch_tile_amax(const Job& job, std::int64_t touched_tiles, cudaStream_t stream);
+/// scale_inv and operands of `tiles` tiles from amax_bits.
+void launch_factors(const Job& job, std::int64_t tiles, cudaStream_t stream);
+/// Codes of the band from the operands of its tiles.
+void launch_encode(const Job& job, cudaStream_t stream);
+
+/// Values of codes; see DequantizeJob.
+void launch_dequantize(const DequantizeJob& job, cudaStream_t stream);
+
+/// *result = max(*result, |x| of `count` BF16 values as F32 bits); >= 0x7f800000 tells NaN or Inf.
+void launch_max_abs(const std::uint16_t* values, std::int64_t count, std::uint32_t* result,
+                    cudaStream_t stream);
+/// *result += number of E4M3FN codes that are NaN.
+void launch_count_nan(const std::uint8_t* codes, std::int64_t count, unsigned long long* result,
+                      cudaStream_t stream);
+/// Adds to *differing the number of bytes that differ and lowers *first to the first of them.
+void launch_compare(const std::uint8_t* left, const std::uint8_t* right, std::int64_t count,
+                    unsigned long long* differing, unsigned long long* first, cudaStream_t stream);
+
+}  // namespace refit::kernels::cuda

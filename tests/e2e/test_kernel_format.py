@@ -1,0 +1,87 @@
+# SPDX-FileCopyrightText: 2026 The refitbench authors
+# SPDX-License-Identifier: Apache-2.0
+"""The engine's own format loads the bits that checkpoint tensors load; what does not fit is refused."""
+
+import h5py
+import pytest
+from user_program import text_of
+
+SCENARIO = """\
+purpose: do fused shards hold what the checkpoint's tensors hold?
+model: MODEL
+receiver: {engine: ENGINE, tp: TP, commit: in_place}
+transport: {bucket_bytes: 1MiB}
+iterations: 1
+warmup: 0
+timeout_s: 30
+"""
+
+
+def scenario(model="tiny-llama", tp=2, engine="vllm-fp8", extra=""):
+    text = SCENARIO.replace("MODEL", model).replace("TP", str(tp)).replace("ENGINE", engine)
+    return text + extra
+
+
+def rows(record, index):
+    return {text_of(row["name"]): (text_of(row["digest"]), int(row["bytes"]), text_of(row["recipe"]))
+            for row in record[f"cases/{index:03d}/tensors"]}
+
+
+ONE, TWO, SAME = (2, ["mpi"]), (3, ["mpi", "mpi_window"]), (None, ["loopback"])
+
+
+@pytest.mark.parametrize("world, model, engine", [
+    (TWO, "tiny-llama", "vllm-fp8"),
+    (SAME, "tiny-mla", "vllm-fp8"),
+    (ONE, "tiny-moe", "vllm-bf16"),
+    *(pytest.param(world, model, engine, marks=pytest.mark.slow)
+      for world, model, engine in [(ONE, "tiny-llama", "vllm-fp8"), (SAME, "tiny-llama", "vllm-fp8"),
+                                   (ONE, "tiny-mla", "vllm-fp8"), (TWO, "tiny-mla", "vllm-fp8"),
+                                   (TWO, "tiny-moe", "vllm-bf16"), (SAME, "tiny-moe", "vllm-fp8")]),
+])
+def test_shards_load_what_checkpoint_tensors_load(refitbench, world, model, engine):
+    np, transports = world
+    tp = 2 if np is None else np - 1
+    extra = ("cases: [{wire: checkpoint}, {wire: kernel}, {wire: kernel, transport.bucket_bytes: 1KiB}]\n"
+             f"sweep: {{transport.name: [{', '.join(transports)}]}}\n")
+    outcome = refitbench.run(scenario(model, tp, engine, extra), np=np).expect(0)
+    with h5py.File(outcome.json["record"], "r") as record:
+        expected = rows(record, 0)
+        assert len(outcome.json["cases"]) == 3 * len(transports)
+        for k, case in enumerate(outcome.json["cases"]):
+            assert case["outcome"] == "pass"
+            found = rows(record, k)
+            assert {name: row[0] for name, row in found.items()} == {n: r[0] for n, r in expected.items()}
+            if tp == 1:
+                # Nothing is replicated and nothing fused is larger than its parts.
+                assert {n: r[2] for n, r in found.items()} == {n: r[2] for n, r in expected.items()}
+
+
+def test_every_refit_brings_the_new_weights_in_place(refitbench):
+    run = refitbench.run(scenario("tiny-mla", 2, extra="wire: kernel\nrefits: 3\n"), np=3).expect(0).json
+    assert run["cases"][0]["outcome"] == "pass"
+
+
+@pytest.mark.parametrize("settings, words", [
+    (["payload.scheme=fp8_tensorwise"], ["vLLM transposes", "fp8_tensorwise"]),
+    (["receiver.engine=vllm-compressed-tensors", "payload.scheme=fp8_channelwise"], ["vLLM transposes"]),
+    (["receiver.block_kernel=deepgemm"], ["DeepGEMM", "power-of-two", "cutlass"]),
+    (["trainer.ranks=2"], ["one trainer"]),
+    (["weights.resident=false"], ["weights.resident"]),
+    (["transport.framing=vllm-packed"], ["checkpoint names"]),
+    (["transport.framing=nemo-packed"], ["checkpoint names"]),
+    (["receiver.reload=layerwise"], ["goes past"]),
+    (["faults=[{name: rename_scale, tensor: '*'}]"], ["drop_parameter"]),
+    (["receiver.tp=1", "faults=[{name: wrong_shard, tensor: '*'}]"], ["receiver.tp is 1"]),
+])
+def test_contradictions_are_wrong_use_and_say_why(refitbench, settings, words):
+    arguments = [word for setting in settings for word in ("--set", setting)]
+    refitbench.run(scenario(extra="wire: kernel\n"), *arguments).expect(2).expect_said(*words)
+
+
+def test_a_stream_that_is_quantized_already_is_known_by_its_names(refitbench):
+    for engine, marks in [("vllm-fp8", True), ("vllm-bf16", False)]:
+        outcome = refitbench.run(scenario(engine=engine, tp=1), np=2, name=f"{engine}.yaml").expect(0)
+        with h5py.File(outcome.json["record"], "r") as record:
+            note = text_of(record["cases/000/notes"].attrs["stream_quantized_already"])
+        assert (int(note.split()[0]) > 0) == marks

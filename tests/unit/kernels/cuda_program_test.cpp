@@ -1,0 +1,450 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// The CUDA kernels' per-thread functions played on the host, block by block and thread by thread,
+// against the portable backend. Finds wrong indices, edges, reductions and flavours without a
+// device; what it cannot find is a compiler or a device that computes otherwise (tests/device).
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <fstream>
+#include <iterator>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/backend.hpp"
+#include "kernels/cuda/tile_program.hpp"
+#include "quant/recipe.hpp"
+
+namespace refit::kernels::cuda {
+namespace {
+
+using numerics::TileScaling;
+
+/// What a kernel could do wrong that this test must see.
+enum class Fault { none, no_barrier, half_group, no_padding };
+
+/// Plays the blocks of the kernels in device_kernels.cu. `kFlavour` as a launch would choose it.
+template <Flavour kFlavour>
+class Emulator {
+ public:
+    Emulator(Job job, Fault fault) : job_(job), fault_(fault) {
+        if (fault_ == Fault::no_padding) job_.scaling.edge = numerics::Edge::true_extent;
+    }
+
+    void quantize() {
+        switch (program_of(job_)) {
+            case Program::block_tiles:
+                block_tiles();
+                break;
+            case Program::whole_rows:
+                whole_rows();
+                break;
+            case Program::groups_of_4:
+                fault_ == Fault::half_group ? groups<4, 2>() : groups<4, 4>();
+                break;
+            case Program::groups_of_16:
+                fault_ == Fault::half_group ? groups<16, 8>() : groups<16, 16>();
+                break;
+            case Program::any:
+                FAIL() << "not one pass";
+        }
+    }
+
+    void tile_amax(std::int64_t tiles) {
+        const Meet meet = meet_of(job_.tile_rows, job_.tile_cols, job_.rows, job_.cols);
+        const auto raise = [this](std::int64_t index, std::uint32_t bits) {
+            job_.amax_bits[index] = std::max(job_.amax_bits[index], bits);
+        };
+        for (std::int64_t row = 0; row < aligned_patches_down(job_); ++row) {
+            for (std::int64_t col = 0; col < patches_across(job_); ++col) {
+                std::uint32_t amax = 0;
+                for (int thread = 0; thread < kBlockThreads; ++thread) {
+                    const std::uint32_t own = patch_amax(job_, meet, row, col, thread, raise);
+                    amax = fault_ == Fault::no_barrier ? own : std::max(amax, own);
+                }
+                if (meet == Meet::patch) raise(patch_tile(job_, row, col), amax);
+            }
+        }
+        if (job_.scaling.edge == numerics::Edge::pad_last_element) {
+            for (std::int64_t i = 0; i < tiles; ++i) pad_tile(job_, i);
+        }
+    }
+
+    void factors(std::int64_t tiles) {
+        for (std::int64_t i = 0; i < tiles; ++i) make_factor(job_, i);
+    }
+
+    void encode() {
+        const Meet meet = meet_of(job_.tile_rows, job_.tile_cols, job_.rows, job_.cols);
+        for (std::int64_t row = 0; row < aligned_patches_down(job_); ++row) {
+            for (std::int64_t col = 0; col < patches_across(job_); ++col) {
+                for (int thread = 0; thread < kBlockThreads; ++thread)
+                    patch_encode<kFlavour>(job_, meet, row, col, thread);
+            }
+        }
+    }
+
+ private:
+    [[nodiscard]] std::uint32_t meet(const std::array<std::uint32_t, kBlockThreads>& own,
+                                     int thread) const {
+        return fault_ == Fault::no_barrier ? own[static_cast<std::size_t>(thread)]
+                                           : *std::max_element(own.begin(), own.end());
+    }
+
+    void block_tiles() {
+        std::vector<BlockTile> tiles(kBlockThreads);
+        std::array<std::uint32_t, kBlockThreads> own{};
+        for (std::int64_t row = 0; row < patches_down(job_); ++row) {
+            for (std::int64_t col = 0; col < patches_across(job_); ++col) {
+                for (int t = 0; t < kBlockThreads; ++t) {
+                    const auto i = static_cast<std::size_t>(t);
+                    own[i] = block_tile_load<kFlavour>(job_, row, col, t, tiles[i]);
+                }
+                for (int t = 0; t < kBlockThreads; ++t) {
+                    block_tile_finish<kFlavour>(job_, row, col, t,
+                                                tiles[static_cast<std::size_t>(t)], meet(own, t));
+                }
+            }
+        }
+    }
+
+    void whole_rows() {
+        std::vector<WholeRow> kept(kBlockThreads);
+        std::array<std::uint32_t, kBlockThreads> own{};
+        for (std::int64_t row = 0; row < job_.row_count; ++row) {
+            for (int t = 0; t < kBlockThreads; ++t) {
+                const auto i = static_cast<std::size_t>(t);
+                own[i] = whole_row_load<kFlavour>(job_, row, t, kept[i]);
+            }
+            for (int t = 0; t < kBlockThreads; ++t) {
+                whole_row_finish<kFlavour>(job_, row, t, kept[static_cast<std::size_t>(t)],
+                                           meet(own, t));
+            }
+        }
+    }
+
+    template <int kLanes, int kReduced>
+    void groups() {
+        std::array<Chunk, kBlockThreads> chunks;
+        std::array<std::uint32_t, kBlockThreads> own{};
+        for (std::int64_t row = 0; row < patches_down(job_); ++row) {
+            for (std::int64_t col = 0; col < patches_across(job_); ++col) {
+                for (int pass = 0; pass < kPatchPasses; ++pass) {
+                    for (int t = 0; t < kBlockThreads; ++t) {
+                        const auto i = static_cast<std::size_t>(t);
+                        own[i] = group_load(job_, row, col, t, pass, chunks[i]);
+                    }
+                    for (int t = 0; t < kBlockThreads; ++t) {
+                        const int first = t / kReduced * kReduced;
+                        const std::uint32_t amax =
+                            *std::max_element(own.begin() + first, own.begin() + first + kReduced);
+                        group_finish<kLanes>(job_, row, col, t, pass,
+                                             chunks[static_cast<std::size_t>(t)], amax);
+                    }
+                }
+            }
+        }
+    }
+
+    Job job_;
+    Fault fault_;
+};
+
+template <class Call>
+void with_flavour(const Job& job, Fault fault, const Call& call) {
+    switch (flavour_of(job.scaling)) {
+        case Flavour::divide_plain:
+            return call(Emulator<Flavour::divide_plain>(job, fault));
+        case Flavour::multiply_plain:
+            return call(Emulator<Flavour::multiply_plain>(job, fault));
+        case Flavour::any:
+            return call(Emulator<Flavour::any>(job, fault));
+    }
+}
+
+/// Memory as a device would hold it: rows at a stride, guard bytes behind every output.
+struct Matrix {
+    std::int64_t rows = 0;
+    std::int64_t cols = 0;
+    std::int64_t stride = 0;
+    std::int64_t offset = 0;  ///< elements in front of the first: 0 is aligned
+    std::vector<std::uint16_t> values;
+
+    [[nodiscard]] const std::uint16_t* first() const { return values.data() + offset; }
+    [[nodiscard]] Band band(std::int64_t begin, std::int64_t count) const {
+        Band result;
+        result.data = first() + begin * stride;
+        result.row_stride = stride;
+        result.row_begin = begin;
+        result.row_count = count;
+        result.rows = rows;
+        result.cols = cols;
+        result.last_element_bits =
+            rows * cols == 0 ? 0U : numerics::abs_bits(first()[(rows - 1) * stride + cols - 1]);
+        return result;
+    }
+};
+
+enum class Fill { gaussian, bit_patterns, special, zeros };
+
+Matrix make_matrix(std::int64_t rows, std::int64_t cols, Fill fill, std::uint32_t seed,
+                   std::int64_t stride = 0, std::int64_t offset = 0) {
+    Matrix matrix{rows, cols, stride == 0 ? cols : stride, offset, {}};
+    // What lies between the rows must enter nothing: it is NaN.
+    matrix.values.assign(static_cast<std::size_t>(offset + rows * matrix.stride + 16), 0x7fc1);
+    std::mt19937 random(seed);
+    std::normal_distribution<float> gaussian(0.0F, 0.02F);
+    for (std::int64_t r = 0; r < rows; ++r) {
+        for (std::int64_t c = 0; c < cols; ++c) {
+            auto& value = matrix.values[static_cast<std::size_t>(offset + r * matrix.stride + c)];
+            const auto bits = static_cast<std::uint16_t>(random());
+            value = numerics::f32_to_bf16(gaussian(random));
+            if (fill == Fill::bit_patterns)
+                value = (bits & 0x7f80U) == 0x7f80U ? std::uint16_t{0x1234} : bits;
+            if (fill == Fill::special && random() % 512 == 0) value = bits | 0x7f80U;
+            if (fill == Fill::zeros) value = bits & 0x8000U;
+        }
+    }
+    return matrix;
+}
+
+constexpr std::uint32_t kGuard = 0x5a5a5a5aU;
+
+struct Result {
+    std::vector<std::uint32_t> amax;
+    std::vector<std::uint32_t> scale_bits;
+    std::vector<std::uint8_t> codes;
+    bool operator==(const Result&) const = default;
+};
+
+Job job_of(const TileScaling& scaling, const Band& band, const TileGrid& grid) {
+    Job job;
+    job.scaling = scaling;
+    job.source = band.data;
+    job.source_stride = band.row_stride;
+    job.row_begin = band.row_begin;
+    job.row_count = band.row_count;
+    job.rows = band.rows;
+    job.cols = band.cols;
+    job.tile_rows = grid.tile_rows;
+    job.tile_cols = grid.tile_cols;
+    job.grid_cols = grid.grid_cols;
+    job.first_grid_row = first_grid_row(grid, band);
+    job.last_element_bits = band.last_element_bits;
+    job.wide_loads =
+        reinterpret_cast<std::uintptr_t>(band.data) % 16 == 0 && band.row_stride % kChunk == 0;
+    return job;
+}
+
+/// One pass where the tiles have one, else (or with `three_steps`) amax, factors and codes, over
+/// bands that begin at the given rows.
+Result emulate(const TileScaling& scaling, const Matrix& matrix, bool three_steps = false,
+               std::vector<std::int64_t> cuts = {}, Fault fault = Fault::none) {
+    const TileGrid grid = tile_grid(scaling, matrix.rows, matrix.cols);
+    const auto tiles = static_cast<std::size_t>(grid.grid_rows * grid.grid_cols);
+    const std::int64_t code_stride = (matrix.cols + 7) / 8 * 8 + 8;
+    std::vector<std::uint32_t> amax(tiles + 4, kGuard);
+    std::vector<float> scale(tiles + 4, std::bit_cast<float>(kGuard));
+    std::vector<float> operands(tiles + 4, std::bit_cast<float>(kGuard));
+    std::fill(amax.begin(), amax.begin() + static_cast<std::ptrdiff_t>(tiles), 0U);
+    std::vector<std::uint8_t> codes(static_cast<std::size_t>(matrix.rows * code_stride + 64), 0x5a);
+    cuts.insert(cuts.begin(), 0);
+    cuts.push_back(matrix.rows);
+    for (const bool encoding : {false, true}) {
+        for (std::size_t i = 0; i + 1 < cuts.size(); ++i) {
+            const Band band = matrix.band(cuts[i], cuts[i + 1] - cuts[i]);
+            Job job = job_of(scaling, band, grid);
+            const auto first = job.first_grid_row * grid.grid_cols;
+            const std::int64_t count = touched_grid_rows(grid, band) * grid.grid_cols;
+            job.amax_bits = amax.data() + first;
+            job.scale_inv = scale.data() + first;
+            job.operands = operands.data() + first;
+            job.codes = codes.data() + cuts[i] * code_stride;
+            job.code_stride = code_stride;
+            job.wide_stores = reinterpret_cast<std::uintptr_t>(job.codes) % 8 == 0;
+            const bool any = three_steps || program_of(job) == Program::any;
+            with_flavour(job, fault, [&](auto emulator) {
+                if (!encoding && !any) emulator.quantize();
+                if (!encoding && any) emulator.tile_amax(count);
+                if (encoding && any) {
+                    emulator.factors(count);
+                    emulator.encode();
+                }
+            });
+        }
+    }
+    for (std::size_t i = tiles; i < tiles + 4; ++i) {
+        EXPECT_EQ(amax[i], kGuard) << "written behind the amax";
+        EXPECT_EQ(std::bit_cast<std::uint32_t>(scale[i]), kGuard) << "written behind the scales";
+        EXPECT_EQ(std::bit_cast<std::uint32_t>(operands[i]), kGuard) << "and the operands";
+    }
+    Result result;
+    for (std::size_t i = 0; i < codes.size(); ++i) {
+        const auto row = static_cast<std::int64_t>(i) / code_stride;
+        const auto col = static_cast<std::int64_t>(i) % code_stride;
+        if (row < matrix.rows && col < matrix.cols) {
+            result.codes.push_back(codes[i]);
+        } else {
+            EXPECT_EQ(codes[i], 0x5a) << "written beside the codes of row " << row;
+        }
+    }
+    result.amax.assign(amax.begin(), amax.begin() + static_cast<std::ptrdiff_t>(tiles));
+    for (std::size_t i = 0; i < tiles; ++i)
+        result.scale_bits.push_back(std::bit_cast<std::uint32_t>(scale[i]));
+    return result;
+}
+
+Result portable(const TileScaling& scaling, const Matrix& matrix) {
+    const TileGrid grid = tile_grid(scaling, matrix.rows, matrix.cols);
+    const auto tiles = static_cast<std::size_t>(grid.grid_rows * grid.grid_cols);
+    Result result;
+    std::vector<float> scale(tiles);
+    result.amax.resize(tiles);
+    result.codes.resize(static_cast<std::size_t>(matrix.rows * matrix.cols));
+    find_backend("portable")
+        ->quantize(scaling, matrix.band(0, matrix.rows), result.amax, scale, result.codes.data(),
+                   matrix.cols, {});
+    for (const float one : scale) result.scale_bits.push_back(std::bit_cast<std::uint32_t>(one));
+    return result;
+}
+
+void expect_equal(const Result& found, const Result& expected, const std::string& what) {
+    ASSERT_EQ(found.amax, expected.amax) << what;
+    ASSERT_EQ(found.scale_bits, expected.scale_bits) << what;
+    const auto at =
+        std::mismatch(found.codes.begin(), found.codes.end(), expected.codes.begin()).first -
+        found.codes.begin();
+    ASSERT_EQ(static_cast<std::size_t>(at), expected.codes.size())
+        << what << ": code " << at << " is " << int{found.codes[static_cast<std::size_t>(at)]}
+        << ", expected " << int{expected.codes[static_cast<std::size_t>(at)]};
+}
+
+TEST(CudaTileProgram, EqualsPortableForEveryRecipeShapeAndFill) {
+    for (const quant::Recipe& recipe : quant::recipe_catalog()) {
+        std::uint32_t seed = 1;
+        for (const auto& [rows, cols] : {std::pair<std::int64_t, std::int64_t>{1, 1},
+                                         {3, 7},
+                                         {128, 128},
+                                         {129, 257},
+                                         {131, 40},
+                                         {17, 1000}}) {
+            for (const Fill fill :
+                 {Fill::gaussian, Fill::bit_patterns, Fill::special, Fill::zeros}) {
+                const Matrix matrix = make_matrix(rows, cols, fill, seed++);
+                expect_equal(emulate(recipe.scaling, matrix), portable(recipe.scaling, matrix),
+                             recipe.name + " " + std::to_string(rows) + "x" + std::to_string(cols) +
+                                 " fill " + std::to_string(static_cast<int>(fill)));
+            }
+        }
+    }
+}
+
+TEST(CudaTileProgram, EqualsPortableWhereRowsAreNotAlignedToAChunk) {
+    const Matrix wide = make_matrix(130, 264, Fill::gaussian, 1, 272);
+    const Matrix narrow = make_matrix(130, 264, Fill::gaussian, 1, 267, 3);
+    for (const quant::Recipe& recipe : quant::recipe_catalog()) {
+        const Result expected = portable(recipe.scaling, wide);
+        expect_equal(emulate(recipe.scaling, wide), expected, recipe.name + " aligned");
+        expect_equal(emulate(recipe.scaling, narrow), expected, recipe.name + " not aligned");
+    }
+}
+
+TEST(CudaTileProgram, GivesTheSameBitsInThreeStepsOverBandsThatCutTiles) {
+    const Matrix matrix = make_matrix(389, 259, Fill::special, 3);
+    for (const quant::Recipe& recipe : quant::recipe_catalog()) {
+        expect_equal(emulate(recipe.scaling, matrix, true, {1, 100, 128, 200, 385}),
+                     portable(recipe.scaling, matrix), recipe.name);
+    }
+}
+
+TEST(CudaTileProgram, EqualsPortableForTilesThatNoRecipeHas) {
+    // Rows and columns that are no multiple of a patch or a chunk, and tiles larger than a patch.
+    for (const auto& [tile_rows, tile_cols] : {std::pair<std::int64_t, std::int64_t>{1, 128},
+                                               {64, 64},
+                                               {3, 5},
+                                               {256, 128},
+                                               {128, 384},
+                                               {100, 0},
+                                               {0, 12},
+                                               {1, 24},
+                                               {128, 8}}) {
+        for (const numerics::Edge edge :
+             {numerics::Edge::true_extent, numerics::Edge::pad_last_element}) {
+            TileScaling scaling;
+            scaling.tile_rows = tile_rows;
+            scaling.tile_cols = tile_cols;
+            scaling.edge = edge;
+            const Matrix matrix = make_matrix(300, 413, Fill::gaussian, 8);
+            const std::string what = std::to_string(tile_rows) + "x" + std::to_string(tile_cols);
+            expect_equal(emulate(scaling, matrix), portable(scaling, matrix), what);
+            expect_equal(emulate(scaling, matrix, true, {7, 130}), portable(scaling, matrix),
+                         what + " in bands");
+        }
+    }
+}
+
+TEST(CudaTileProgram, ReadsAgainWhatARowHasBeyondTheRegisters) {
+    const Matrix matrix = make_matrix(3, 40'003, Fill::gaussian, 4);
+    for (const char* name : {"modelopt-pc-pt", "compressed-tensors-channel"}) {
+        const TileScaling scaling = quant::find_recipe(name).scaling;
+        expect_equal(emulate(scaling, matrix), portable(scaling, matrix), name);
+    }
+}
+
+TEST(CudaTileProgram, TheEmulationSeesAMissingBarrierAHalfGroupAndAMissingPadding) {
+    Matrix matrix = make_matrix(129, 257, Fill::gaussian, 5);
+    // The last element is the largest, so that padding with it shows in every ragged tile.
+    matrix.values[static_cast<std::size_t>(128 * 257 + 256)] = 0x4000;
+    const auto differs = [&](const char* name, Fault fault) {
+        const TileScaling scaling = quant::find_recipe(name).scaling;
+        return emulate(scaling, matrix, false, {}, fault) != portable(scaling, matrix);
+    };
+    EXPECT_TRUE(differs("prime-rl-blockwise", Fault::no_barrier));
+    EXPECT_TRUE(differs("modelopt-pc-pt", Fault::no_barrier));
+    EXPECT_TRUE(differs("tensorwise", Fault::no_barrier));
+    EXPECT_TRUE(differs("mxfp8", Fault::half_group));
+    EXPECT_TRUE(differs("nemo-rl-linear", Fault::no_padding));
+    EXPECT_FALSE(differs("nemo-rl-linear", Fault::none));
+}
+
+TEST(CudaPtx, DividesAsIeeeDoesAndFusesAndFlushesNothing) {
+#if defined(REFIT_CUDA_OBJECT)
+    std::ifstream file(REFIT_CUDA_OBJECT, std::ios::binary);
+    if (!file) GTEST_SKIP() << REFIT_CUDA_OBJECT << " is not on this machine";
+    const std::string object((std::istreambuf_iterator<char>(file)),
+                             std::istreambuf_iterator<char>());
+    const auto holds = [&](const char* text) { return object.find(text) != std::string::npos; };
+    ASSERT_TRUE(holds(".entry _Z")) << "the object holds no PTX that can be read";
+    EXPECT_TRUE(holds("div.rn.f32"));
+    for (const char* forbidden : {"div.full.f32", "div.approx", "rcp.approx", "fma.rn", ".ftz"}) {
+        EXPECT_FALSE(holds(forbidden)) << forbidden << " gives other bits than the host";
+    }
+#else
+    GTEST_SKIP() << "built without CUDA";
+#endif
+}
+
+TEST(CudaTileProgram, DequantizesAsOneProductAndOneRounding) {
+    const std::vector<std::uint8_t> codes = {0x38, 0xb8, 0x7e, 0x7f, 0x01, 0x80};
+    const std::vector<float> scales = {0.5F, 3.0F};  // [1, 2] tiles of 1 x 3
+    std::vector<float> wide(6);
+    std::vector<std::uint16_t> narrow(6);
+    DequantizeJob job{codes.data(), scales.data(), nullptr, wide.data(), 1, 6, 1, 3, 2};
+    for (std::int64_t i = 0; i < 6; ++i) dequantize_element(job, i);
+    job.bf16 = narrow.data();
+    for (std::int64_t i = 0; i < 6; ++i) dequantize_element(job, i);
+    EXPECT_EQ(wide[0], 0.5F);
+    EXPECT_EQ(wide[1], -0.5F);
+    EXPECT_EQ(wide[2], 224.0F);
+    EXPECT_EQ(std::bit_cast<std::uint32_t>(wide[3]), 0x7fc00000U);
+    EXPECT_EQ(wide[4], 0.001953125F * 3.0F);
+    EXPECT_EQ(std::bit_cast<std::uint32_t>(wide[5]), 0x80000000U);
+    EXPECT_EQ(narrow, (std::vector<std::uint16_t>{0x3f00, 0xbf00, 0x4360, 0x7fc0, 0x3bc0, 0x8000}));
+}
+
+}  // namespace
+}  // namespace refit::kernels::cuda
