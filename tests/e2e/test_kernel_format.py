@@ -65,6 +65,10 @@ def test_every_refit_brings_the_new_weights_in_place(refitbench):
 @pytest.mark.parametrize("settings, words", [
     (["payload.scheme=fp8_tensorwise"], ["vLLM transposes", "fp8_tensorwise"]),
     (["receiver.engine=vllm-compressed-tensors", "payload.scheme=fp8_channelwise"], ["vLLM transposes"]),
+    (["model=tiny-qwen3", "receiver.engine=sglang-fp8", "receiver.block_kernel=deepgemm"],
+     ["Blackwell", "int32"]),
+    (["receiver.engine=sglang-fp8", "payload.scheme=fp8_tensorwise"], ["SGLang replaces"]),
+    (["receiver.engine=trtllm-fp8"], ["takes no parameters in its own format"]),
     (["receiver.block_kernel=deepgemm"], ["DeepGEMM", "power-of-two", "cutlass"]),
     (["trainer.ranks=2"], ["one trainer"]),
     (["weights.resident=false"], ["weights.resident"]),
