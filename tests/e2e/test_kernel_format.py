@@ -33,9 +33,8 @@ ONE, TWO, SAME = (2, ["mpi"]), (3, ["mpi", "mpi_window"]), (None, ["loopback"])
 @pytest.mark.parametrize("world, model, engine", [
     (TWO, "tiny-llama", "vllm-fp8"),
     (SAME, "tiny-mla", "vllm-fp8"),
-    (ONE, "tiny-moe", "vllm-bf16"),
     *(pytest.param(world, model, engine, marks=pytest.mark.slow)
-      for world, model, engine in [(ONE, "tiny-llama", "vllm-fp8"), (SAME, "tiny-llama", "vllm-fp8"),
+      for world, model, engine in [(ONE, "tiny-moe", "vllm-bf16"), (ONE, "tiny-llama", "vllm-fp8"), (SAME, "tiny-llama", "vllm-fp8"),
                                    (ONE, "tiny-mla", "vllm-fp8"), (TWO, "tiny-mla", "vllm-fp8"),
                                    (TWO, "tiny-moe", "vllm-bf16"), (SAME, "tiny-moe", "vllm-fp8")]),
 ])
