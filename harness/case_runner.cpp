@@ -733,10 +733,9 @@ class CaseRunner {
             transport_ != nullptr && trainer_ && transport_name_ == "mpi_window"
                 ? transport_->buffer_bytes()
                 : 0;
-        const std::string mine = std::to_string(memory.peak_bytes) + " " +
-                                 std::to_string(memory.shared_bytes) + " " +
-                                 std::to_string(own_shared) + " " +
-                                 std::to_string(addresses_.size());
+        const std::string mine =
+            std::to_string(memory.peak_bytes) + " " + std::to_string(memory.shared_bytes) + " " +
+            std::to_string(own_shared) + " " + std::to_string(addresses_.size());
         std::uint64_t largest = 0;
         std::uint64_t sum = 0;
         std::uint64_t most_addresses = 0;

@@ -61,9 +61,8 @@ TEST(StreamOptions, RefuseAFaultThatHasNothingToStrike) {
 }
 
 TEST(StreamOptions, RefuseScalesThatAFramingOrASchemeDoesNotHave) {
-    EXPECT_THAT(
-        error_of({{"transport.framing", "prime-rl"}, {"payload.recipe", "areal-megatron"}}),
-        AllOf(HasSubstr("areal-megatron"), HasSubstr("F32")));
+    EXPECT_THAT(error_of({{"transport.framing", "prime-rl"}, {"payload.recipe", "areal-megatron"}}),
+                AllOf(HasSubstr("areal-megatron"), HasSubstr("F32")));
     EXPECT_THAT(error_of({{"payload.scale_shape", "0d"}}), HasSubstr("fp8_tensorwise"));
     EXPECT_EQ(error_of({{"payload.scale_shape", "0d"}, {"payload.scheme", "fp8_tensorwise"}}),
               "accepted");
