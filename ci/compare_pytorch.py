@@ -115,7 +115,7 @@ def time_micro(micro, recipe, backend, shape):
     """Elements per CPU second that refitbench-micro reports for one round."""
     name = f"quantize/{recipe}/{backend}/{shape[0]}x{shape[1]}"
     done = subprocess.run(
-        [str(micro), f"--benchmark_filter=^{name}$", "--benchmark_min_time=0.1",
+        [str(micro), f"--benchmark_filter=^{name}(/manual_time)?$", "--benchmark_min_time=0.1",
          "--benchmark_format=json"], capture_output=True, text=True, check=False)
     try:
         rows = json.loads(done.stdout)["benchmarks"]

@@ -6,13 +6,14 @@
 #   ci/device.sh pack [FOLDER]            builds and packs programs, tests and libraries (default
 #                                         build/device); also FOLDER.tar.gz, to carry over
 #   FOLDER/device.sh run [--output DIR] [--elements N]
-#                                         runs all parts; DIR/results.tar.gz has every log
+#                                         runs all parts; DIR/results.tar.gz has every log. In a
+#                                         checkout ci/device.sh run does so in build/device
 # `run` takes N random elements for the byte comparison (default 1e9). Each part ends as passed,
 # failed or skipped with its reason. Exit code: 1 when a part failed, 77 when there is no device, else 0.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 
-usage() { sed -n '5,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '5,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 
 programs=(refitbench tests/device/device_test tests/unit/kernels/kernels_test
     tests/unit/quant/quant_test tests/mpi/transport_conformance)
@@ -50,8 +51,8 @@ pack() {
     done
     pmix=$(libraries_of "$mca"/mca_pmix_ext3x.so | grep libpmix)
     if [ -n "$pmix" ] && [ -d "$(dirname "$(readlink -f "$pmix")")/pmix" ]; then
-        cp "$(dirname "$(readlink -f "$pmix")")"/pmix/mca_*.so "$folder/pmix/"
-        rm -f "$folder"/pmix/*{psec_munge,ucx,flux}*.so
+        cp "$(dirname "$(readlink -f "$pmix")")"/pmix/pmix_mca_*.so "$folder/pmix/"
+        rm -f "$folder"/pmix/*{munge,slurm,ucx,flux}*.so
     fi
     cp -r /usr/share/openmpi "$folder/share/"
     cp -r /usr/share/pmix* "$folder/share/" 2>/dev/null
@@ -88,8 +89,8 @@ relocate() {
     export REFIT_GOLDEN_DIR="$here/golden" PATH="$here/bin:$PATH" LC_ALL=C.UTF-8
     export LD_LIBRARY_PATH="$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
     loader=()
-    if ! "$here/bin/refitbench" --version >/dev/null 2>&1; then
-        # The C library here is older: take ours, with the loader that belongs to it. The driver's
+    if [ -n "${REFIT_OWN_LOADER:-}" ] || ! "$here/bin/refitbench" --version >/dev/null 2>&1; then
+        # The C library here is older (or REFIT_OWN_LOADER asks for it): take ours, with the loader that belongs to it. The driver's
         # libraries are found where this machine's loader would look.
         local system
         system=$(ldconfig -p 2>/dev/null | sed -n 's/.*libcuda\.so\.1.*=> \(.*\)\/[^/]*$/\1/p' | head -1)
@@ -124,7 +125,7 @@ bounded() {
             wait "$pid" 2>/dev/null
             return 124
         fi
-        sleep 0.2
+        sleep 0.05
     done
     wait "$pid"
 }
@@ -137,7 +138,10 @@ part() {
     start=$(date +%s)
     bounded "$limit" "$@" >"$log" 2>&1 || code=$?
     if [ "$code" -eq 0 ] && grep -q '^\[  PASSED  \] 0 tests' "$log"; then code=77; fi
-    reason=$(grep -iE 'no CUDA|not compiled|not viable|Skipped|same GPU|Duplicate GPU|needs|skip' "$log" | grep -v 'RUN\|OK \]' | tail -1)
+    # gtest says the reason before "[  SKIPPED ]", the program says it in its line for the case.
+    reason=$(grep -E 'no CUDA|no NCCL|not compiled|Duplicate GPU|same GPU|NCCL_MULTI_RANK|^skipped: ' "$log" | head -1)
+    [ -n "$reason" ] || reason=$(grep -iE 'skipp|not viable' "$log" | grep -vE '^\[|: Skipped$' | head -1)
+    reason=${reason##*skipped: }
     case $code in
     0) note passed "$name" "$(($(date +%s) - start)) s" ;;
     77) note skipped "$name" "${reason:-the program says that nothing could run}" ;;
@@ -184,10 +188,12 @@ run() {
         *) echo "ci/device.sh run: unknown option '$1'; known: --output, --elements" >&2; exit 2 ;;
         esac
     done
-    [ -x "$here/bin/refitbench" ] || {
-        echo "$here has no bin/refitbench: 'ci/device.sh pack' makes a folder, run the device.sh in it" >&2
-        exit 2
-    }
+    if [ ! -x "$here/bin/refitbench" ]; then
+        # In a checkout: through the same folder, so that both ways run the same thing.
+        local folder="$here/../build/device"
+        [ -x "$folder/bin/refitbench" ] || bash "$here/device.sh" pack "$folder" || exit 3
+        exec bash "$folder/device.sh" run ${output:+--output "$output"} --elements "$elements"
+    fi
     results=${output:-$PWD/device-results}
     mkdir -p "$results" && results=$(cd "$results" && pwd -P) || exit 3
     : >"$results/parts.tsv"
@@ -236,10 +242,11 @@ run() {
         note skipped microbench "no device that works (bytes-device)"
     fi
     for script in "$here"/peers/*.py; do
+        [ -f "$script" ] || continue
         if [ -z "$python" ]; then
-            note skipped "peer-$(basename "$script" .py)" "no Python on this machine"
+            note skipped "$(basename "$script" .py)" "no Python on this machine"
         else
-            part "peer-$(basename "$script" .py)" 600 env -u LD_LIBRARY_PATH "$python" "$script"
+            part "$(basename "$script" .py)" 600 env -u LD_LIBRARY_PATH "$python" "$script"
         fi
     done
     tar -C "$(dirname "$results")" -czf "$results.tar.gz" "$(basename "$results")" && mv "$results.tar.gz" "$results/results.tar.gz"

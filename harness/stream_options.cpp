@@ -158,10 +158,14 @@ void refuse_unfit_payload(const Case& c, const CaseSetup& setup) {
     if (c.block_kernel == "deepgemm") {
         throw core::ScenarioError(
             key +
-            "with DeepGEMM the engine requantizes block weights to power-of-two scales after "
-            "loading and lays the scales out anew (VLLM_USE_DEEP_GEMM_E8M0 is 1 by default); plain "
-            "shards do not fit what is in memory. Use wire: checkpoint, or receiver.block_kernel: "
-            "cutlass");
+            (is_sglang(c)
+                 ? "with DeepGEMM on Blackwell SGLang requantizes block weights after loading and "
+                   "packs four scales into an int32, so that plain shards do not fit; on Hopper "
+                   "the scales stay as they are"
+                 : "with DeepGEMM vLLM requantizes block weights to power-of-two scales after "
+                   "loading and lays the scales out anew (VLLM_USE_DEEP_GEMM_E8M0 is 1 by "
+                   "default), so that plain shards do not fit") +
+            ". Use wire: checkpoint, or receiver.block_kernel: cutlass");
     }
 }
 

@@ -4,8 +4,8 @@
 
     check_headers.py ROOT --build FOLDER [--jobs N]
 
-FOLDER holds compile_commands.json. Headers of CUDA, NCCL and CUDA IPC need a compiler of their own and
-are left out. Prints the compiler's first lines for each header that fails; exit code 1 when one does.
+FOLDER holds compile_commands.json. Headers of kernels/cuda need the CUDA toolkit and are left
+out. Prints the compiler's first lines for each header that fails; exit code 1 when one does.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import sys
 
 import source_tree
 
-_LEFT_OUT = ("kernels/cuda/", "src/transport/nccl/", "src/transport/cuda_ipc/")
+_LEFT_OUT = ("kernels/cuda/",)
 
 
 def load_commands(build, root):

@@ -126,27 +126,25 @@ void run_limit(Traffic traffic, const std::byte* source, std::byte* target, std:
     }
 }
 
-/// Memory of the limit loops, enough for the largest shape and touched once.
+/// Memory of the limit loops, kept from call to call and touched before its first use.
 struct LimitBuffers {
     core::AlignedBuffer source;
     core::AlignedBuffer target;
 };
 
-LimitBuffers& limit_buffers() {
-    static LimitBuffers buffers = [] {
-        std::int64_t largest = 0;
-        for (const Shape& shape : kShapes) largest = std::max(largest, shape.elements());
-        LimitBuffers made{core::AlignedBuffer(3 * static_cast<std::size_t>(largest)),
-                          core::AlignedBuffer(2 * static_cast<std::size_t>(largest))};
-        std::memset(made.source.data(), 1, made.source.size());
-        std::memset(made.target.data(), 1, made.target.size());
-        return made;
-    }();
+LimitBuffers& limit_buffers(std::int64_t elements) {
+    static LimitBuffers buffers;
+    const auto count = static_cast<std::size_t>(elements);
+    if (buffers.target.size() < 2 * count) {
+        buffers = {core::AlignedBuffer(3 * count), core::AlignedBuffer(2 * count)};
+        std::memset(buffers.source.data(), 1, buffers.source.size());
+        std::memset(buffers.target.data(), 1, buffers.target.size());
+    }
     return buffers;
 }
 
 double time_limit(Traffic traffic, const Shape& shape, bool streaming) {
-    LimitBuffers& buffers = limit_buffers();
+    LimitBuffers& buffers = limit_buffers(shape.elements());
     const auto passes = std::max<std::int64_t>(1, (std::int64_t{1} << 20) / shape.elements());
     const auto run = streaming ? run_limit<true> : run_limit<false>;
     const double begin = thread_cpu_s();

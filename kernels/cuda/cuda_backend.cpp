@@ -63,8 +63,13 @@ Device look_for_device() {
     const cudaError_t code = cudaGetDeviceCount(&count);
     if (code != cudaSuccess || count == 0) {
         (void)cudaGetLastError();
-        device.why_not = std::string("no CUDA device: ") +
-                         (code == cudaSuccess ? "the driver lists none" : cudaGetErrorString(code));
+        // Without any driver the runtime calls itself too new for it.
+        int driver = 0;
+        const bool no_driver = cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0;
+        device.why_not =
+            std::string("no CUDA device: ") + (no_driver             ? "no CUDA driver is installed"
+                                               : code == cudaSuccess ? "the driver lists none"
+                                                                     : cudaGetErrorString(code));
         return device;
     }
     if (const char* chosen = std::getenv("REFIT_CUDA_DEVICE")) {
@@ -208,7 +213,7 @@ struct Staging {
 
 /// Rows of a stripe: whole tiles where tiles are shorter than a stripe, and whole patches.
 std::int64_t stripe_rows(const Staging& staging) {
-    const std::int64_t row_bytes = std::max<std::int64_t>(2, staging.band.cols * 2);
+    const std::int64_t row_bytes = device_stride(staging.band.cols) * 2;
     const std::int64_t rows = std::max<std::int64_t>(1, kStripeBytes / row_bytes);
     const std::int64_t unit =
         staging.grid.tile_rows < kReportedRows

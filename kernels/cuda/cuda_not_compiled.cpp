@@ -3,6 +3,8 @@
 // Stands in for the CUDA backend where the build has none.
 #include "kernels/cuda/cuda_backend.hpp"
 
+#include "refit_cuda_off_reason.hpp"
+
 namespace refit::kernels::cuda {
 
 const BackendRow& cuda_row() {

@@ -3,6 +3,7 @@
 // quant_method "compressed-tensors": groups, their targets and strategies.
 #include <algorithm>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "receiver/config_reader.hpp"
 

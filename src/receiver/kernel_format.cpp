@@ -93,14 +93,17 @@ class KernelChecker {
 
     void compare(const wire::ParameterMeta& meta, const DestinationParameter& destination) {
         if (meta.shape != destination.shape) {
-            add("shape_contract", meta.name, core::to_string(meta.shape),
-                core::to_string(destination.shape), "raises",
-                destination.name + ": param=" + core::to_string(destination.shape) +
-                    " != received=" + core::to_string(meta.shape),
+            const std::string came = core::to_string(meta.shape);
+            const std::string held = core::to_string(destination.shape);
+            add("shape_contract", meta.name, came, held, "raises",
+                instance_.engine.starts_with("sglang")
+                    ? "AssertionError: Attempted to load weight (torch.Size(" + came +
+                          ")) into parameter (torch.Size(" + held + "))"
+                    : destination.name + ": param=" + held + " != received=" + came,
                 "came " + core::to_string(meta.shape) + ", a rank at TP " +
                     std::to_string(instance_.tp) + " holds " + core::to_string(destination.shape) +
-                    "; the original collects these and raises after the good ones are copied, so "
-                    "that the model is half new",
+                    "; what came before it is copied when the original raises, so that the model "
+                    "is half new",
                 "send the shard of each rank");
         }
         if (meta.dtype != destination.dtype) {

@@ -4,6 +4,7 @@
 //
 // Source: prime-rl 559b447, src/prime_rl/inference/vllm/worker/weight_transfer.py
 // (load_weights_kernel): names are looked up among the parameters, shapes compared, copy_ casts.
+// SGLang 8905cbd, weight_updater.py, load_format "direct": default_weight_loader by exact name.
 #pragma once
 
 #include "core/finding.hpp"

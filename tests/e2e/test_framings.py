@@ -114,6 +114,20 @@ def test_a_tensor_larger_than_the_ipc_buffer_is_wrong_use_with_the_engines_text(
                         "buffer_size_bytes=4096. Increase buffer_size_bytes to at least 1048576")
 
 
+def test_a_pair_that_sglang_joins_is_found_in_every_cut_that_parts_it(refitbench):
+    # q_b_proj alone is 384 KiB and stands between the two.
+    sweep = "sweep: {transport.bucket_bytes: [1KiB, 256KiB, 384KiB, 64MiB]}\n"
+    text = scenario("tiny-mla", sweep).replace("vllm-fp8", "sglang-fp8")
+    run = refitbench.run(text, "--set", "transport.framing=sglang-bucket", np=2).expect(1).json
+    assert [case["outcome"] for case in run["cases"]] == ["fail", "fail", "fail", "pass"]
+    for case in run["cases"][:3]:
+        assert {f["check"] for f in case["findings"]} == {"completeness"}
+        assert {f["engine_behaviour"] for f in case["findings"]} == {"silently_wrong"}
+        assert all(".q_a_proj.weight" in f["tensor"] for f in case["findings"])
+        assert {"model.layers.0.self_attn.q_a_proj.weight", "model.layers.1.self_attn.q_a_proj.weight"} <= {
+            f["tensor"] for f in case["findings"]}
+
+
 def test_the_list_says_rule_hazard_and_source_of_each(refitbench):
     rows = refitbench("list", "framings", "--json", "-").expect(0).json["rows"]
     assert [row["name"] for row in rows] == FRAMINGS

@@ -33,9 +33,8 @@ ONE, TWO, SAME = (2, ["mpi"]), (3, ["mpi", "mpi_window"]), (None, ["loopback"])
 @pytest.mark.parametrize("world, model, engine", [
     (TWO, "tiny-llama", "vllm-fp8"),
     (SAME, "tiny-mla", "vllm-fp8"),
-    (ONE, "tiny-moe", "vllm-bf16"),
     *(pytest.param(world, model, engine, marks=pytest.mark.slow)
-      for world, model, engine in [(ONE, "tiny-llama", "vllm-fp8"), (SAME, "tiny-llama", "vllm-fp8"),
+      for world, model, engine in [(ONE, "tiny-moe", "vllm-bf16"), (ONE, "tiny-llama", "vllm-fp8"), (SAME, "tiny-llama", "vllm-fp8"),
                                    (ONE, "tiny-mla", "vllm-fp8"), (TWO, "tiny-mla", "vllm-fp8"),
                                    (TWO, "tiny-moe", "vllm-bf16"), (SAME, "tiny-moe", "vllm-fp8")]),
 ])
@@ -65,6 +64,10 @@ def test_every_refit_brings_the_new_weights_in_place(refitbench):
 @pytest.mark.parametrize("settings, words", [
     (["payload.scheme=fp8_tensorwise"], ["vLLM transposes", "fp8_tensorwise"]),
     (["receiver.engine=vllm-compressed-tensors", "payload.scheme=fp8_channelwise"], ["vLLM transposes"]),
+    (["model=tiny-qwen3", "receiver.engine=sglang-fp8", "receiver.block_kernel=deepgemm"],
+     ["Blackwell", "int32"]),
+    (["receiver.engine=sglang-fp8", "payload.scheme=fp8_tensorwise"], ["SGLang replaces"]),
+    (["receiver.engine=trtllm-fp8"], ["takes no parameters in its own format"]),
     (["receiver.block_kernel=deepgemm"], ["DeepGEMM", "power-of-two", "cutlass"]),
     (["trainer.ranks=2"], ["one trainer"]),
     (["weights.resident=false"], ["weights.resident"]),

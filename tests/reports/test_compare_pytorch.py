@@ -58,6 +58,17 @@ def test_names_the_program_that_gave_no_result(tmp_path):
     assert "exit code 3" in str(stopped.value) and str(path) in str(stopped.value)
 
 
+def test_finds_its_benchmarks_in_the_program():
+    micro = pathlib.Path(os.environ.get("REFIT_BUILD_DIR", ROOT / "build")) / "refitbench-micro"
+    if not micro.exists():
+        pytest.skip(f"{micro} is not built")
+    done = subprocess.run([str(micro), "--benchmark_list_tests=true"], capture_output=True, text=True,
+                          check=True)
+    for recipe in compare_pytorch.RECIPES:
+        for rows, cols in compare_pytorch.SHAPES:
+            assert f"quantize/{recipe}/portable/{rows}x{cols}/manual_time" in done.stdout.split()
+
+
 def test_prints_the_median_and_the_spread_of_the_ratio():
     ratio = compare_pytorch.spread([30.0, 20.0, 25.0])
     assert ratio == {"median": 25.0, "min": 20.0, "max": 30.0}

@@ -4,6 +4,8 @@
 //
 // The layers of algorithm FP8 also hold an input_scale that only a calibration gives: it is a
 // contract for checkpoints, and no scenario can ask for it.
+#include <vector>
+
 #include "receiver/engines/engines.hpp"
 
 namespace refit::receiver {
@@ -20,6 +22,7 @@ EngineContract vllm_modelopt_contract() {
     contract.skip_rule = SkipRule::wildcards;
     contract.block_rule = BlockRule::exact_tiles;
     contract.layout.experts = false;
+    std::erase_if(contract.rows, [](const ContractRow& row) { return row.tp_rule == "experts"; });
     const std::string grid = "[N/128, 1, K/128, 1]";
     append(contract.rows, {vllm_cut_scale_row("weight_scale", "fp8_channelwise", "(N,)", "column"),
                            vllm_whole_scale_row("fp8_channelwise", "(N,)"),

@@ -69,8 +69,7 @@ TEST(ContractCheck, PassesWhatTheContractWants) {
                 const core::Findings findings =
                     Case(instance_of(contract.name, scheme, named_model("qwen3-0.6b"), tp))
                         .findings();
-                EXPECT_TRUE(findings.empty())
-                    << contract.name << ": " << findings.front().message;
+                EXPECT_TRUE(findings.empty()) << contract.name << ": " << findings.front().message;
             }
         }
     }

@@ -42,10 +42,10 @@ TEST(EngineCatalog, NamesEveryEngineOnceWithItsSource) {
             }
         }
     }
-    EXPECT_EQ(names, (std::set<std::string>{
-                         "vllm-fp8", "vllm-compressed-tensors", "vllm-modelopt", "vllm-bf16",
-                         "sglang-fp8", "sglang-compressed-tensors", "sglang-bf16",
-                         "transformers-fp8", "trtllm-fp8", "strict"}));
+    EXPECT_EQ(names,
+              (std::set<std::string>{"vllm-fp8", "vllm-compressed-tensors", "vllm-modelopt",
+                                     "vllm-bf16", "sglang-fp8", "sglang-compressed-tensors",
+                                     "sglang-bf16", "transformers-fp8", "trtllm-fp8", "strict"}));
 }
 
 TEST(EngineCatalog, UnknownEngineListsTheNearest) {

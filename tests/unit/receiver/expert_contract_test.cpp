@@ -118,7 +118,7 @@ TEST(ExpertContract, LatentPartsOfOneFusedLayerShareAGroup) {
     EXPECT_EQ(names.count("model.layers.2.self_attn.kv_a_proj_with_mqa.weight_scale_inv"), 1U);
 }
 
-TEST(ExpertContract, RouterBiasIsF32AndComesInBothTypes) {
+TEST(ExpertContract, RouterBiasIsF32AndComesInEveryModelType) {
     const auto instance =
         instance_of("vllm-fp8", Scheme::fp8_blockwise, named_model("tiny-mla"), 1);
     const std::string name = "model.layers.1.mlp.gate.e_score_correction_bias";
@@ -130,7 +130,8 @@ TEST(ExpertContract, RouterBiasIsF32AndComesInBothTypes) {
         std::find_if(instance.wanted.begin(), instance.wanted.end(),
                      [&](const wire::WantedParameter& one) { return one.name == name; });
     ASSERT_NE(wanted, instance.wanted.end());
-    EXPECT_THAT(wanted->dtypes, testing::UnorderedElementsAre(core::DType::bf16, core::DType::f32));
+    EXPECT_THAT(wanted->dtypes, testing::UnorderedElementsAre(core::DType::bf16, core::DType::f32,
+                                                              core::DType::f16));
     EXPECT_EQ(destination(instance, "model.layers.1.mlp.gate.weight")->dtype, core::DType::bf16);
 }
 

@@ -77,6 +77,13 @@ TEST(KernelFormat, RefusesTheWholeTensorThatMeetsAShardWithTheOriginalsText) {
     ASSERT_EQ(shape.size(), 1U);
     EXPECT_EQ(shape[0].engine_message, name + ": param=[768, 512] != received=[1536, 512]");
     EXPECT_EQ(shape[0].engine_behaviour, "raises");
+    receiver::ContractInstance sglang = two;
+    sglang.engine = "sglang-fp8";
+    EXPECT_EQ(findings_of(receiver::check_kernel_manifest(whole, sglang), "shape_contract", name)
+                  .at(0)
+                  .engine_message,
+              "AssertionError: Attempted to load weight (torch.Size([1536, 512])) into parameter "
+              "(torch.Size([768, 512]))");
     // A norm is the same on every rank: one copy is enough.
     EXPECT_TRUE(findings_of(found, "shape_contract", "model.norm.weight").empty());
     EXPECT_TRUE(findings_of(found, "names", "model.norm.weight").empty());

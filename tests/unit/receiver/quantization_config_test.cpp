@@ -174,6 +174,143 @@ TEST(QuantizationConfig, ModelOptNeedsAnAlgorithm) {
     EXPECT_THAT(config.skip_list, ElementsAre("lm_head"));
 }
 
+// What the engines' own loaders did with a wrong config
+// -------------------------------------------------------------------------------------------------
+
+struct Read {
+    std::string engine;
+    std::string json;
+    bool usable;
+    std::string severity;  ///< error | warning | none
+    std::string text;      ///< within the engine's message
+};
+
+std::string fp8(const std::string& rest) {
+    return R"({"quant_method": "fp8")" + rest + "}";
+}
+
+TEST(ConfigReading, SaysWhatTheEngineDoesAboutTheConfig) {
+    const std::string block = R"(, "weight_block_size": [128, 128])";
+    const std::string dynamic = R"(, "activation_scheme": "dynamic")";
+    const std::string fixed = R"(, "activation_scheme": "static")";
+    std::string packed = compressed(R"("strategy": "channel")");
+    packed.replace(packed.find("float-quantized"), 15, "pack-quantized");
+    const std::string groupless =
+        R"({"quant_method": "compressed-tensors", "format": "float-quantized", "config_groups": {}})";
+    const std::string vllm_ct = "vllm-compressed-tensors";
+    const std::string sglang_ct = "sglang-compressed-tensors";
+    const std::vector<Read> rows = {
+        {"vllm-fp8", fp8(block + dynamic), true, "none", ""},
+        {"sglang-fp8", fp8(block + dynamic), true, "none", ""},
+        {"transformers-fp8", fp8(block + dynamic), true, "none", ""},
+        {"strict", fp8(block + dynamic), true, "none", ""},
+        {"vllm-fp8", fp8(block), false, "error", "Cannot find any of ['activation_scheme']"},
+        {"sglang-fp8", fp8(block), false, "error",
+         "ValueError: Cannot find any of ['activation_scheme'] in the model's quantization "
+         "config."},
+        {"transformers-fp8", fp8(block), true, "none", ""},
+        {"sglang-fp8", fp8(block + fixed), false, "error",
+         "ValueError: The block-wise quantization only supports dynamic activation scheme for now, "
+         "but got static activation scheme."},
+        {"transformers-fp8", fp8(block + fixed), true, "warning", ""},
+        {"vllm-fp8", fp8(fixed), true, "none", ""},
+        {"vllm-modelopt", R"({"quant_method": "modelopt"})", false, "error", "ValidationError"},
+        {"vllm-modelopt", R"({"quant_method": "modelopt", "quant_algo": "FP8"})", true, "none", ""},
+        {vllm_ct, packed, false, "error", "NotImplementedError"},
+        {sglang_ct, packed, true, "warning", ""},
+        {vllm_ct, groupless, false, "error", "There is no module or parameter named"},
+        {sglang_ct, groupless, false, "error", "KeyError"},
+        {vllm_ct, fp8(block + dynamic), false, "error", ""},
+        {"sglang-bf16", fp8(block + dynamic), false, "error", ""},
+    };
+    for (const Read& row : rows) {
+        const ConfigReading reading = read_quantization_config(row.engine, row.json);
+        EXPECT_EQ(reading.usable, row.usable) << row.engine << " " << row.json;
+        std::string severity = "none";
+        if (!reading.findings.empty()) {
+            severity = core::has_error(reading.findings) ? "error" : "warning";
+            EXPECT_THAT(reading.findings.back().engine_message, HasSubstr(row.text));
+            EXPECT_EQ(reading.findings.back().tensor, "quantization_config");
+            EXPECT_THAT(reading.findings.back().message,
+                        HasSubstr(find_engine(row.engine).snapshot));
+        }
+        EXPECT_EQ(severity, row.severity) << row.engine << " " << row.json;
+        // Whatever a checkpoint may hold, a scenario takes nothing that anyone would stumble over.
+        const bool fine = severity == "none" && reading.not_for_scenarios.empty();
+        EXPECT_EQ(refusal(row.engine, row.json) == "accepted", fine) << row.engine << row.json;
+    }
+    for (const std::string& engine : {vllm_ct, sglang_ct}) {
+        const ConfigReading reading = read_quantization_config(
+            engine,
+            R"({"quant_method": "compressed-tensors", "config_groups": {"g": {"targets": ["Linear"],
+                "weights": {"num_bits": 4, "type": "float", "strategy": "channel"}}}})");
+        EXPECT_TRUE(reading.usable);
+        ASSERT_EQ(reading.findings.size(), 1U);
+        EXPECT_EQ(reading.findings[0].severity, core::Severity::warning);
+    }
+}
+
+TEST(ConfigReading, ABlockSizeThatIsLeftOutIsTheDefaultOfTransformersOnly) {
+    const auto scheme = [](const std::string& engine, const std::string& rest) {
+        return read_quantization_config(engine, fp8(R"(, "activation_scheme": "dynamic")" + rest))
+            .config.scheme;
+    };
+    const std::string null = R"(, "weight_block_size": null)";
+    EXPECT_EQ(scheme("transformers-fp8", ""), Scheme::fp8_blockwise);
+    EXPECT_EQ(scheme("transformers-fp8", null), Scheme::fp8_tensorwise);
+    for (const char* engine : {"vllm-fp8", "sglang-fp8"}) {
+        EXPECT_EQ(scheme(engine, ""), Scheme::fp8_tensorwise);
+        EXPECT_EQ(scheme(engine, null), Scheme::fp8_tensorwise);
+    }
+}
+
+TEST(ConfigReading, StaticActivationsAreReadFromCheckpointsOnly) {
+    for (const auto& [engine, json] :
+         {std::pair{"vllm-fp8", fp8(R"(, "activation_scheme": "static")")},
+          std::pair{
+              "sglang-compressed-tensors",
+              compressed(
+                  R"("strategy": "tensor")", "",
+                  R"({"num_bits": 8, "type": "float", "dynamic": false, "strategy": "tensor"})")},
+          std::pair{
+              "vllm-modelopt",
+              std::string(
+                  R"({"quantization": {"quant_algo": "FP8", "exclude_modules": ["lm_head"]}})")}}) {
+        const ConfigReading reading = read_quantization_config(engine, json);
+        EXPECT_TRUE(reading.usable) << engine;
+        EXPECT_TRUE(reading.config.static_activations) << engine;
+        EXPECT_EQ(reading.config.scheme, Scheme::fp8_tensorwise) << engine;
+        EXPECT_THAT(refusal(engine, json), HasSubstr("input_scale")) << engine;
+    }
+}
+
+TEST(ConfigReading, GroupsMayComeInAnyOrderAndNumber) {
+    const std::string weights =
+        R"("weights": {"num_bits": 8, "type": "float", "strategy": "channel"})";
+    const auto read = [](const std::string& groups) {
+        return read_quantization_config(
+            "vllm-compressed-tensors",
+            R"({"quant_method": "compressed-tensors", "config_groups": {)" + groups +
+                R"(}, "kv_cache_scheme": null, "sparsity_config": {}})");
+    };
+    const std::string attention =
+        R"("a": {"targets": ["re:.*self_attn$"], "weights": null, "output_activations": {}})";
+    const ConfigReading one =
+        read(attention + R"(, "z": {"targets": ["Linear"], )" + weights + "}");
+    EXPECT_TRUE(one.findings.empty());
+    EXPECT_EQ(one.config.scheme, Scheme::fp8_channelwise);
+    EXPECT_TRUE(one.config.targets.empty());
+    const ConfigReading two = read(R"("b": {"targets": ["re:.*q_proj"], )" + weights +
+                                   R"(}, "a": {"targets": ["re:.*o_proj"], )" + weights + "}");
+    EXPECT_TRUE(two.findings.empty());
+    EXPECT_THAT(two.config.targets, testing::UnorderedElementsAre("re:.*q_proj", "re:.*o_proj"));
+    const ConfigReading mixed = read(
+        R"("b": {"targets": ["re:.*q_proj"], )" + weights +
+        R"(}, "a": {"targets": ["Linear"], "weights": {"num_bits": 8, "type": "float", "strategy": "tensor"}})");
+    EXPECT_FALSE(mixed.usable);
+    EXPECT_THAT(mixed.findings[0].message, HasSubstr("one strategy for all groups"));
+}
+
 TEST(DefaultQuantizationConfig, IsReadAsTheSchemeItWasMadeFor) {
     for (const EngineContract& contract : engine_catalog()) {
         for (const Scheme scheme : contract.schemes) {
@@ -190,7 +327,9 @@ TEST(DefaultQuantizationConfig, NamesTheEnginesThatHaveTheScheme) {
         (void)default_quantization_config("vllm-fp8", Scheme::fp8_channelwise, "");
         FAIL();
     } catch (const core::ScenarioError& error) {
-        EXPECT_THAT(error.what(), HasSubstr("vllm-compressed-tensors, vllm-modelopt"));
+        EXPECT_THAT(error.what(),
+                    HasSubstr("vllm-compressed-tensors, vllm-modelopt, sglang-compressed-tensors, "
+                              "trtllm-fp8, strict"));
     }
     EXPECT_THROW(
         (void)default_quantization_config("vllm-modelopt", Scheme::fp8_channelwise, "FP8_PB_WO"),
