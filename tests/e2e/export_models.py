@@ -111,6 +111,19 @@ def stored(values):
             for name, array in values.items()}
 
 
+def stacked(tensors, config):
+    """The experts of a layer as two tensors, as newer versions of transformers may store them."""
+    result = {name: value for name, value in tensors.items() if ".experts." not in name}
+    for at in {name.split(".experts.")[0] + ".experts." for name in tensors if ".experts." in name}:
+        def part(number, name, at=at):
+            return tensors[f"{at}{number}.{name}.weight"][1]
+        numbers = range(config.get("num_experts", config.get("n_routed_experts")))
+        result[at + "gate_up_proj"] = ("BF16", numpy.stack(
+            [numpy.concatenate([part(i, "gate_proj"), part(i, "up_proj")]) for i in numbers]))
+        result[at + "down_proj"] = ("BF16", numpy.stack([part(i, "down_proj") for i in numbers]))
+    return result
+
+
 def write_model(folder, config, tensors=None):
     """Writes config.json, model.safetensors and side files; returns the stored tensors."""
     tensors = stored(values_of(config)) if tensors is None else tensors

@@ -8,7 +8,7 @@ import json
 import numpy
 import pytest
 from checkpoints import f32_of_bf16, read_safetensors
-from export_models import CONFIGS, is_quantized, shapes_of, stored, values_of, write_model
+from export_models import CONFIGS, is_quantized, shapes_of, stacked, stored, values_of, write_model
 from test_quantize import STORED, formulas  # noqa: F401  (a fixture)
 
 HEAD = {"llama": ["lm_head"], "qwen2": ["lm_head"], "qwen3": ["lm_head"],
@@ -332,19 +332,6 @@ def test_shards_keep_to_their_size_and_pairs_together(refitbench, tmp_path):
     for name in tensors:
         if name.endswith("_scale_inv"):
             assert index[name] == index[name.removesuffix("_scale_inv")]
-
-
-def stacked(tensors, config):
-    """The experts of a layer as two tensors, as newer versions of transformers may store them."""
-    result = {name: value for name, value in tensors.items() if ".experts." not in name}
-    for at in {name.split(".experts.")[0] + ".experts." for name in tensors if ".experts." in name}:
-        def part(number, name, at=at):
-            return tensors[f"{at}{number}.{name}.weight"][1]
-        numbers = range(config.get("num_experts", config.get("n_routed_experts")))
-        result[at + "gate_up_proj"] = ("BF16", numpy.stack(
-            [numpy.concatenate([part(i, "gate_proj"), part(i, "up_proj")]) for i in numbers]))
-        result[at + "down_proj"] = ("BF16", numpy.stack([part(i, "down_proj") for i in numbers]))
-    return result
 
 
 @pytest.mark.parametrize("model", ["qwen3_moe", "deepseek_v3"])

@@ -7,7 +7,7 @@ import json
 import numpy
 import pytest
 from checkpoints import read_safetensors, write_safetensors
-from export_models import CONFIGS, write_model
+from export_models import CONFIGS, stacked, stored, values_of, write_model
 
 # One recipe a scheme for the ordinary suite; the slow test takes all.
 FIRST = {"fp8_blockwise": "prime-rl-blockwise", "fp8_channelwise": "modelopt-pc-pt",
@@ -69,6 +69,36 @@ def test_verify_passes_every_recipe_for_every_engine(refitbench, tmp_path, model
         for recipe, scheme in recipes(refitbench).items():
             if scheme in schemes:
                 export_and_verify(refitbench, tmp_path / "bf16", recipe, scheme, engine, model)
+
+
+def as_f32(tensors):
+    return {name: ("F32", (array.astype("<u4") << 16).view("<f4") if dtype == "BF16" else array)
+            for name, (dtype, array) in tensors.items()}
+
+
+def with_cache_scales(tensors):
+    return tensors | {f"model.layers.{layer}.self_attn.{part}_scale": ("F32", numpy.ones(1, "<f4"))
+                      for layer in range(2) for part in "kv"}
+
+
+SOURCES = {
+    "F32": ("qwen3", as_f32, "vllm-fp8", "prime-rl-blockwise"),
+    "F32 with experts": ("deepseek_v3", as_f32, "vllm-compressed-tensors", "prime-rl-channelwise"),
+    "stacked experts": ("qwen3_moe", lambda tensors: stacked(tensors, CONFIGS["qwen3_moe"]), "sglang-fp8",
+                        "deepgemm"),
+    "scales of the cache": ("llama", with_cache_scales, "vllm-compressed-tensors", "tensorwise"),
+    "scales of the cache for blocks": ("qwen3", with_cache_scales, "sglang-fp8", "deepgemm"),
+}
+
+
+@pytest.mark.parametrize("what", SOURCES)
+def test_verify_passes_exports_of_other_sources(refitbench, tmp_path, what):
+    model, change, engine, recipe = SOURCES[what]
+    write_model(tmp_path / "source", CONFIGS[model], change(stored(values_of(CONFIGS[model]))))
+    refitbench("export", "--model", tmp_path / "source", "--recipe", recipe, "--engine", engine, "--output",
+               "out").expect(0)
+
+    pass_verify(refitbench, tmp_path / "out", engine, tmp_path / "source")
 
 
 NAME = "model.layers.1.mlp.down_proj.weight"
