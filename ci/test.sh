@@ -90,14 +90,17 @@ run_ctest() {
         --parallel "$(nproc)" --output-junit "$results/ctest.xml"
 }
 
-# run_pytest MARKERS JUNIT OPTION...: the Python tests that the expression selects.
+# run_pytest MARKERS JUNIT OPTION_OR_PATH...: the Python tests that the expression selects.
 run_pytest() {
     local select=$1 junit=$2
     shift 2
     if ! $slow; then select="not slow and $select"; fi
     (cd "$REFIT_ROOT" && REFIT_BUILD_DIR="$REFIT_BUILD" "$REFIT_PYTHON" -m pytest -q -rs \
-        -p no:cacheprovider -m "$select" --junitxml="$junit" "$@" tests/lint tests/reports tests/e2e)
+        -p no:cacheprovider -m "$select" --junitxml="$junit" "$@")
 }
+
+# Files with tests that run alone; only they are read, because collecting all takes half a minute.
+files_alone() { (cd "$REFIT_ROOT" && grep -rl --include='test_*.py' 'pytest\.mark\.alone' tests); }
 
 build_asan() {
     refit_configure "$asan_build" -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS="-O1 -g1" \
@@ -132,9 +135,10 @@ if phase "configure" - configure_release; then
     if phase "build" - build_release; then
         phase "ctest" "$results/ctest.xml" run_ctest
         phase "pytest" "$results/pytest.xml" run_pytest "not alone" "$results/pytest.xml" \
-            -n "$(nproc)" --dist loadfile
+            -n "$(nproc)" --dist loadfile tests/lint tests/reports tests/e2e
+        mapfile -t alone < <(files_alone)
         phase "pytest alone" "$results/pytest-alone.xml" run_pytest "alone" \
-            "$results/pytest-alone.xml"
+            "$results/pytest-alone.xml" "${alone[@]}"
     else
         not_run "ctest" "because the build failed"
         not_run "pytest" "because the build failed"
