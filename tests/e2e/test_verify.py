@@ -261,6 +261,15 @@ def test_an_engine_that_cannot_judge_hides_no_broken_tensor(model, scheme, tp, f
         assert named(root["findings"], c.scale_name(module), ("error",)), root["engine"]
 
 
+def test_a_refusal_names_the_engines_that_take_static_activations(folder):  # noqa: F811
+    """Not those that load the scheme with dynamic activations alone."""
+    modelopt_per_tensor().write(folder)
+    code, root = verify(folder, "--engine", "trtllm-fp8")
+    assert code == 1
+    assert "vllm-modelopt" in root["findings"][0]["remedy"]
+    assert "transformers-fp8" not in root["findings"][0]["remedy"]
+
+
 @pytest.mark.parametrize("scheme, engine", [("block", "vllm-fp8"), ("pcpt", "vllm-modelopt"),
                                             ("channel", "vllm-compressed-tensors")])
 def test_the_engine_is_found_by_the_method(scheme, engine, folder):  # noqa: F811
