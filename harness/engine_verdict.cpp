@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
+#include <tuple>
 #include <unordered_map>
 
 #include "core/error.hpp"
@@ -122,6 +123,7 @@ EngineVerdict judge_for_engine(const CheckpointSurvey& survey, const std::string
         verdict.findings.push_back(config_finding(refusal.what()));
     }
     std::set<std::string> loaded;
+    verdict.judged = instance.has_value();
     if (instance) {
         loaded = loaded_names(*instance);
         for (Finding& finding :
@@ -161,14 +163,15 @@ EngineVerdict judge_without_engine(const CheckpointSurvey& survey, const core::F
 }
 
 const EngineVerdict& best_of(const std::vector<EngineVerdict>& verdicts) {
-    const auto errors = [](const EngineVerdict& verdict) {
-        return std::count_if(
+    const auto order = [](const EngineVerdict& verdict) {
+        const auto errors = std::count_if(
             verdict.findings.begin(), verdict.findings.end(),
             [](const Finding& finding) { return finding.severity == Severity::error; });
+        return std::make_tuple(errors != 0, !verdict.judged, errors);
     };
     return *std::min_element(
         verdicts.begin(), verdicts.end(),
-        [&](const EngineVerdict& a, const EngineVerdict& b) { return errors(a) < errors(b); });
+        [&](const EngineVerdict& a, const EngineVerdict& b) { return order(a) < order(b); });
 }
 
 }  // namespace refit::harness

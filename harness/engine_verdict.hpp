@@ -15,6 +15,7 @@ struct EngineVerdict {
     std::string engine;
     std::string engine_version;
     std::string scheme;       ///< "" where the engine refuses the configuration
+    bool judged = false;      ///< the contract could be held against the checkpoint
     core::Findings findings;  ///< errors before warnings
 
     [[nodiscard]] bool passes() const { return !core::has_error(findings); }
@@ -35,7 +36,9 @@ struct EngineVerdict {
 [[nodiscard]] EngineVerdict judge_without_engine(const CheckpointSurvey& survey,
                                                  const core::Findings& values);
 
-/// The first that passes, or else that with the fewest errors; `verdicts` is not empty.
+/// The first that passes, or else, of those that could judge the tensors before the others, that
+/// with the fewest errors; `verdicts` is not empty. An engine that has no such scheme, family or TP
+/// says it in one error, which must not hide what the other engines find in the tensors.
 [[nodiscard]] const EngineVerdict& best_of(const std::vector<EngineVerdict>& verdicts);
 
 }  // namespace refit::harness

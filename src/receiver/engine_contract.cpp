@@ -69,7 +69,8 @@ ContractInstance apply_contract(const EngineContract& contract, const model::Mod
     if (!contract.layout.tensor_parallel && tp > 1) {
         throw core::ScenarioError("receiver.tp is " + std::to_string(tp) + ", but " +
                                   contract.name +
-                                  " has no tensor parallelism for these weights; write tp: 1");
+                                  " has no tensor parallelism for these weights; write "
+                                  "tp: 1, on the command line --tp 1");
     }
     const auto has = [&](const std::vector<quant::Scheme>& schemes) {
         return std::find(schemes.begin(), schemes.end(), config.scheme) != schemes.end();

@@ -147,10 +147,11 @@ void read_modelopt(ConfigReader& reader, const json& outer) {
 // All formats
 // -------------------------------------------------------------------------------------------------
 
-std::string engines_with(Scheme scheme) {
+std::string engines_with(Scheme scheme, bool static_activations = false) {
     std::string names;
     for (const EngineContract& contract : engine_catalog()) {
-        if (!has_scheme(contract.schemes, scheme)) continue;
+        const auto& schemes = static_activations ? contract.static_schemes : contract.schemes;
+        if (!has_scheme(schemes, scheme)) continue;
         names += (names.empty() ? "" : ", ") + contract.name;
     }
     return names.empty() ? "none" : names;
@@ -224,7 +225,8 @@ void read_object(ConfigReader& reader, const std::string& text) {
                    .found = std::string(quant::scheme_name(config.scheme)) +
                             (config.static_activations ? " with static activations" : ""),
                    .expected = "a scheme of engine " + contract.name,
-                   .remedy = "engines that load it: " + engines_with(config.scheme),
+                   .remedy = "engines that load it: " +
+                             engines_with(config.scheme, config.static_activations),
                    .behaviour = ""});
 }
 

@@ -252,13 +252,20 @@ SkipAnswer SkipRules::ask_experts(const std::string& stack, std::int64_t experts
         answer.skipped = true;
         return answer;
     }
-    if (rule_ == SkipRule::exact) {
-        // One entry below the stack is enough for the whole of it: the engine looks for its own
-        // name within the entries, not the other way round.
-        answer.skipped = std::any_of(exact_.begin(), exact_.end(), [&](const std::string& entry) {
+    // One entry below the stack is enough for the whole of it: these engines look for their own
+    // name within the entries, not the other way round.
+    const auto named_below = [&](const std::string& prefix) {
+        return std::any_of(entries_.begin(), entries_.end(), [&](const std::string& entry) {
             return entry.find("experts") != std::string::npos &&
-                   entry.find(stack) != std::string::npos;
+                   (prefix + entry).find(stack) != std::string::npos;
         });
+    };
+    if (rule_ == SkipRule::exact) {
+        answer.skipped = named_below("");
+        return answer;
+    }
+    if (rule_ == SkipRule::dotted) {
+        answer.skipped = listed(stack) || named_below("model.");
         return answer;
     }
     answer.skipped = !entries_.empty() && listed(stack);

@@ -50,6 +50,15 @@ def qwen_moe_fp8():
     return c
 
 
+def listed_experts():
+    """The experts of a layer in BF16, each projection on the list by its full path."""
+    c = build("qwen3moe", "block")
+    for module in c.modules():
+        if module.startswith(LAYERS[0] + ".mlp.experts."):
+            c.skip(module)
+    return c
+
+
 def deepseek_fp8():
     """DeepSeek's own: ragged kv_a, F32 router bias, layer for multi-token prediction, ue8m0 named."""
     c = build("dsv3", "block")
@@ -189,11 +198,12 @@ def plain_rows():
     return build("llama", "pcpt")
 
 
-RIGHT = {"vllm-fp8": [qwen_moe_fp8, deepseek_fp8, single_precision, old_llama, autofp8_static],
+RIGHT = {"vllm-fp8": [qwen_moe_fp8, deepseek_fp8, single_precision, old_llama, autofp8_static,
+                      listed_experts],
          "vllm-compressed-tensors": [red_hat_dynamic, red_hat_block, half_precision, kv_cache_scales,
                                      zero_layer, red_hat_static, red_hat_experts, red_hat_cache],
          "vllm-modelopt": [modelopt_per_tensor],
-         "sglang-fp8": [qwen_moe_fp8, deepseek_fp8, transformers_five],
+         "sglang-fp8": [qwen_moe_fp8, deepseek_fp8, transformers_five, listed_experts],
          "sglang-compressed-tensors": [red_hat_static, red_hat_experts],
          "transformers-fp8": [qwen_moe_fp8, transformers_five, old_llama],
          "trtllm-fp8": [plain_rows, red_hat_dynamic], "strict": [plain_block]}
@@ -233,6 +243,31 @@ def test_without_an_engine_the_configuration_chooses_and_the_best_counts(folder)
     for row in root["engines"]:
         assert (row["verdict"] == "fail") == bool([f for f in row["findings"]
                                                    if f["severity"] == "error"])
+
+
+@pytest.mark.parametrize("model, scheme, tp", [("llama", "block", 2), ("llama", "ct-block", 1),
+                                               ("qwen3moe", "channel", 1), ("llama", "pbwo", 1)])
+def test_an_engine_that_cannot_judge_hides_no_broken_tensor(model, scheme, tp, folder):  # noqa: F811
+    """transformers at TP 2, TensorRT-LLM with blocks or experts: one error each, about themselves."""
+    c = build(model, scheme)
+    broken = c.modules()[:2]
+    for module in broken:
+        dtype, scales = c.tensors[c.scale_name(module)]
+        c.tensors[c.scale_name(module)] = (dtype, numpy.ascontiguousarray(scales[:-1]))
+    c.write(folder)
+    code, root = verify(folder, "--tp", tp)
+    assert code == 1
+    for module in broken:
+        assert named(root["findings"], c.scale_name(module), ("error",)), root["engine"]
+
+
+def test_a_refusal_names_the_engines_that_take_static_activations(folder):  # noqa: F811
+    """Not those that load the scheme with dynamic activations alone."""
+    modelopt_per_tensor().write(folder)
+    code, root = verify(folder, "--engine", "trtllm-fp8")
+    assert code == 1
+    assert "vllm-modelopt" in root["findings"][0]["remedy"]
+    assert "transformers-fp8" not in root["findings"][0]["remedy"]
 
 
 @pytest.mark.parametrize("scheme, engine", [("block", "vllm-fp8"), ("pcpt", "vllm-modelopt"),
