@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 include(GoogleTest)
 
-# Test code itself is not worth optimizing: half of a release build's time would go there. What it
+# Test code itself is hardly worth optimizing: half of a release build's time would go there. What it
 # tests keeps the optimization of the build.
-set(REFIT_TEST_COMPILE_OPTIONS $<$<CONFIG:Release>:-O0>)
+set(REFIT_TEST_COMPILE_OPTIONS $<$<CONFIG:Release>:-O1>)
 
 # refit_add_test(name SOURCES ... DEPENDS ... [LABELS ...] [TIMEOUT s])
 # One GoogleTest binary a folder, one CTest entry a test case, label "unit" unless said.
