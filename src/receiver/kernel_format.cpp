@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/nearest_name.hpp"
+#include "receiver/engine_finding.hpp"
 
 namespace refit::receiver {
 namespace {
@@ -63,16 +64,8 @@ class KernelChecker {
              const std::string& limit, const std::string& behaviour,
              const std::string& engine_message, const std::string& message,
              const std::string& remedy) {
-        core::Finding finding;
-        finding.check = check;
-        finding.tensor = tensor;
-        finding.measured = measured;
-        finding.limit = limit;
-        finding.engine_behaviour = behaviour;
-        finding.engine_message = engine_message;
-        finding.remedy = remedy;
-        finding.message = tensor + ": " + message + "; " + remedy;
-        findings_.push_back(std::move(finding));
+        findings_.push_back(engine_finding(check, tensor, measured, limit, behaviour,
+                                           engine_message, message, remedy));
     }
 
     void unknown(const wire::ParameterMeta& meta, const wire::KernelName& parsed) {

@@ -56,6 +56,25 @@ std::vector<core::DType> scale_dtypes() {
     return {core::DType::f32, core::DType::bf16, core::DType::f16};
 }
 
+ContractRow whole_row(const std::string& suffix, const std::string& scheme,
+                      const std::string& parameter_dtype, std::vector<core::DType> wire,
+                      const std::string& shape, const std::string& rule, LoaderRule loader,
+                      const std::string& message) {
+    return {.suffix = suffix,
+            .scheme = scheme,
+            .parameter_dtype = parameter_dtype,
+            .wire_dtypes = std::move(wire),
+            .wire_shape = shape,
+            .tp_rule = rule,
+            .on_wrong_rank = "raises",
+            .on_too_long = "raises",
+            .on_too_short = "raises",
+            .on_wrong_dtype = "silently_wrong",
+            .on_missing = "keeps_sentinel",
+            .engine_message = message,
+            .loader = loader};
+}
+
 void append(std::vector<ContractRow>& rows, std::vector<ContractRow> more) {
     rows.insert(rows.end(), std::make_move_iterator(more.begin()),
                 std::make_move_iterator(more.end()));

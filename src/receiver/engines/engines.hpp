@@ -28,6 +28,12 @@ namespace refit::receiver {
 [[nodiscard]] std::vector<core::DType> model_dtypes();
 [[nodiscard]] std::vector<core::DType> scale_dtypes();
 void append(std::vector<ContractRow>& rows, std::vector<ContractRow> more);
+/// The row of a tensor that an engine compares whole, so that every other shape raises `message`.
+[[nodiscard]] ContractRow whole_row(const std::string& suffix, const std::string& scheme,
+                                    const std::string& parameter_dtype,
+                                    std::vector<core::DType> wire, const std::string& shape,
+                                    const std::string& rule, LoaderRule loader,
+                                    const std::string& message);
 
 /// A contract with what all contracts of vLLM have: version, layout, raw and code weights, norms,
 /// biases, vocabulary, KV-cache scales. `files` names the quantization files behind the rest.

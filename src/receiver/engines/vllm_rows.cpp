@@ -54,26 +54,6 @@ ContractRow expert_row(const std::string& suffix, const std::string& scheme,
             .loader = LoaderRule::expert_corner};
 }
 
-/// Tensors that are compared whole.
-ContractRow whole_row(const std::string& suffix, const std::string& scheme,
-                      const std::string& parameter_dtype, std::vector<DType> wire,
-                      const std::string& shape, const std::string& rule, LoaderRule loader,
-                      const std::string& message) {
-    return {.suffix = suffix,
-            .scheme = scheme,
-            .parameter_dtype = parameter_dtype,
-            .wire_dtypes = std::move(wire),
-            .wire_shape = shape,
-            .tp_rule = rule,
-            .on_wrong_rank = "raises",
-            .on_too_long = "raises",
-            .on_too_short = "raises",
-            .on_wrong_dtype = "silently_wrong",
-            .on_missing = "keeps_sentinel",
-            .engine_message = message,
-            .loader = loader};
-}
-
 std::vector<ContractRow> common_rows() {
     return {
         whole_row("norm", "any", "model dtype", model_dtypes(), "[H]", "replicated",

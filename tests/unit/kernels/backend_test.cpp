@@ -29,7 +29,8 @@ class EveryBackend : public ::testing::TestWithParam<NamedBackend> {
             for (const BackendRow& row : backend_rows()) {
                 if (row.name == GetParam().name) GTEST_SKIP() << row.name << ": " << row.reason;
             }
-            GTEST_SKIP() << GetParam().name << ": SIMDe was not found when the tests were built";
+            GTEST_SKIP() << GetParam().name
+                         << ": SIMDe is not built in (libsimde-dev missing, or a sanitizer build)";
         }
     }
     const Backend* backend = GetParam().backend;

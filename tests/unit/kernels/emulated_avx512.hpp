@@ -16,7 +16,7 @@ namespace cpu {
 }  // namespace cpu
 #endif
 
-/// Null where SIMDe (libsimde-dev) was not found when the tests were built.
+/// Null where SIMDe is not built in: libsimde-dev is missing, or this is a sanitizer build.
 [[nodiscard]] inline const Backend* emulated_avx512() {
 #if defined(REFIT_HAS_EMULATED_AVX512)
     return cpu::emulated_avx512_backend();
