@@ -220,9 +220,9 @@ struct Avx2Encoder {
         const __m256i x0 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source));
         const __m256i x1 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source + 16));
         const __m256i byte_mask = _mm256_set1_epi16(0xff);
-        // The last exponent bit and the significand.
-        const __m256i low =
-            _mm256_packus_epi16(_mm256_and_si256(x0, byte_mask), _mm256_and_si256(x1, byte_mask));
+        const __m256i significand_mask = _mm256_set1_epi16(0x7f);
+        const __m256i significand = _mm256_packus_epi16(_mm256_and_si256(x0, significand_mask),
+                                                        _mm256_and_si256(x1, significand_mask));
         // 8 * exponent plus the three first bits of the significand, modulo 256: what the code
         // would be if the scale were a power of two and nothing were rounded.
         const __m256i unscaled =
@@ -230,8 +230,8 @@ struct Avx2Encoder {
                                 _mm256_and_si256(_mm256_srli_epi16(x1, 4), byte_mask));
         // Saturation keeps the sign: covered magnitudes are at least 128 as integers.
         const __m256i sign = _mm256_and_si256(_mm256_packs_epi16(x0, x1), _mm256_set1_epi8(-128));
-        const __m256i significand = _mm256_and_si256(low, _mm256_set1_epi8(0x7f));
-        const __m256i group = _mm256_and_si256(_mm256_srli_epi16(low, 3), _mm256_set1_epi8(0x0f));
+        const __m256i group =
+            _mm256_and_si256(_mm256_srli_epi16(significand, 3), _mm256_set1_epi8(0x0f));
         const __m256i step = _mm256_sub_epi8(
             _mm256_shuffle_epi8(base, group),
             _mm256_cmpgt_epi8(significand, _mm256_shuffle_epi8(last_of_base, group)));
@@ -328,29 +328,26 @@ struct Avx2 {
             largest, _mm256_max_epu16(_mm256_max_epu16(a, b), _mm256_max_epu16(c, d)));
     }
 
-    /// Copies 128 columns; `least` becomes the smallest magnitudes of them, lane by lane.
-    [[gnu::always_inline]] static void copy128(const std::uint16_t* x, std::uint16_t* to,
-                                               __m256i& largest, __m256i& least) {
-        const __m256i mask = _mm256_set1_epi16(0x7fff);
+    /// 128 columns: raises `largest` by their magnitudes and returns the smallest of them.
+    [[gnu::always_inline]] static std::uint16_t scan128(const std::uint16_t* x, __m256i& largest) {
         __m256i even = largest;
         __m256i odd = _mm256_setzero_si256();
-        __m256i low_even = mask;
-        __m256i low_odd = mask;
+        __m256i low_even = _mm256_set1_epi16(0x7fff);
+        __m256i low_odd = low_even;
 #pragma GCC unroll 4
-        for (int i = 0; i < 8; i += 2) {
-            const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x) + i);
-            const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x) + i + 1);
-            _mm256_store_si256(reinterpret_cast<__m256i*>(to) + i, a);
-            _mm256_store_si256(reinterpret_cast<__m256i*>(to) + i + 1, b);
-            const __m256i a_magnitude = _mm256_and_si256(a, mask);
-            const __m256i b_magnitude = _mm256_and_si256(b, mask);
-            even = _mm256_max_epu16(even, a_magnitude);
-            odd = _mm256_max_epu16(odd, b_magnitude);
-            low_even = _mm256_min_epu16(low_even, a_magnitude);
-            low_odd = _mm256_min_epu16(low_odd, b_magnitude);
+        for (int i = 0; i < 128; i += 32) {
+            const __m256i a = magnitude16(x + i);
+            const __m256i b = magnitude16(x + i + 16);
+            even = _mm256_max_epu16(even, a);
+            odd = _mm256_max_epu16(odd, b);
+            low_even = _mm256_min_epu16(low_even, a);
+            low_odd = _mm256_min_epu16(low_odd, b);
         }
         largest = _mm256_max_epu16(even, odd);
-        least = _mm256_min_epu16(low_even, low_odd);
+        const __m256i low = _mm256_min_epu16(low_even, low_odd);
+        const __m128i half =
+            _mm_min_epu16(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+        return static_cast<std::uint16_t>(_mm_cvtsi128_si32(_mm_minpos_epu16(half)));
     }
 
     /// 128 columns; one question for all of them.

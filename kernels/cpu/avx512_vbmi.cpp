@@ -310,21 +310,20 @@ struct Avx512 {
         largest = _mm512_max_epu16(largest, _mm512_max_epu16(a, b));
     }
 
-    /// Copies 128 columns; `least` becomes the smallest magnitudes of them, lane by lane.
-    [[gnu::always_inline]] static void copy128(const std::uint16_t* x, std::uint16_t* to,
-                                               __m512i& largest, __m512i& least) {
-        const __m512i mask = _mm512_set1_epi16(0x7fff);
-        __m512i most = largest;
-        __m512i few = mask;
-        for (int i = 0; i < 128; i += 32) {
-            const __m512i a = load512(x + i);
-            _mm512_store_si512(to + i, a);
-            const __m512i magnitude = _mm512_and_si512(a, mask);
-            most = _mm512_max_epu16(most, magnitude);
-            few = _mm512_min_epu16(few, magnitude);
-        }
-        largest = most;
-        least = few;
+    /// 128 columns: raises `largest` by their magnitudes and returns the smallest of them.
+    [[gnu::always_inline]] static std::uint16_t scan128(const std::uint16_t* x, __m512i& largest) {
+        const __m512i a = magnitude32(x);
+        const __m512i b = magnitude32(x + 32);
+        const __m512i c = magnitude32(x + 64);
+        const __m512i d = magnitude32(x + 96);
+        largest = _mm512_max_epu16(
+            largest, _mm512_max_epu16(_mm512_max_epu16(a, b), _mm512_max_epu16(c, d)));
+        const __m512i low = _mm512_min_epu16(_mm512_min_epu16(a, b), _mm512_min_epu16(c, d));
+        const __m256i half =
+            _mm256_min_epu16(_mm512_castsi512_si256(low), _mm512_extracti64x4_epi64(low, 1));
+        const __m128i quarter =
+            _mm_min_epu16(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+        return static_cast<std::uint16_t>(_mm_cvtsi128_si32(_mm_minpos_epu16(quarter)));
     }
 
     template <bool kStreaming>

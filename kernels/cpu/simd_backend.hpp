@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
-// The fast path without its instructions: how a matrix is cut up, copied ahead, looked up and
-// streamed out. An instruction set (avx2.cpp, avx512_vbmi.cpp) supplies vectors, the table of a
-// tile and the encoders.
+// The fast path without its instructions: how a matrix is cut up, looked up and streamed out. An
+// instruction set (avx2.cpp, avx512_vbmi.cpp) supplies vectors, the table of a tile and the
+// encoders.
 //
 // Every source that includes this file is compiled for a processor of its own. So nothing here may
 // become an inline function that the linker picks for another processor: the templates take an
@@ -11,84 +11,22 @@
 
 #include <cstdint>
 #include <cstring>
-#include <vector>
 
 #include "kernels/cpu/power_entries.hpp"
+#include "kernels/cpu/stripe_pipeline.hpp"
 #include "kernels/cpu/tile_walk.hpp"
 
 namespace refit::kernels::cpu {
 namespace {
 
-/// Tiles with fewer elements than this in a patch do not repay the table.
-constexpr std::int64_t kTableElements = 512;
-/// Rows of tiles 128 columns wide take panels of this many tiles: 128 rows of it are 128 KiB, and
-/// two such copies stay in L2.
-constexpr std::int64_t kPipelineTiles = 4;
-constexpr std::int64_t kPipelineCols = kPipelineTiles * 128;
-/// Rows that the next panel is fetched ahead of its use: the hardware does not follow a panel's
-/// short rows by itself. More rows than half the ways of L1 evict each other where the stride is a
-/// power of two; 12 rows were a fifth slower than 4 on a Zen 3 core with 16,384 x 8,192 elements.
-constexpr std::int64_t kPrefetchRows = 4;
 /// Tiles of a patch whose tables are held at once.
 constexpr std::int64_t kChunkTiles = 16;
-constexpr std::uint32_t kInfBits = 0x7f800000;
-
-/// Storage of the copies: whole cache lines.
-struct alignas(64) CacheLine {
-    std::uint16_t values[32];
-};
-
-constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) {
-    return a < b ? a : b;
-}
-
-/// numerics::hides_nonfinite, which must not be emitted from here.
-constexpr bool can_hide_nonfinite(const numerics::TileScaling& scaling) {
-    return scaling.nonfinite_input != numerics::NonfiniteInput::propagate;
-}
-
-/// The next panel on its way into cache: 128 columns of a row at a time are copied, and the largest
-/// magnitude of each tile and the smallest of each step are kept. The copy is dense: rows of a
-/// matrix whose stride is a power of two evict each other.
-template <typename Isa>
-struct PanelReader {
-    using Words = typename Isa::Words;
-    const std::uint16_t* source;  ///< first element of the panel
-    std::int64_t row_stride;
-    std::int64_t rows;
-    std::uint16_t* copy;  ///< [rows, kPipelineCols], 64-byte aligned
-    Words* least;         ///< [rows, kPipelineTiles] smallest magnitudes, lane by lane
-    Words largest[kPipelineTiles];
-
-    void start(const std::uint16_t* panel, std::uint16_t* target, Words* smallest) {
-        source = panel;
-        copy = target;
-        least = smallest;
-        for (Words& value : largest) {
-            value = Isa::zero();
-        }
-    }
-
-    /// Step k of rows * kPipelineTiles.
-    [[gnu::always_inline]] void step(std::int64_t k) {
-        const std::int64_t row = k / kPipelineTiles;
-        const std::int64_t tile = k % kPipelineTiles;
-        const std::uint16_t* x = source + row * row_stride + tile * 128;
-        if (row + kPrefetchRows < rows) {
-            const std::uint16_t* ahead = x + kPrefetchRows * row_stride;
-            for (std::int64_t line = 0; line < 128; line += 32) {
-                __builtin_prefetch(ahead + line, 0, 3);
-            }
-        }
-        Isa::copy128(x, copy + row * kPipelineCols + tile * 128, largest[tile], least[k]);
-    }
-};
 
 /// A CPU backend made of the inner loops of one instruction set. Isa has:
 /// Words, zero(), largest_word(Words): vectors of magnitudes;
 /// row_max(x, count): largest magnitude as F32 bits;
 /// tile_row_max(x, Words&): 128 columns;
-/// copy128(x, to, largest, least): a step of the reader;
+/// scan128(x, largest): a step of the stripe pipeline;
 /// Plain(scaling, factor): F32 quotients; Table, build_table(), Encoder(table): the table of a
 /// tile; kCodes: codes an encode() gives; store<streaming>(to, codes);
 /// encode_tile_row<streaming>(encoder, plain, x, to) and ..(encoder, to, x) without a question;
@@ -146,35 +84,34 @@ class SimdBackend final : public TileWalk {
         Isa::store_fence();  // the codes are visible to whoever is told that the stripe is done
     }
 
-    void quantize_grid_row(const numerics::TileScaling& scaling, const TileGrid& grid,
-                           const Band& band, std::int64_t grid_row, std::int64_t row_begin,
-                           std::int64_t row_end, std::uint32_t* amax_row, float* scale_row,
-                           std::uint8_t* codes, std::int64_t code_stride,
-                           bool streaming) const override {
-        const std::int64_t rows = row_end - row_begin;
-        const std::int64_t panels =
-            grid.tile_cols == 128 && rows >= 8 ? band.cols / kPipelineCols : 0;
-        const Patch whole{row_begin, row_end, 0, panels * kPipelineTiles};
-        if (panels > 0) {
-            pipeline(scaling, grid, band, grid_row, whole, amax_row, scale_row, codes, code_stride,
-                     streaming);
+    void quantize_grid_rows(const numerics::TileScaling& scaling, const TileGrid& grid,
+                            const Band& band, const Quantized& out, std::int64_t first,
+                            std::int64_t last, const StripeDone& stripe_done) const override {
+        if (grid.tile_rows != 128 || grid.tile_cols != 128 || band.cols < 128) {
+            TileWalk::quantize_grid_rows(scaling, grid, band, out, first, last, stripe_done);
+            return;
         }
-        // The columns that do not fill a panel, and tiles of another width.
-        Patch patch = whole;
-        const std::int64_t panel_tiles =
-            kPanelCols / grid.tile_cols > 1 ? kPanelCols / grid.tile_cols : 1;
-        for (std::int64_t t = whole.tile_end; t < grid.grid_cols; t = patch.tile_end) {
-            patch.tile_begin = t;
-            patch.tile_end = smaller(t + panel_tiles, grid.grid_cols);
-            patch_amax(scaling, grid, band, patch, amax_row);
-            pad_edge(scaling, grid, band, grid_row, t, patch.tile_end, amax_row);
-            const PowerEntry* entries = power_entries(scaling);
-            for (std::int64_t i = t; i < patch.tile_end; ++i) {
-                scale_row[i] = entries != nullptr ? entries[amax_row[i] >> 16].scale_inv
-                                                  : tile_factor_of(scaling, amax_row[i]).scale_inv;
+        const bool can_stream = out.streaming && streams(out.codes, out.code_stride);
+        StripePipeline<Isa> pipeline(scaling, grid, band, out, first, last);
+        for (std::int64_t g = first; g < last; ++g) {
+            if (can_stream) {
+                pipeline.template quantize_stripe<true>();
+                Isa::store_fence();
+            } else {
+                pipeline.template quantize_stripe<false>();
             }
-            patch_encode(scaling, grid, band, patch, amax_row, codes, code_stride, streaming);
+            const GridRow row = cpu::grid_row(grid, band, out, first, g);
+            if (band.cols % 128 != 0) {
+                quantize_tiles(scaling, grid, band, out, row, band.cols / 128);
+            }
+            report_stripe(stripe_done, row.row_begin, row.row_end);
         }
+    }
+
+    void quantize_grid_row(const numerics::TileScaling& scaling, const TileGrid& grid,
+                           const Band& band, const Quantized& out,
+                           const GridRow& row) const override {
+        quantize_tiles(scaling, grid, band, out, row, 0);
     }
 
  private:
@@ -274,121 +211,26 @@ class SimdBackend final : public TileWalk {
         }
     }
 
-    /// What the pipeline keeps from call to call: fresh pages would cost more than the work.
-    struct Workspace {
-        std::vector<CacheLine> lines;
-        std::uint16_t* copy[2] = {nullptr, nullptr};
-        Words* least[2] = {nullptr, nullptr};
-
-        void reserve(std::int64_t rows) {
-            const std::int64_t copy_lines = rows * kPipelineCols / 32;
-            const std::int64_t least_lines =
-                rows * kPipelineTiles * static_cast<std::int64_t>(sizeof(Words)) / 64;
-            const auto needed = static_cast<std::size_t>(2 * (copy_lines + least_lines + 1));
-            if (lines.size() < needed) {
-                lines.resize(needed);
+    /// Tiles [first_tile, grid_cols) of a grid row, panel by panel.
+    void quantize_tiles(const numerics::TileScaling& scaling, const TileGrid& grid,
+                        const Band& band, const Quantized& out, const GridRow& row,
+                        std::int64_t first_tile) const {
+        const std::int64_t panel_tiles =
+            kPanelCols / grid.tile_cols > 1 ? kPanelCols / grid.tile_cols : 1;
+        const PowerEntry* entries = power_entries(scaling);
+        Patch patch{row.row_begin, row.row_end, first_tile, first_tile};
+        for (std::int64_t t = first_tile; t < grid.grid_cols; t = patch.tile_end) {
+            patch.tile_begin = t;
+            patch.tile_end = smaller(t + panel_tiles, grid.grid_cols);
+            patch_amax(scaling, grid, band, patch, row.amax_bits);
+            pad_edge(scaling, grid, band, row.index, t, patch.tile_end, row.amax_bits);
+            for (std::int64_t i = t; i < patch.tile_end; ++i) {
+                row.scale_inv[i] = entries != nullptr
+                                       ? entries[row.amax_bits[i] >> 16].scale_inv
+                                       : tile_factor_of(scaling, row.amax_bits[i]).scale_inv;
             }
-            for (int i = 0; i < 2; ++i) {
-                CacheLine* begin = lines.data() + i * (copy_lines + least_lines + 1);
-                copy[i] = begin->values;
-                least[i] = reinterpret_cast<Words*>(begin + copy_lines);
-            }
-        }
-    };
-
-    /// Encodes one panel from its copy while the next one is read: arithmetic and memory overlap.
-    /// `whole`: tiles [0, panels * kPipelineTiles) of a grid row.
-    static void pipeline(const numerics::TileScaling& scaling, const TileGrid& grid,
-                         const Band& band, std::int64_t grid_row, const Patch& whole,
-                         std::uint32_t* amax_row, float* scale_row, std::uint8_t* codes,
-                         std::int64_t code_stride, bool streaming) {
-        thread_local Workspace space;
-        const std::int64_t rows = whole.row_end - whole.row_begin;
-        space.reserve(rows);
-        const std::int64_t local = whole.row_begin - band.row_begin;
-        const std::uint16_t* source = band.data + local * band.row_stride;
-        std::uint8_t* target = codes + local * code_stride;
-        const bool can_stream = streaming && streams(codes, code_stride);
-        PanelReader<Isa> reader;
-        reader.row_stride = band.row_stride;
-        reader.rows = rows;
-        reader.start(source, space.copy[0], space.least[0]);
-        for (std::int64_t k = 0; k < rows * kPipelineTiles; ++k) {
-            reader.step(k);
-        }
-        for (std::int64_t first = 0; first < whole.tile_end; first += kPipelineTiles) {
-            const int now = static_cast<int>((first / kPipelineTiles) % 2);
-            bool finite[kPipelineTiles];
-            for (std::int64_t t = 0; t < kPipelineTiles; ++t) {
-                std::uint32_t bits = Isa::largest_word(reader.largest[t]) << 16;
-                finite[t] = bits < kInfBits;
-                if (!finite[t] && can_hide_nonfinite(scaling)) [[unlikely]] {
-                    bits = copied_amax(scaling, space.copy[now] + t * 128, rows);
-                }
-                amax_row[first + t] = bits;
-            }
-            pad_edge(scaling, grid, band, grid_row, first, first + kPipelineTiles, amax_row);
-            const bool has_next = first + kPipelineTiles < whole.tile_end;
-            if (has_next) {
-                reader.start(source + (first + kPipelineTiles) * 128, space.copy[1 - now],
-                             space.least[1 - now]);
-            }
-            for (std::int64_t t = 0; t < kPipelineTiles; ++t) {
-                const numerics::TileFactor factor = tile_factor_of(scaling, amax_row[first + t]);
-                scale_row[first + t] = factor.scale_inv;
-                const Plain plain = Isa::make_plain(scaling, factor);
-                Table table;
-                table.smallest = 0x7fff;
-                if (rows * 128 >= kTableElements && finite[t]) {
-                    Isa::build_table(plain, amax_row[first + t], table);
-                }
-                const auto encode_whole = can_stream ? encode_tile<true> : encode_tile<false>;
-                encode_whole(table, plain, space.copy[now] + t * 128, space.least[now] + t, rows,
-                             target + (first + t) * 128, code_stride, reader,
-                             has_next ? t * rows : -1);
-            }
-        }
-        if (can_stream) {
-            Isa::store_fence();
-        }
-    }
-
-    static std::uint32_t copied_amax(const numerics::TileScaling& scaling,
-                                     const std::uint16_t* tile, std::int64_t rows) {
-        std::uint32_t bits = 0;
-        for (std::int64_t row = 0; row < rows; ++row) {
-            const std::uint32_t part = max_amax_part(scaling, tile + row * kPipelineCols, 128);
-            bits = part > bits ? part : bits;
-        }
-        return bits;
-    }
-
-    /// One tile from the dense copy; step `next_step` + row of the next panel after each row.
-    template <bool kStreaming>
-    static void encode_tile(const Table& table, const Plain& plain, const std::uint16_t* from,
-                            const Words* least, std::int64_t rows, std::uint8_t* to,
-                            std::int64_t code_stride, PanelReader<Isa>& reader,
-                            std::int64_t next_step) {
-        const bool has_table = table.smallest != 0x7fff;
-        const Encoder encoder(table);
-        for (std::int64_t row = 0; row < rows; ++row) {
-            const std::uint16_t* x = from + row * kPipelineCols;
-            std::uint8_t* y = to + row * code_stride;
-            // Most rows have no value below the table: one question for all 128 columns.
-            if (has_table && encoder.covers(least[row * kPipelineTiles])) [[likely]] {
-#pragma GCC unroll 4
-                for (int i = 0; i < 128; i += Isa::kCodes) {
-                    Isa::template store<kStreaming>(y + i, encoder.look_up(x + i));
-                }
-            } else {
-                for (int i = 0; i < 128; i += Isa::kCodes) {
-                    Isa::template store<kStreaming>(
-                        y + i, has_table ? encoder.encode(x + i, plain) : plain.encode(x + i));
-                }
-            }
-            if (next_step >= 0) {
-                reader.step(next_step + row);
-            }
+            patch_encode(scaling, grid, band, patch, row.amax_bits, out.codes, out.code_stride,
+                         out.streaming);
         }
     }
 

@@ -149,7 +149,6 @@ void TileWalk::quantize(const numerics::TileScaling& scaling, const Band& band,
     require_band(band);
     const TileGrid grid = tile_grid(scaling, band.rows, band.cols);
     const std::int64_t first = first_grid_row(grid, band);
-    const std::int64_t end = band.row_begin + band.row_count;
     const std::int64_t tiles = touched_grid_rows(grid, band) * grid.grid_cols;
     require_span("amax_bits", amax_bits.size(), tiles);
     require_span("scale_inv", scale_inv.size(), tiles);
@@ -162,43 +161,62 @@ void TileWalk::quantize(const numerics::TileScaling& scaling, const Band& band,
         encode(scaling, band, used_amax, codes, code_stride, stripe_done);
         return;
     }
-    const bool streaming = !stripe_done && band.row_count * band.cols >= kStreamingBytes;
+    const Quantized out{used_amax.data(), scale_inv.data(), codes, code_stride,
+                        !stripe_done && band.row_count * band.cols >= kStreamingBytes};
+    quantize_grid_rows(scaling, grid, band, out, first, first + touched_grid_rows(grid, band),
+                       stripe_done);
+}
+
+GridRow grid_row(const TileGrid& grid, const Band& band, const Quantized& out, std::int64_t first,
+                 std::int64_t index) {
+    GridRow row;
+    row.index = index;
+    row.row_begin = index * grid.tile_rows;
+    row.row_end = std::min(band.row_begin + band.row_count, row.row_begin + grid.tile_rows);
+    row.amax_bits = out.amax_bits + (index - first) * grid.grid_cols;
+    row.scale_inv = out.scale_inv + (index - first) * grid.grid_cols;
+    return row;
+}
+
+void report_stripe(const StripeDone& stripe_done, std::int64_t row_begin, std::int64_t row_end) {
+    if (stripe_done) {
+        stripe_done(row_begin, row_end);
+    }
+}
+
+void TileWalk::quantize_grid_rows(const numerics::TileScaling& scaling, const TileGrid& grid,
+                                  const Band& band, const Quantized& out, std::int64_t first,
+                                  std::int64_t last, const StripeDone& stripe_done) const {
     const std::int64_t stripe_tile_rows = kStripeRows / grid.tile_rows;
-    const std::int64_t last = first + touched_grid_rows(grid, band);
     for (std::int64_t g = first; g < last;) {
-        const std::int64_t stripe_end = std::min(last, g + stripe_tile_rows);
-        const std::int64_t stripe_begin_row = g * grid.tile_rows;
-        for (; g < stripe_end; ++g) {
-            std::uint32_t* amax_row = used_amax.data() + (g - first) * grid.grid_cols;
-            float* scale_row = scale_inv.data() + (g - first) * grid.grid_cols;
-            quantize_grid_row(scaling, grid, band, g, g * grid.tile_rows,
-                              std::min(end, (g + 1) * grid.tile_rows), amax_row, scale_row, codes,
-                              code_stride, streaming);
+        const std::int64_t stripe_begin = g * grid.tile_rows;
+        const std::int64_t stripe_last = std::min(last, g + stripe_tile_rows);
+        std::int64_t stripe_end = stripe_begin;
+        for (; g < stripe_last; ++g) {
+            const GridRow row = grid_row(grid, band, out, first, g);
+            quantize_grid_row(scaling, grid, band, out, row);
+            stripe_end = row.row_end;
         }
-        if (stripe_done) {
-            stripe_done(stripe_begin_row, std::min(end, g * grid.tile_rows));
-        }
+        report_stripe(stripe_done, stripe_begin, stripe_end);
     }
 }
 
 void TileWalk::quantize_grid_row(const numerics::TileScaling& scaling, const TileGrid& grid,
-                                 const Band& band, std::int64_t grid_row, std::int64_t row_begin,
-                                 std::int64_t row_end, std::uint32_t* amax_row, float* scale_row,
-                                 std::uint8_t* codes, std::int64_t code_stride,
-                                 bool streaming) const {
+                                 const Band& band, const Quantized& out, const GridRow& row) const {
     const std::int64_t panel_tiles = std::max<std::int64_t>(1, kPanelCols / grid.tile_cols);
     Patch patch;
-    patch.row_begin = row_begin;
-    patch.row_end = row_end;
+    patch.row_begin = row.row_begin;
+    patch.row_end = row.row_end;
     for (std::int64_t t = 0; t < grid.grid_cols; t += panel_tiles) {
         patch.tile_begin = t;
         patch.tile_end = std::min(grid.grid_cols, t + panel_tiles);
-        patch_amax(scaling, grid, band, patch, amax_row);
-        pad_edge(scaling, grid, band, grid_row, patch.tile_begin, patch.tile_end, amax_row);
+        patch_amax(scaling, grid, band, patch, row.amax_bits);
+        pad_edge(scaling, grid, band, row.index, patch.tile_begin, patch.tile_end, row.amax_bits);
         for (std::int64_t i = patch.tile_begin; i < patch.tile_end; ++i) {
-            scale_row[i] = numerics::tile_factor(scaling, amax_row[i]).scale_inv;
+            row.scale_inv[i] = numerics::tile_factor(scaling, row.amax_bits[i]).scale_inv;
         }
-        patch_encode(scaling, grid, band, patch, amax_row, codes, code_stride, streaming);
+        patch_encode(scaling, grid, band, patch, row.amax_bits, out.codes, out.code_stride,
+                     out.streaming);
     }
 }
 

@@ -23,6 +23,31 @@ struct Patch {
     std::int64_t tile_end = 0;
 };
 
+/// Where quantize() writes. amax_bits and scale_inv begin at the first grid row of the call.
+struct Quantized {
+    std::uint32_t* amax_bits = nullptr;  ///< [grid rows of the call, grid_cols], zero before
+    float* scale_inv = nullptr;          ///< the same shape
+    std::uint8_t* codes = nullptr;       ///< at the band's first row
+    std::int64_t code_stride = 0;
+    bool streaming = false;  ///< nobody reads the codes soon
+};
+
+/// One row of tiles.
+struct GridRow {
+    std::int64_t index = 0;  ///< in the matrix
+    std::int64_t row_begin = 0;
+    std::int64_t row_end = 0;
+    std::uint32_t* amax_bits = nullptr;
+    float* scale_inv = nullptr;
+};
+
+/// Grid row `index` of a call that begins at grid row `first`.
+[[nodiscard]] GridRow grid_row(const TileGrid& grid, const Band& band, const Quantized& out,
+                               std::int64_t first, std::int64_t index);
+
+/// stripe_done(row_begin, row_end), if there is one.
+void report_stripe(const StripeDone& stripe_done, std::int64_t row_begin, std::int64_t row_end);
+
 /// tile_amax, scales, encode and quantize in terms of two loops over a patch.
 class TileWalk : public Backend {
  public:
@@ -43,13 +68,15 @@ class TileWalk : public Backend {
     virtual void patch_amax(const numerics::TileScaling& scaling, const TileGrid& grid,
                             const Band& band, const Patch& patch,
                             std::uint32_t* amax_row) const = 0;
-    /// amax, scales and codes of the tiles of one grid row, rows [row_begin, row_end). The default
-    /// goes panel by panel; amax_row is zero and scale_row unset before.
+    /// amax, scales and codes of the grid rows [first, last), reported in stripes of kStripeRows.
+    /// The default goes row by row.
+    virtual void quantize_grid_rows(const numerics::TileScaling& scaling, const TileGrid& grid,
+                                    const Band& band, const Quantized& out, std::int64_t first,
+                                    std::int64_t last, const StripeDone& stripe_done) const;
+    /// amax, scales and codes of one grid row. The default goes panel by panel.
     virtual void quantize_grid_row(const numerics::TileScaling& scaling, const TileGrid& grid,
-                                   const Band& band, std::int64_t grid_row, std::int64_t row_begin,
-                                   std::int64_t row_end, std::uint32_t* amax_row, float* scale_row,
-                                   std::uint8_t* codes, std::int64_t code_stride,
-                                   bool streaming) const;
+                                   const Band& band, const Quantized& out,
+                                   const GridRow& row) const;
     /// Writes the codes of the patch; amax_row as above. `streaming`: nobody reads the codes soon.
     virtual void patch_encode(const numerics::TileScaling& scaling, const TileGrid& grid,
                               const Band& band, const Patch& patch, const std::uint32_t* amax_row,
