@@ -29,6 +29,7 @@ refit::checks::TensorAudit walk(const Codes& codes, const Shape& shape) {
     std::vector<std::int64_t> beyond;
     std::vector<std::int64_t> nonfinite;
     const std::int64_t grid_cols = shape.cols / kTile;
+    std::vector<refit::checks::NearestCodes> nearest(static_cast<std::size_t>(grid_cols));
     for (std::int64_t row = 0; row < shape.rows; ++row) {
         for (std::int64_t t = 0; t < grid_cols; ++t) {
             const std::int64_t at = row * shape.cols + t * kTile;
@@ -39,6 +40,11 @@ refit::checks::TensorAudit walk(const Codes& codes, const Shape& shape) {
             segment.loaded_scale =
                 codes.scales[static_cast<std::size_t>((row / kTile) * grid_cols + t)];
             segment.own_scale = segment.loaded_scale;
+            refit::checks::NearestCodes& expected = nearest[static_cast<std::size_t>(t)];
+            if (row % kTile == 0) {
+                expected = refit::checks::nearest_codes(segment.own_scale, segment.loaded_scale);
+            }
+            segment.nearest = &expected;
             refit::checks::walk_segment(segment, 1.0 / 65536.0, audit, beyond, nonfinite);
         }
     }

@@ -143,7 +143,7 @@ class QuantizedPart {
     }
 
  private:
-    void walk_row(const SourceTiles& tiles, std::int64_t row) {
+    void walk_row(SourceTiles& tiles, std::int64_t row) {
         const core::Region& part = span_.source;
         const std::int64_t dest_row = span_.dest_row + row - part.row;
         const std::int64_t end = part.col + part.cols;
@@ -160,6 +160,9 @@ class QuantizedPart {
             segment.own_scale = tiles.scale(row, col);
             segment.round_quotient_to_bf16 = scene_.facts.round_quotient_to_bf16;
             segment.source_finite = tiles.finite(row, col);
+            if (!segment.round_quotient_to_bf16) {
+                segment.nearest = tiles.nearest(row, col, segment.loaded_scale);
+            }
             walk_segment(segment, scene_.facts.slack, audit_, beyond_, nonfinite_);
             if (!beyond_.empty() || !nonfinite_.empty()) report(segment, row, col);
             count_codes(segment.codes, segment.count, audit_.codes.data());

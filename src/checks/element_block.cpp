@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "checks/decode.hpp"
+#include "checks/element_block_fma.hpp"
 
 // Clones of one function for several processors need a linker that resolves them at start.
 #if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__SANITIZE_ADDRESS__) && \
@@ -94,7 +95,7 @@ struct Constants {
 
 }  // namespace
 
-REFIT_CLONES BlockSums sum_block(const ElementBlock& block) {
+REFIT_CLONES BlockSums sum_block_exactly(const ElementBlock& block) {
     const double* values = e4m3_values().data();
     const Constants constants{block.loaded_scale, block.own_scale, block.own_scale / 1024.0,
                               block.saturation,   block.threshold, block.round_quotient_to_bf16};
@@ -130,6 +131,11 @@ REFIT_CLONES BlockSums sum_block(const ElementBlock& block) {
     }
     sums.exact -= padding;
     return sums;
+}
+
+BlockSums sum_block(const ElementBlock& block) {
+    BlockSums sums;
+    return sum_block_fma(block, sums) ? sums : sum_block_exactly(block);
 }
 
 }  // namespace refit::checks

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
-// What the audit sums over elements, four at a time, without a branch.
+// What the audit sums over elements, without a branch.
 #pragma once
 
 #include <cstdint>
@@ -31,9 +31,13 @@ struct BlockSums {
     bool above = false;
 };
 
-/// Sums over the elements of the block. Each term is the double that the definitions of decode.hpp
-/// give; only the order of additions is fixed to four interleaved sums. How wide the instructions
-/// are is chosen at run time and changes no bit.
+/// Sums over the elements of the block, with every term the double that the definitions of
+/// decode.hpp give; only the order of additions is fixed to four interleaved sums. How wide the
+/// instructions are is chosen at run time and changes no bit.
+[[nodiscard]] BlockSums sum_block_exactly(const ElementBlock& block);
+
+/// The same by the fastest way there is: sums within 1e-6, the same counts, and `above` decided
+/// within 1e-6 of the threshold.
 [[nodiscard]] BlockSums sum_block(const ElementBlock& block);
 
 }  // namespace refit::checks

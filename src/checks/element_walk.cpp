@@ -18,6 +18,7 @@ constexpr std::int64_t kLanes = 64;
 
 /// A block is looked at again, element by element, only if one of its errors is the worst so far.
 constexpr std::int64_t kBlock = 128;
+constexpr double kSumError = 1e-6;  ///< see sum_block
 
 /// Legal, and the worst so far? Raises `worst` and adds to `beyond`.
 void look_at_errors(const Segment& segment, std::int64_t begin, std::int64_t end, double allowed,
@@ -46,9 +47,13 @@ void walk_finite(const Segment& segment, std::int64_t begin, std::int64_t end, d
         block.own_scale = segment.own_scale;
         block.round_quotient_to_bf16 = segment.round_quotient_to_bf16;
         block.saturation = kE4m3Max * segment.loaded_scale * allowed;
-        // Elements below this ratio need no further look: they are legal, and not the worst.
-        block.threshold = std::min(worst, allowed);
-        const BlockSums sums = sum_block(block);
+        // Elements below this ratio need no further look: they are legal, and not the worst by more
+        // than the error of the sums.
+        block.threshold = std::min(worst * (1.0 + kSumError), allowed * (1.0 - kSumError));
+        BlockSums sums;
+        if (segment.nearest == nullptr || !sum_nearest_block(block, *segment.nearest, sums)) {
+            sums = sum_block(block);
+        }
         if (sums.above) look_at_errors(segment, i, i + block.count, allowed, worst, beyond);
         audit.sum_x2 += sums.x2;
         audit.sum_error2 += sums.error2;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "checks/audit.hpp"
+#include "checks/nearest_codes.hpp"
 
 namespace refit::checks {
 
@@ -19,6 +20,7 @@ struct Segment {
     double own_scale = 0.0;  ///< from the source's amax; 0 where the tile holds nothing but zeros
     bool round_quotient_to_bf16 = false;  ///< see SchemeFacts
     bool source_finite = true;  ///< false: the tile holds a NaN or an Inf, look at each element
+    const NearestCodes* nearest = nullptr;  ///< of the tile, if it is large enough for a table
 };
 
 /// Largest |x| of `count` BF16 values as bits; 0x7f80 and above where one of them is not finite.

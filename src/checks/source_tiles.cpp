@@ -149,11 +149,28 @@ const std::uint16_t* SourceTiles::at(std::int64_t row, std::int64_t col) const {
     return values_.data() + (row - stripe_.row) * stripe_.cols + (col - stripe_.col);
 }
 
-const SourceTiles::Tile& SourceTiles::tile(std::int64_t row, std::int64_t col) const {
-    if (whole_tensor_) return tiles_.front();
+std::size_t SourceTiles::tile_index(std::int64_t row, std::int64_t col) const {
+    if (whole_tensor_) return 0;
     const std::int64_t down = (row - stripe_.row) / tile_rows_;
     const std::int64_t across = (col - stripe_.col) / tile_cols_;
-    return tiles_[static_cast<std::size_t>(down * tiles_across_ + across)];
+    return static_cast<std::size_t>(down * tiles_across_ + across);
+}
+
+const SourceTiles::Tile& SourceTiles::tile(std::int64_t row, std::int64_t col) const {
+    return tiles_[tile_index(row, col)];
+}
+
+const NearestCodes* SourceTiles::nearest(std::int64_t row, std::int64_t col, double loaded_scale) {
+    if (tile_rows_ * tile_cols_ < kNearestCodesElements) return nullptr;
+    const std::size_t index = tile_index(row, col);
+    nearest_.resize(tiles_.size());
+    NearestCodes& codes = nearest_[index];
+    const double own = tiles_[index].scale;
+    // Different rows of a tile can be loaded with different scales.
+    if (codes.own_scale != own || codes.loaded_scale != loaded_scale) {
+        codes = nearest_codes(own, loaded_scale);
+    }
+    return &codes;
 }
 
 double SourceTiles::scale(std::int64_t row, std::int64_t col) const {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "checks/audit.hpp"
+#include "checks/nearest_codes.hpp"
 #include "core/shape.hpp"
 #include "model/tensor_spec.hpp"
 #include "weights/weight_source.hpp"
@@ -52,6 +53,10 @@ class SourceTiles {
     /// Scale of the tile that holds the element.
     [[nodiscard]] double scale(std::int64_t row, std::int64_t col) const;
     [[nodiscard]] bool finite(std::int64_t row, std::int64_t col) const;
+    /// The codes that the elements of the tile should have if they were loaded with this scale;
+    /// null where the tile is too small for a table. Valid until the next call of read().
+    [[nodiscard]] const NearestCodes* nearest(std::int64_t row, std::int64_t col,
+                                              double loaded_scale);
     /// One past the last column of the tile that holds `col`.
     [[nodiscard]] std::int64_t tile_end(std::int64_t col) const;
 
@@ -60,6 +65,7 @@ class SourceTiles {
         double scale = 0.0;
         bool finite = true;
     };
+    [[nodiscard]] std::size_t tile_index(std::int64_t row, std::int64_t col) const;
     [[nodiscard]] const Tile& tile(std::int64_t row, std::int64_t col) const;
     [[nodiscard]] Tile finished(const TileMaximum& maximum, bool ragged) const;
     void take_maxima();
@@ -79,6 +85,7 @@ class SourceTiles {
     std::uint16_t last_element_ = 0;  ///< magnitude, where ragged tiles are padded with it; else 0
     std::vector<std::uint16_t> values_;
     std::vector<Tile> tiles_;
+    std::vector<NearestCodes> nearest_;  ///< for each of `tiles_`, made when asked for
 };
 
 }  // namespace refit::checks

@@ -5,13 +5,16 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "checks/decode.hpp"
+#include "checks/nearest_codes.hpp"
 
 namespace refit::checks {
 namespace {
@@ -35,6 +38,18 @@ Elements make_elements(std::int64_t count, unsigned binades, std::uint32_t seed)
         if (i % 17 == 0) made.source.back() = static_cast<std::uint16_t>(bits & 0x8000U);
     }
     return made;
+}
+
+/// Code of nearest_e4m3(x), found by its value.
+std::uint8_t code_nearest(double x) {
+    const double nearest = nearest_e4m3(x);
+    for (unsigned code = 0; code < 256; ++code) {
+        const double value = decode_e4m3(static_cast<std::uint8_t>(code));
+        if (value == nearest && std::signbit(value) == std::signbit(nearest)) {
+            return static_cast<std::uint8_t>(code);
+        }
+    }
+    return 0x7f;
 }
 
 /// The definitions, one element after the other, in long double so that the order hardly counts.
@@ -68,13 +83,16 @@ BlockSums by_definition(const ElementBlock& block) {
     return sums;
 }
 
-void expect_same(const BlockSums& found, const BlockSums& expected, std::int64_t count) {
-    EXPECT_NEAR(found.x2, expected.x2, 1e-13 * expected.x2) << count;
-    EXPECT_NEAR(found.error2, expected.error2, 1e-13 * expected.error2) << count;
+void expect_same(const BlockSums& found, const BlockSums& expected, std::int64_t count,
+                 double tolerance) {
+    EXPECT_NEAR(found.x2, expected.x2, tolerance * expected.x2) << count;
+    EXPECT_NEAR(found.error2, expected.error2, tolerance * expected.error2) << count;
     // Its terms have both signs: what they may cancel to is measured by their size.
-    EXPECT_NEAR(found.x_error, expected.x_error, 1e-13 * std::sqrt(expected.x2 * expected.error2))
+    EXPECT_NEAR(found.x_error, expected.x_error,
+                tolerance * std::sqrt(expected.x2 * expected.error2))
         << count;
-    EXPECT_NEAR(found.expected_error2, expected.expected_error2, 1e-13 * expected.expected_error2)
+    EXPECT_NEAR(found.expected_error2, expected.expected_error2,
+                tolerance * expected.expected_error2)
         << count;
     EXPECT_EQ(found.saturated, expected.saturated) << count;
     EXPECT_EQ(found.flushed, expected.flushed) << count;
@@ -98,7 +116,9 @@ TEST(SumBlock, EqualsTheDefinitionsAtEveryLengthScaleAndRounding) {
                                                  round,
                                                  30.0,
                                                  threshold};
-                        expect_same(sum_block(block), by_definition(block), count);
+                        const BlockSums expected = by_definition(block);
+                        expect_same(sum_block_exactly(block), expected, count, 1e-13);
+                        expect_same(sum_block(block), expected, count, 1e-6);
                     }
                 }
             }
@@ -131,6 +151,124 @@ TEST(SumBlock, CallsAScaleThatIsNoNumberAboveEveryBound) {
             sum_block({source.data(), codes.data(), 5, scale, 1.0, false, 448.0, 1.0});
         EXPECT_TRUE(sums.above);
         EXPECT_EQ(sums.exact, 0);
+    }
+}
+
+/// A tile of Gaussian-like values with the codes nearest to them under `scale`.
+Elements make_nearest(std::int64_t count, double scale, std::uint32_t seed) {
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal(0.0F, static_cast<float>(100.0 * scale));
+    Elements made;
+    for (std::int64_t i = 0; i < count; ++i) {
+        const float x = std::clamp(normal(random), static_cast<float>(-448.0 * scale),
+                                   static_cast<float>(448.0 * scale));
+        made.source.push_back(static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(x) >> 16));
+        made.codes.push_back(code_nearest(decode_bf16(made.source.back()) / scale));
+    }
+    return made;
+}
+
+/// A scale with all bits of F32, one with few, powers of two; and what F32 makes of amax / 448.
+const std::vector<float> kScales = {0.0031415927F, 0.123F,        0x1.8p-9F,       0x1p-10F,
+                                    0x1p3F,        3.5F / 448.0F, 1.0625F / 448.0F};
+
+TEST(SumBlock, AddsInF32OnlyWhatItMayAndTheSameCounts) {
+    for (const float scale : kScales) {
+        for (std::uint32_t seed = 0; seed < 40; ++seed) {
+            Elements made = make_nearest(128, scale, seed);
+            ElementBlock block{made.source.data(),
+                               made.codes.data(),
+                               128,
+                               scale,
+                               scale,
+                               false,
+                               430.0 * scale,
+                               0.9};
+            expect_same(sum_block(block), by_definition(block), 128, 1e-6);
+            made.codes[seed] ^= 0x80U;  // the other sign
+            made.source[100] = 0;       // a zero, with whatever code
+            expect_same(sum_block(block), by_definition(block), 128, 1e-6);
+            made.codes[seed] = static_cast<std::uint8_t>(seed * 5U);
+            made.codes[90] = 0x7e;
+            made.codes[91] = 0x80;
+            expect_same(sum_block(block), by_definition(block), 128, 1e-6);
+        }
+    }
+}
+
+TEST(NearestCodes, AreThoseOfDoublePrecisionForEveryNormalElement) {
+    for (const float scale : kScales) {
+        const NearestCodes nearest = nearest_codes(scale, scale);
+        ASSERT_NE(nearest.smallest, 0x8000) << scale;
+        double worst = 0.0;
+        for (std::uint32_t bits = nearest.smallest; bits < 0x7f80U; ++bits) {
+            const double x = decode_bf16(static_cast<std::uint16_t>(bits));
+            if (x > 448.0 * scale) break;
+            const std::uint8_t code = code_nearest(x / scale);
+            const std::uint32_t group = (bits & 0x7fU) / 8;
+            const auto table =
+                static_cast<std::uint8_t>(nearest.base[group] + (bits >> 4) +
+                                          ((bits & 0x7fU) > nearest.last_of_base[group] ? 1U : 0U));
+            // Onto a tie by F32's rounding: both neighbours are as near.
+            const double tie = std::abs(decode_e4m3(table & 0x7fU) - decode_e4m3(code));
+            const double error = std::abs(decode_e4m3(code) * scale - x);
+            const double other = std::abs(decode_e4m3(table & 0x7fU) * scale - x);
+            ASSERT_TRUE((table & 0x7fU) == code || (tie > 0.0 && other - error < 1e-6 * x))
+                << scale << " " << bits;
+            ASSERT_GE(code, 8);
+            worst = std::max(worst, 17.0 * other / x);
+        }
+        EXPECT_LE(worst, nearest.worst_ratio * (1.0 + 1e-12)) << scale;
+    }
+}
+
+TEST(NearestCodes, SumWhatTheDefinitionsSumAndLeaveEverythingElseAlone) {
+    for (const float scale : kScales) {
+        const NearestCodes nearest = nearest_codes(scale, scale);
+        int summed = 0;
+        for (std::uint32_t seed = 0; seed < 60; ++seed) {
+            Elements made = make_nearest(128, scale, 100 + seed);
+            const ElementBlock block{
+                made.source.data(), made.codes.data(), 128, scale, scale, false,
+                430.0 * scale,      1.0 + 1e-5};
+            BlockSums sums;
+            if (!sum_nearest_block(block, nearest, sums)) continue;
+            ++summed;
+            expect_same(sums, by_definition(block), 128, 1e-6);
+            // Every wrong code of one element, its source 16 binades lower, a zero: never summed.
+            const std::size_t place = seed * 2;
+            const std::uint8_t right = made.codes[place];
+            for (unsigned wrong = 0; wrong < 256; ++wrong) {
+                if (wrong == right) continue;
+                made.codes[place] = static_cast<std::uint8_t>(wrong);
+                ASSERT_FALSE(sum_nearest_block(block, nearest, sums)) << wrong;
+            }
+            made.codes[place] = right;
+            made.source[place] = static_cast<std::uint16_t>(made.source[place] - (16U << 7));
+            EXPECT_FALSE(sum_nearest_block(block, nearest, sums));
+            made.source[place] = 0;
+            EXPECT_FALSE(sum_nearest_block(block, nearest, sums));
+        }
+        // 0 where the processor has no such instructions.
+        EXPECT_TRUE(summed == 0 || summed > 30) << scale << " " << summed;
+    }
+}
+
+TEST(NearestCodes, AreNotMadeForScalesThatDifferOrAreNoNumbers) {
+    const double nan = std::numeric_limits<double>::quiet_NaN();
+    const double infinity = std::numeric_limits<double>::infinity();
+    EXPECT_NE(nearest_codes(0.01F, 0.01F).smallest, 0x8000);
+    EXPECT_NE(nearest_codes(0.01, static_cast<double>(0.01F)).smallest, 0x8000);
+    EXPECT_EQ(nearest_codes(0.01, 0.01).smallest, 0x8000);  // more bits than F32 has
+    for (const auto& [own, loaded] : std::vector<std::pair<double, double>>{{0.01F, 0.02F},
+                                                                            {0.0, 0.0},
+                                                                            {nan, nan},
+                                                                            {0.5, nan},
+                                                                            {infinity, infinity},
+                                                                            {-0.5, -0.5},
+                                                                            {0x1p-60, 0x1p-60},
+                                                                            {0x1p60, 0x1p60}}) {
+        EXPECT_EQ(nearest_codes(own, loaded).smallest, 0x8000) << own << " " << loaded;
     }
 }
 

@@ -1,0 +1,327 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// The sums of element_block.hpp in F32, eight elements at a time, on processors with AVX2 and FMA.
+// The build allows no contraction: what is fused is written as fused.
+#include "checks/element_block_fma.hpp"
+
+#include <cmath>
+#include <cstdlib>
+
+#include "checks/decode.hpp"
+#include "checks/nearest_codes.hpp"
+
+#if defined(__x86_64__) && defined(__gnu_linux__)
+
+#include <immintrin.h>
+
+namespace refit::checks {
+namespace {
+
+// With scales in this range no term of a weight that matters to a sum leaves the range of F32.
+constexpr double kLeastScale = 0x1p-40;
+constexpr double kMostScale = 0x1p40;
+
+bool in_range(double scale) {
+    return scale >= kLeastScale && scale <= kMostScale;
+}
+
+#define REFIT_FMA [[gnu::target("avx2,fma"), gnu::always_inline]] inline
+
+/// What a block adds up, lane by lane.
+struct Sums {
+    __m256 x2;
+    __m256 error2;
+    __m256 x_error;
+    __m256 expected2;
+    __m256i exact;     ///< comparisons give -1: the counts are negative
+    __m256 below;      ///< all bits set while every error is within the threshold
+    __m256i opposite;  ///< sign bit set where a code and its source have different signs
+};
+
+struct Constants {
+    __m256 loaded_scale;
+    __m256 own_scale;
+    __m256 own_reciprocal;
+    __m256 relative_bound;
+    __m256 smallest_bound;
+};
+
+/// Magnitudes of eight codes; `bits` holds them sign-extended. Normal codes are the upper bits of
+/// an F32 whose exponent is 120 less. Below them the value is 2g - 2^-6, where g is what that rule
+/// gives; for all others 2g - 2^-6 >= g.
+REFIT_FMA __m256 decoded(__m256i bits) {
+    const __m256i magnitude =
+        _mm256_and_si256(_mm256_slli_epi32(bits, 20), _mm256_set1_epi32(0x07f00000));
+    const __m256 g = _mm256_castsi256_ps(_mm256_add_epi32(magnitude, _mm256_set1_epi32(120 << 23)));
+    return _mm256_min_ps(g, _mm256_fmsub_ps(g, _mm256_set1_ps(2.0F), _mm256_set1_ps(0x1p-6F)));
+}
+
+/// nearest_e4m3 of decode.hpp in F32: M = 1.5 * 2^20 * p has the spacing p / 8.
+REFIT_FMA __m256 nearest(__m256 quotient) {
+    const __m256 clamped = _mm256_min_ps(quotient, _mm256_set1_ps(448.0F));
+    const __m256 binade =
+        _mm256_max_ps(_mm256_and_ps(clamped, _mm256_castsi256_ps(_mm256_set1_epi32(0x7f800000))),
+                      _mm256_set1_ps(0x1p-6F));
+    const __m256 magic = _mm256_mul_ps(binade, _mm256_set1_ps(0x1.8p+20F));
+    return _mm256_sub_ps(_mm256_add_ps(clamped, magic), magic);
+}
+
+REFIT_FMA void add_eight(const std::uint16_t* source, const std::uint8_t* codes,
+                         const Constants& constants, Sums& sums) {
+    const __m256i wide = _mm256_slli_epi32(
+        _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source))), 16);
+    const __m256i bits =
+        _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(codes)));
+    sums.opposite = _mm256_or_si256(sums.opposite, _mm256_xor_si256(wide, bits));
+    const __m256 no_sign = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+    const __m256 x = _mm256_and_ps(_mm256_castsi256_ps(wide), no_sign);
+
+    // One rounding: zero only where the product is x.
+    const __m256 error = _mm256_fmsub_ps(decoded(bits), constants.loaded_scale, x);
+    const __m256 bound =
+        _mm256_max_ps(_mm256_mul_ps(x, constants.relative_bound), constants.smallest_bound);
+    sums.below =
+        _mm256_and_ps(sums.below, _mm256_cmp_ps(_mm256_and_ps(error, no_sign), bound, _CMP_LE_OQ));
+    sums.x2 = _mm256_fmadd_ps(x, x, sums.x2);
+    sums.error2 = _mm256_fmadd_ps(error, error, sums.error2);
+    sums.x_error = _mm256_fmadd_ps(x, error, sums.x_error);
+    sums.exact = _mm256_add_epi32(
+        sums.exact, _mm256_castps_si256(_mm256_cmp_ps(error, _mm256_setzero_ps(), _CMP_EQ_OQ)));
+
+    // A reciprocal can move a quotient over a tie, where both neighbours have the same error.
+    const __m256 expected = _mm256_fmsub_ps(nearest(_mm256_mul_ps(x, constants.own_reciprocal)),
+                                            constants.own_scale, x);
+    sums.expected2 = _mm256_fmadd_ps(expected, expected, sums.expected2);
+}
+
+REFIT_FMA double total(__m256 lanes) {
+    const __m256d sum = _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(lanes)),
+                                      _mm256_cvtps_pd(_mm256_extractf128_ps(lanes, 1)));
+    const __m128d half = _mm_add_pd(_mm256_castpd256_pd128(sum), _mm256_extractf128_pd(sum, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(half, _mm_unpackhi_pd(half, half)));
+}
+
+/// What is rare enough to look for only where a code can be it.
+void count_zeros_and_largest(const ElementBlock& block, BlockSums& sums) {
+    for (std::int64_t i = 0; i < block.count; ++i) {
+        const unsigned magnitude = block.codes[i] & 0x7fU;
+        if (magnitude == 0) {
+            sums.flushed += (block.source[i] & 0x7fffU) != 0 ? 1 : 0;
+        } else if (magnitude == 0x7eU) {
+            sums.saturated += std::abs(decode_bf16(block.source[i])) > block.saturation ? 1 : 0;
+        }
+    }
+}
+
+[[gnu::target("avx2,fma")]] bool sum_eights(const ElementBlock& block, BlockSums& result) {
+    Constants constants;
+    constants.loaded_scale = _mm256_set1_ps(static_cast<float>(block.loaded_scale));
+    constants.own_scale = _mm256_set1_ps(static_cast<float>(block.own_scale));
+    constants.own_reciprocal = _mm256_set1_ps(static_cast<float>(1.0 / block.own_scale));
+    constants.relative_bound = _mm256_set1_ps(static_cast<float>(block.threshold / 17.0));
+    constants.smallest_bound =
+        _mm256_set1_ps(static_cast<float>(block.threshold * block.own_scale / 1024.0));
+    const __m256 zero = _mm256_setzero_ps();
+    Sums sums{zero,
+              zero,
+              zero,
+              zero,
+              _mm256_setzero_si256(),
+              _mm256_castsi256_ps(_mm256_set1_epi32(-1)),
+              _mm256_setzero_si256()};
+    // Magnitude 0 becomes 255, 0x7e and NaN 125 and 126.
+    __m256i rare = _mm256_setzero_si256();
+    for (std::int64_t i = 0; i < block.count; i += 32) {
+        const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block.codes + i));
+        rare = _mm256_max_epu8(
+            rare,
+            _mm256_add_epi8(_mm256_and_si256(codes, _mm256_set1_epi8(0x7f)), _mm256_set1_epi8(-1)));
+#pragma GCC unroll 4
+        for (int k = 0; k < 32; k += 8) {
+            add_eight(block.source + i + k, block.codes + i + k, constants, sums);
+        }
+    }
+    if (_mm256_movemask_ps(_mm256_castsi256_ps(sums.opposite)) != 0) {
+        return false;
+    }
+    const __m256i from_largest =
+        _mm256_cmpeq_epi8(rare, _mm256_max_epu8(rare, _mm256_set1_epi8(125)));
+    result = BlockSums();
+    if (_mm256_movemask_epi8(from_largest) != 0) {
+        for (std::int64_t i = 0; i < block.count; ++i) {
+            if ((block.codes[i] & 0x7fU) == 0x7fU) {
+                return false;
+            }
+        }
+        count_zeros_and_largest(block, result);
+    }
+    result.x2 = total(sums.x2);
+    result.error2 = total(sums.error2);
+    result.x_error = total(sums.x_error);
+    result.expected_error2 = total(sums.expected2);
+    result.above = _mm256_movemask_ps(sums.below) != 0xff;
+    alignas(32) std::int32_t exact[8];
+    _mm256_store_si256(reinterpret_cast<__m256i*>(exact), sums.exact);
+    for (const std::int32_t lane : exact) {
+        result.exact -= lane;
+    }
+    return std::isfinite(result.x2) && std::isfinite(result.error2) &&
+           std::isfinite(result.expected_error2);
+}
+
+/// What a block adds up where every code is the nearest one.
+struct NearestSums {
+    __m256 x2;
+    __m256 error2;
+    __m256 x_error;
+    __m256i exact;     ///< comparisons give -1
+    __m256i as_table;  ///< all bits set while every code is that of the table
+    __m256i smallest;  ///< smallest magnitudes of the source, 16 bits each
+    __m256i largest;   ///< largest magnitudes of the codes, 8 bits each
+};
+
+/// Codes of 32 values by the table, modulo what it does not cover.
+REFIT_FMA __m256i looked_up(__m256i x0, __m256i x1, __m256i base, __m256i last_of_base) {
+    const __m256i low = _mm256_set1_epi16(0x7f);
+    const __m256i significand =
+        _mm256_packus_epi16(_mm256_and_si256(x0, low), _mm256_and_si256(x1, low));
+    const __m256i upper = _mm256_packus_epi16(_mm256_and_si256(_mm256_srli_epi16(x0, 4), low),
+                                              _mm256_and_si256(_mm256_srli_epi16(x1, 4), low));
+    const __m256i group =
+        _mm256_and_si256(_mm256_srli_epi16(significand, 3), _mm256_set1_epi8(0x0f));
+    const __m256i next = _mm256_cmpgt_epi8(significand, _mm256_shuffle_epi8(last_of_base, group));
+    const __m256i code = _mm256_and_si256(
+        _mm256_sub_epi8(_mm256_add_epi8(upper, _mm256_shuffle_epi8(base, group)), next),
+        _mm256_set1_epi8(0x7f));
+    const __m256i sign = _mm256_and_si256(_mm256_packs_epi16(x0, x1), _mm256_set1_epi8(-128));
+    return _mm256_permute4x64_epi64(_mm256_or_si256(code, sign), 0xd8);
+}
+
+template <bool kAnyExact>
+REFIT_FMA void add_nearest(const std::uint16_t* source, const std::uint8_t* codes, __m256 scale,
+                           NearestSums& sums) {
+    const __m256 x = _mm256_castsi256_ps(_mm256_slli_epi32(
+        _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source))), 16));
+    const __m256i bits =
+        _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(codes)));
+    // Sign-extended and shifted: sign, four exponent bits and three more are in place.
+    const __m256i placed = _mm256_and_si256(_mm256_slli_epi32(bits, 20),
+                                            _mm256_set1_epi32(static_cast<int>(0x87f00000U)));
+    const __m256 value =
+        _mm256_castsi256_ps(_mm256_add_epi32(placed, _mm256_set1_epi32(120 << 23)));
+    const __m256 error = _mm256_fmsub_ps(value, scale, x);
+    sums.x2 = _mm256_fmadd_ps(x, x, sums.x2);
+    sums.error2 = _mm256_fmadd_ps(error, error, sums.error2);
+    sums.x_error = _mm256_fmadd_ps(x, error, sums.x_error);
+    if constexpr (kAnyExact) {
+        sums.exact = _mm256_add_epi32(
+            sums.exact, _mm256_castps_si256(_mm256_cmp_ps(error, _mm256_setzero_ps(), _CMP_EQ_OQ)));
+    }
+}
+
+template <bool kAnyExact>
+[[gnu::target("avx2,fma")]] bool sum_nearest(const ElementBlock& block, const NearestCodes& nearest,
+                                             BlockSums& result) {
+    const __m256 scale = _mm256_set1_ps(static_cast<float>(block.loaded_scale));
+    const __m256i base = _mm256_broadcastsi128_si256(
+        _mm_load_si128(reinterpret_cast<const __m128i*>(nearest.base.data())));
+    const __m256i last = _mm256_broadcastsi128_si256(
+        _mm_load_si128(reinterpret_cast<const __m128i*>(nearest.last_of_base.data())));
+    const __m256i magnitude = _mm256_set1_epi16(0x7fff);
+    const __m256 zero = _mm256_setzero_ps();
+    NearestSums sums{zero,
+                     zero,
+                     zero,
+                     _mm256_setzero_si256(),
+                     _mm256_set1_epi8(-1),
+                     magnitude,
+                     _mm256_setzero_si256()};
+    for (std::int64_t i = 0; i < block.count; i += 32) {
+        const auto* source = reinterpret_cast<const __m256i*>(block.source + i);
+        const __m256i x0 = _mm256_loadu_si256(source);
+        const __m256i x1 = _mm256_loadu_si256(source + 1);
+        const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block.codes + i));
+        sums.as_table = _mm256_and_si256(sums.as_table,
+                                         _mm256_cmpeq_epi8(codes, looked_up(x0, x1, base, last)));
+        sums.smallest = _mm256_min_epu16(
+            sums.smallest,
+            _mm256_min_epu16(_mm256_and_si256(x0, magnitude), _mm256_and_si256(x1, magnitude)));
+        sums.largest =
+            _mm256_max_epu8(sums.largest, _mm256_and_si256(codes, _mm256_set1_epi8(0x7f)));
+#pragma GCC unroll 4
+        for (int k = 0; k < 32; k += 8) {
+            add_nearest<kAnyExact>(block.source + i + k, block.codes + i + k, scale, sums);
+        }
+    }
+    const __m256i uncovered = _mm256_cmpgt_epi16(
+        _mm256_set1_epi16(static_cast<std::int16_t>(nearest.smallest)), sums.smallest);
+    if (_mm256_movemask_epi8(_mm256_andnot_si256(uncovered, sums.as_table)) != -1) {
+        return false;
+    }
+    result = BlockSums();
+    if (_mm256_movemask_epi8(_mm256_cmpgt_epi8(sums.largest, _mm256_set1_epi8(0x7d))) != 0) {
+        count_zeros_and_largest(block, result);
+    }
+    result.x2 = total(sums.x2);
+    result.error2 = total(sums.error2);
+    result.x_error = total(sums.x_error);
+    result.expected_error2 = result.error2;
+    result.above = nearest.worst_ratio > block.threshold;
+    if constexpr (kAnyExact) {
+        alignas(32) std::int32_t exact[8];
+        _mm256_store_si256(reinterpret_cast<__m256i*>(exact), sums.exact);
+        for (const std::int32_t lane : exact) {
+            result.exact -= lane;
+        }
+    }
+    return std::isfinite(result.x2) && std::isfinite(result.error2);
+}
+
+#undef REFIT_FMA
+
+bool has_fma() {
+    static const bool supported =
+        __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
+    return supported;
+}
+
+}  // namespace
+
+bool sum_nearest_block(const ElementBlock& block, const NearestCodes& nearest, BlockSums& sums) {
+    if (!has_fma() || nearest.smallest == 0x8000 || block.count % 32 != 0 ||
+        block.count > kMostFmaElements || block.loaded_scale != nearest.loaded_scale ||
+        block.own_scale != nearest.own_scale || block.round_quotient_to_bf16) {
+        return false;
+    }
+    return nearest.any_exact ? sum_nearest<true>(block, nearest, sums)
+                             : sum_nearest<false>(block, nearest, sums);
+}
+
+bool sum_block_fma(const ElementBlock& block, BlockSums& sums) {
+    if (!has_fma() || block.count == 0 || block.count % 32 != 0 || block.count > kMostFmaElements ||
+        block.round_quotient_to_bf16 || !in_range(block.loaded_scale) ||
+        !in_range(block.own_scale) ||
+        static_cast<double>(static_cast<float>(block.loaded_scale)) != block.loaded_scale) {
+        return false;
+    }
+    return sum_eights(block, sums);
+}
+
+}  // namespace refit::checks
+
+#else
+
+namespace refit::checks {
+
+bool sum_nearest_block(const ElementBlock& /*block*/, const NearestCodes& /*nearest*/,
+                       BlockSums& /*sums*/) {
+    return false;
+}
+
+bool sum_block_fma(const ElementBlock& /*block*/, BlockSums& /*sums*/) {
+    return false;
+}
+
+}  // namespace refit::checks
+
+#endif
