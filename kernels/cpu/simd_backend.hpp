@@ -21,6 +21,8 @@ namespace {
 
 /// Tiles of a patch whose tables are held at once.
 constexpr std::int64_t kChunkTiles = 16;
+/// Tiles of a patch whose maxima are held at once: long runs of memory are read faster.
+constexpr std::int64_t kAmaxTiles = 64;
 
 /// A CPU backend made of the inner loops of one instruction set. Isa has:
 /// Words, zero(), largest_word(Words): vectors of magnitudes;
@@ -54,9 +56,9 @@ class SimdBackend final : public TileWalk {
  protected:
     void patch_amax(const numerics::TileScaling& scaling, const TileGrid& grid, const Band& band,
                     const Patch& patch, std::uint32_t* amax_row) const override {
-        for (std::int64_t first = patch.tile_begin; first < patch.tile_end; first += kChunkTiles) {
+        for (std::int64_t first = patch.tile_begin; first < patch.tile_end; first += kAmaxTiles) {
             chunk_amax(scaling, grid, band, patch, first,
-                       smaller(first + kChunkTiles, patch.tile_end), amax_row);
+                       smaller(first + kAmaxTiles, patch.tile_end), amax_row);
         }
     }
 
@@ -234,11 +236,11 @@ class SimdBackend final : public TileWalk {
         }
     }
 
-    /// Row by row over at most kChunkTiles tiles: memory is read in the order in which it lies.
+    /// Row by row over at most kAmaxTiles tiles: memory is read in the order in which it lies.
     static void chunk_amax(const numerics::TileScaling& scaling, const TileGrid& grid,
                            const Band& band, const Patch& patch, std::int64_t first,
                            std::int64_t last, std::uint32_t* amax_row) {
-        Words largest[kChunkTiles];
+        Words largest[kAmaxTiles];
         for (Words& value : largest) {
             value = Isa::zero();
         }
