@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "receiver/host_scales.hpp"
 
+#include <cstdio>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -15,6 +16,13 @@ float value_of(const LoadedParameters& loaded, std::size_t destination) {
     float value = 0.0F;
     std::memcpy(&value, loaded.bytes(destination).data(), sizeof value);
     return value;
+}
+
+/// With enough digits to tell two numbers apart.
+std::string number(float value) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.9g", static_cast<double>(value));
+    return text;
 }
 
 }  // namespace
@@ -37,8 +45,8 @@ core::Findings check_host_scales(const ContractInstance& instance, const LoadedP
         const float held = value_of(loaded, copy.destination);
         if (copy.value == held) continue;
         findings.push_back(engine_finding(
-            "version", instance.destinations[copy.destination].name + "_float",
-            std::to_string(copy.value), std::to_string(held), "silently_wrong", "",
+            "version", instance.destinations[copy.destination].name + "_float", number(copy.value),
+            number(held), "silently_wrong", "",
             "is the host's copy of a scale and not that of version " + std::to_string(version),
             "compute the host copies again at every commit"));
     }

@@ -71,7 +71,8 @@ UnknownNameOutcome of_sglang(const ContractInstance& instance, const std::string
     if (layer_of_name(name) >= instance.layers) return {"ignored", ""};
     const bool remaps = instance.architecture == Architecture::llama ||
                         instance.architecture == Architecture::qwen3;
-    if (remaps && ends_with_any(name, {".k_scale", ".v_scale", ".kv_scale"})) {
+    if (remaps &&
+        ends_with_any(name, {".k_scale", ".v_scale", ".kv_scale", "_proj.output_scale"})) {
         return {"warns", "Found " + name.substr(name.rfind('.')) + " in the checkpoint (e.g. " +
                              name + "), but not found the expected name in the model"};
     }

@@ -7,8 +7,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <bit>
-#include <cmath>
+#include <algorithm>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -295,7 +295,8 @@ TEST(HostScales, FollowEveryCommitAndAreFoundWhereTheyDoNot) {
                                                                      loader.host_scales(), version);
             // Only layer 1 has other values in the second refit.
             EXPECT_EQ(found.size(), stale && version == 2 ? 2U : 0U);
-            if (!found.empty()) EXPECT_EQ(found[0].tensor, kLayer + "attn.k_scale_float");
+            for (const core::Finding& finding : found)
+                EXPECT_TRUE(finding.tensor.starts_with(kLayer + "attn.")) << finding.tensor;
         }
     }
 }
