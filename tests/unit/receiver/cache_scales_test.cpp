@@ -289,6 +289,7 @@ TEST(HostScales, FollowEveryCommitAndAreFoundWhereTheyDoNot) {
                 set_scale(refit, "model.layers.0.self_attn." + std::string(end), 0.5F);
                 set_scale(refit, kLayer + end, 0.125F * static_cast<float>(version));
             }
+            loader.begin(version);
             refit.stream(loader, version);
             ASSERT_TRUE(loader.commit(true)) << loader.findings().size();
             const core::Findings found = receiver::check_host_scales(instance, loader.loaded(),
