@@ -11,6 +11,7 @@
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <thread>
@@ -33,9 +34,12 @@
 #include "kernels/cuda/cuda_backend.hpp"
 #include "receiver/derived_weights.hpp"
 #include "receiver/framing_check.hpp"
+#include "receiver/host_scales.hpp"
 #include "trainer/bucket_source.hpp"
+#include "trainer/cache_calibration.hpp"
 #include "trainer/kernel_publisher.hpp"
 #include "trainer/resident_shard.hpp"
+#include "weights/calibration_source.hpp"
 #include "weights/safetensors_file.hpp"
 
 namespace refit::harness {
@@ -373,8 +377,15 @@ class CaseRunner {
         run_.status.enter(Stage::source);
         source_ = open_weights(case_, setup_.tensors);
         record_.notes["weights"] = source_->description();
+        if (!setup_.payload.calibrations.empty()) {
+            calibration_ = weights::make_calibration_source(case_.seed, case_.step);
+            record_.notes["kv_cache_scales"] = std::to_string(setup_.cache_scales.size()) +
+                                               " F32 scales (" + case_.kv_cache_scales + "), " +
+                                               calibration_->description();
+        }
         const std::function<void()> moved = [this] { run_.status.progressed(); };
         if (trainer_) {
+            calibrate();
             const trainer::WeightRows* weights = nullptr;
             if (resident_) {
                 shard_ = std::make_unique<trainer::ResidentShard>(setup_.tensors, setup_.placements,
@@ -388,11 +399,11 @@ class CaseRunner {
             if (kernel()) {
                 publisher_ = std::make_unique<trainer::KernelPublisher>(
                     setup_.tensors, kernel_plan_, setup_.payload, setup_.trainer_faults, *backend_,
-                    *weights);
+                    *weights, &cache_scales_);
             } else {
                 publisher_ = std::make_unique<trainer::RefitPublisher>(
                     setup_.tensors, plan_, setup_.payload, setup_.trainer_faults, *backend_,
-                    *weights, world_.rank());
+                    *weights, world_.rank(), &cache_scales_);
             }
         } else {
             const auto mode = case_.commit == "staged" ? receiver::CommitMode::staged
@@ -464,6 +475,8 @@ class CaseRunner {
         together(world_, [&] {
             run_.status.enter(Stage::source);
             source_->set_step(case_.step + refit);
+            if (calibration_ != nullptr) calibration_->set_step(case_.step + refit);
+            if (trainer_) calibrate();
             if (shard_ != nullptr) {
                 shard_->reload(setup_.tensors, *source_, [this] { run_.status.progressed(); });
                 if (checks_source())
@@ -471,6 +484,13 @@ class CaseRunner {
             }
         });
         return true;
+    }
+
+    /// The trainer's scales of the KV cache at this step.
+    void calibrate() {
+        if (calibration_ == nullptr) return;
+        cache_scales_ = trainer::calibrate_cache_scales(setup_.payload.calibrations, *calibration_,
+                                                        [this] { run_.status.progressed(); });
     }
 
     bool one_refit(RefitContext& context, bool measured, bool last) {
@@ -556,13 +576,23 @@ class CaseRunner {
         together(world_, [&] {
             run_.status.enter(Stage::audit);
             if (loader_ != nullptr) {
-                checks::AuditResult audit = checks::audit_parameters(
-                    setup_.instance, loader_->tp_rank(), loader_->loaded(), setup_.tensors,
-                    *source_, setup_.facts, enabled, world_.rank(), moved);
+                std::optional<checks::CacheTruth> cache;
+                if (calibration_ != nullptr)
+                    cache.emplace(checks::CacheTruth{setup_.payload.calibrations, *calibration_});
+                checks::AuditResult audit =
+                    checks::audit_parameters(setup_.instance, loader_->tp_rank(), loader_->loaded(),
+                                             setup_.tensors, *source_, setup_.facts, enabled,
+                                             world_.rank(), moved, cache ? &*cache : nullptr);
                 if (enabled.contains("version")) {
                     for (core::Finding& finding :
                          receiver::check_derived(loader_->instance(), loader_->loaded(),
                                                  loader_->derived(), loader_->version())) {
+                        finding.rank = world_.rank();
+                        audit.findings.push_back(std::move(finding));
+                    }
+                    for (core::Finding& finding :
+                         receiver::check_host_scales(loader_->instance(), loader_->loaded(),
+                                                     loader_->host_scales(), loader_->version())) {
                         finding.rank = world_.rank();
                         audit.findings.push_back(std::move(finding));
                     }
@@ -576,8 +606,10 @@ class CaseRunner {
         if (checks_source()) merge_sources(world_.allgather(sources));
         if (enabled.contains("version")) merge_versions();
         if (last_digests_.empty() || case_.refits > 1) {
+            std::vector<model::TensorSpec> digested = setup_.tensors;
+            digested.insert(digested.end(), setup_.cache_scales.begin(), setup_.cache_scales.end());
             last_digests_ = loaded_digests(world_, case_.trainer_ranks, setup_.instance,
-                                           loader_.get(), setup_.tensors, moved);
+                                           loader_.get(), digested, moved);
             for (record::TensorRow& row : record_.tensor_rows) row.digest = last_digests_[row.name];
         }
         record_.audit_s += 1e-9 * static_cast<double>(steady_now_ns() - start);
@@ -725,6 +757,19 @@ class CaseRunner {
             }
             record_.tensor_rows.push_back(std::move(row));
         }
+        for (const model::TensorSpec& scale : setup_.cache_scales) {
+            record::TensorRow row;
+            row.name = scale.name;
+            row.role = "kv_cache_scale";
+            row.rows = 1;
+            row.cols = 1;
+            row.bytes = static_cast<std::int64_t>(sizeof(float));
+            row.sqnr_db = row.expected_sqnr_db = row.relative_error = row.cosine = kNaN;
+            row.output_snr_db = row.expected_output_snr_db = kNaN;
+            const auto found = audits.find(scale.name);
+            if (found != audits.end()) row.exact = found->second->exact;
+            record_.tensor_rows.push_back(std::move(row));
+        }
     }
 
     void collect_memory() {
@@ -827,6 +872,8 @@ class CaseRunner {
     wire::RefitManifest manifest_;
     std::unique_ptr<transport::Transport> transport_;
     std::unique_ptr<weights::WeightSource> source_;
+    std::unique_ptr<weights::WeightSource> calibration_;  ///< with scales of the KV cache
+    std::vector<float> cache_scales_;                     ///< of a trainer, at this step
     bool resident_ = true;
     std::unique_ptr<trainer::ResidentShard> shard_;         ///< exactly one of these two
     std::unique_ptr<trainer::BucketSource> bucket_source_;  ///< on a trainer

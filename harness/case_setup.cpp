@@ -2,9 +2,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "harness/case_setup.hpp"
 
+#include <limits>
+
 #include "core/error.hpp"
 #include "core/nearest_name.hpp"
 #include "harness/stream_options.hpp"
+#include "model/cache_calibration.hpp"
 #include "model/hf_config.hpp"
 #include "model/model_catalog.hpp"
 #include "quant/recipe.hpp"
@@ -88,6 +91,39 @@ checks::SchemeFacts facts_of(const quant::Recipe* recipe) {
     return facts;
 }
 
+float replacement_of(const std::string& value) {
+    if (value == "nan") return std::numeric_limits<float>::quiet_NaN();
+    if (value == "inf") return std::numeric_limits<float>::infinity();
+    return value == "negative" ? -1.0F : 0.0F;
+}
+
+receiver::CacheScales cache_scales_of(const Case& c) {
+    if (c.kv_cache_scales == "kv") return receiver::CacheScales::kv;
+    return c.kv_cache_scales == "qkv" ? receiver::CacheScales::qkv : receiver::CacheScales::none;
+}
+
+/// What the trainer calibrates, how it names the scales, and the rows that the record has of them.
+void set_up_cache_scales(const Case& c, CaseSetup& setup) {
+    const receiver::CacheScales which = cache_scales_of(c);
+    if (which == receiver::CacheScales::none) return;
+    using trainer::CacheScaleNames;
+    setup.payload.calibrations =
+        model::cache_calibrations(setup.config, which == receiver::CacheScales::qkv);
+    if (c.kv_scale_names == "layer") setup.payload.cache_scale_names = CacheScaleNames::layer;
+    if (c.kv_scale_names == "projection")
+        setup.payload.cache_scale_names = CacheScaleNames::projection;
+    if (c.kv_scale_names == "parameter")
+        setup.payload.cache_scale_names = CacheScaleNames::parameter;
+    for (const wire::WantedParameter& wanted : setup.instance.wanted) {
+        if (wanted.calibration.empty()) continue;
+        model::TensorSpec row;
+        row.name = wanted.name;
+        row.shape = wanted.shape;
+        row.dtype = core::DType::f32;
+        setup.cache_scales.push_back(std::move(row));
+    }
+}
+
 void add_fault(const FaultSpec& fault, CaseSetup& setup) {
     const std::string glob = fault.tensor.empty() ? "*" : fault.tensor;
     auto transport_fault = [&](transport::TransportFault::Kind kind) {
@@ -108,6 +144,11 @@ void add_fault(const FaultSpec& fault, CaseSetup& setup) {
     if (fault.name == "scale_doubled") setup.trainer_faults.scale_doubled = glob;
     if (fault.name == "swap_tensors") setup.trainer_faults.swap_tensors = glob;
     if (fault.name == "wrong_eligibility") setup.trainer_faults.wrong_eligibility = glob;
+    if (fault.name == "stale_cache_scale") setup.trainer_faults.stale_cache_scale = glob;
+    if (fault.name == "cache_scale_value") {
+        setup.trainer_faults.cache_scale_value = glob;
+        setup.trainer_faults.cache_scale_replacement = replacement_of(fault.value);
+    }
     if (fault.name == "source_write") setup.trainer_faults.source_write = glob;
     if (fault.name == "drop_parameter") setup.kernel_faults.drop_parameter = glob;
     if (fault.name == "wrong_shard") setup.kernel_faults.wrong_shard = glob;
@@ -125,7 +166,8 @@ void set_up_kernel_format(const Case& c, const receiver::EngineContract& contrac
     bool whole = setup.payload.framing == wire::Framing::prime_rl;
     for (const FaultSpec& fault : c.faults) whole = whole || fault.name == "whole_for_shard";
     setup.layout = receiver::kernel_layout(
-        whole && c.tp > 1 ? receiver::apply_contract(contract, setup.config, setup.quantization, 1)
+        whole && c.tp > 1 ? receiver::apply_contract(contract, setup.config, setup.quantization, 1,
+                                                     1, cache_scales_of(c))
                           : setup.instance);
 }
 
@@ -137,8 +179,9 @@ CaseSetup set_up_case(const Case& c) {
     setup.tensors = model::tensors_of(setup.config);
     const receiver::EngineContract& contract = receiver::find_engine(c.engine);
     setup.quantization = quantization_of(c, setup.config, contract);
-    setup.instance =
-        receiver::apply_contract(contract, setup.config, setup.quantization, c.tp, c.ep);
+    setup.instance = receiver::apply_contract(contract, setup.config, setup.quantization, c.tp,
+                                              c.ep, cache_scales_of(c));
+    set_up_cache_scales(c, setup);
 
     setup.payload.scheme = setup.quantization.scheme;
     if (setup.payload.scheme != quant::Scheme::bf16) {

@@ -35,6 +35,8 @@ struct CaseSetup {
     wire::KernelLayout layout;
     trainer::KernelFaults kernel_faults;
     trainer::Payload payload;
+    /// Scales of the KV cache as rows of the record: their names on the wire.
+    std::vector<model::TensorSpec> cache_scales;
     parallel::Sharding sharding;
     std::vector<parallel::Placement> placements;  ///< of the tensors, by model tensor
     trainer::TrainerFaults trainer_faults;

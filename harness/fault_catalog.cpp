@@ -44,10 +44,20 @@ const std::vector<FaultRow>& fault_catalog() {
          "version",
          {"receiver"}},
         {"stale_derived",
-         "one receiver keeps the W_UV and W_UK_T of its first refit; needs latent attention and "
-         "refits: 2",
+         "one receiver keeps the W_UV and W_UK_T, and the host copies of KV-cache scales, of its "
+         "first refit; needs latent attention or payload.kv_cache_scales, and refits: 2",
          "version",
          {"receiver"}},
+        {"cache_scale_value",
+         "a scale of the KV cache is sent as zero, a negative number, NaN or Inf; needs "
+         "payload.kv_cache_scales",
+         "nonfinite",
+         {"tensor", "value"}},
+        {"stale_cache_scale",
+         "a scale of the KV cache is sent in every refit as in the first one; needs "
+         "payload.kv_cache_scales and refits: 2",
+         "round_trip",
+         {"tensor"}},
         {"source_write",
          "the first trainer writes into its own weights during the refit",
          "source_unchanged",

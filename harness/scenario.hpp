@@ -25,6 +25,7 @@ struct FaultSpec {
     std::string stage;   ///< of kill and stop: gather ... commit
     std::int64_t bucket = 0;
     std::int64_t iteration = 0;
+    std::string value;  ///< of cache_scale_value: zero | negative | nan | inf
 };
 
 struct Expectation {
@@ -75,8 +76,10 @@ struct Case {
 
     // payload
     std::string scheme = "auto";
-    std::string recipe;                    ///< "" = the scheme's default
-    std::string scale_shape = "contract";  ///< contract | 0d | 1d | 2d
+    std::string recipe;                       ///< "" = the scheme's default
+    std::string scale_shape = "contract";     ///< contract | 0d | 1d | 2d
+    std::string kv_cache_scales = "none";     ///< none | kv | qkv
+    std::string kv_scale_names = "contract";  ///< contract | layer | projection | parameter
 
     // transport
     std::string transport = "mpi";

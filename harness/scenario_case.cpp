@@ -72,6 +72,7 @@ const Names kPlannedRecipes = {"prime-rl-blockwise",
                                "slime-tensorwise-cpu",
                                "mxfp8",
                                "mxfp8-ceil"};
+const Names kBadValues = {"zero", "negative", "nan", "inf"};
 const Names kStages = {"gather", "quantize", "pack", "broadcast", "check", "load", "commit"};
 
 [[noreturn]] void missing(const Case& result, const std::string& key, const std::string& example) {
@@ -364,6 +365,10 @@ void read_fault(const Node& node, const std::string& path, Case& result) {
     if (takes_stage && (fault.rank < 0 || fault.stage.empty())) {
         refuse(node, path, "the keys 'rank' and 'stage', one of " + joined_names(kStages));
     }
+    const bool takes_value = std::find(keys.begin(), keys.end(), "value") != keys.end();
+    fault.value = reader.name("value", "", "value", kBadValues);
+    if (takes_value && fault.value.empty())
+        refuse(node, path, "the key 'value', one of " + joined_names(kBadValues));
     fault.bucket = reader.integer("bucket", 0, 0, kMost);
     fault.iteration = reader.integer("iteration", 0, 0, kMost);
     if (fault.iteration >= result.iterations) {
@@ -420,10 +425,16 @@ Case read_case(const Node& root, const std::filesystem::path& file) {
     read_trainer(reader.get("trainer"), result);
     WantedFormat wanted = read_receiver(reader.get("receiver"), result);
     wanted.payload = reader.get("payload");
-    const MapReader payload(wanted.payload, "payload", {"scheme", "recipe", "scale_shape"});
+    const MapReader payload(
+        wanted.payload, "payload",
+        {"scheme", "recipe", "scale_shape", "kv_cache_scales", "kv_scale_names"});
     result.recipe = payload.name("recipe", "", "recipe", quant::recipe_names(), kPlannedRecipes);
     result.scale_shape =
         payload.name("scale_shape", "contract", "scale shape", {"contract", "0d", "1d", "2d"});
+    result.kv_cache_scales =
+        payload.name("kv_cache_scales", "none", "KV-cache scales", {"none", "kv", "qkv"});
+    result.kv_scale_names = payload.name("kv_scale_names", "contract", "way to name scales",
+                                         {"contract", "layer", "projection", "parameter"});
     resolve_format(wanted, payload, load_model(*reader.get("model"), result), result);
     read_transport(reader.get("transport"), result);
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "harness/stream_options.hpp"
+#include "receiver/cache_scales.hpp"
 #include "receiver/contract_check.hpp"
 #include "receiver/framing_check.hpp"
 #include "receiver/kernel_format.hpp"
@@ -22,6 +23,7 @@ StreamCheck check_stream(const Case& c, const CaseSetup& setup, const wire::Refi
                               : receiver::check_manifest(manifest, setup.instance));
     append(receiver::check_framing(manifest, setup.instance, setup.payload.framing,
                                    receiver_buffer_bytes(c, receiver)));
+    append(receiver::check_cache_scale_update(setup.instance, c.reload != "none"));
     if (c.reload != "none") {
         append(receiver::check_layerwise_reload(manifest, setup.instance, receiver % c.tp,
                                                 c.reload == "layerwise_per_bucket",

@@ -99,9 +99,47 @@ void refuse_reload(const Case& c, const std::string& where) {
     }
 }
 
+/// Scales of the KV cache: who cannot take them this way, and what makes no sense without them.
+void refuse_cache_scales(const Case& c, const std::string& where) {
+    if (c.kv_cache_scales == "none") {
+        for (const char* name : {"cache_scale_value", "stale_cache_scale"}) {
+            if (find_fault(c, name) == nullptr) continue;
+            throw core::ScenarioError(where + ": the fault " + name +
+                                      " strikes scales of the KV cache, and "
+                                      "payload.kv_cache_scales is none; set it to kv");
+        }
+        if (c.kv_scale_names != "contract") {
+            throw core::ScenarioError(where + ": payload.kv_scale_names is " + c.kv_scale_names +
+                                      ", and payload.kv_cache_scales is none; set it to kv");
+        }
+        return;
+    }
+    if (find_fault(c, "stale_cache_scale") != nullptr && c.refits < 2) {
+        throw core::ScenarioError(where +
+                                  ": the fault stale_cache_scale shows in the second "
+                                  "refit, and refits is 1; set refits to 2");
+    }
+    if (c.wire != "kernel") return;
+    const std::string key = where + ": wire: kernel with payload.kv_cache_scales: ";
+    if (is_vllm(c)) {
+        throw core::ScenarioError(
+            key +
+            "vLLM removes k_scale and v_scale after its first load and keeps buffers, which no "
+            "loader of parameters finds (\"Kernel weight transfer skipped ... weights not found in "
+            "model\"); use wire: checkpoint with receiver.reload: layerwise");
+    }
+    if (c.kv_scale_names != "contract") {
+        throw core::ScenarioError(key +
+                                  "parameters travel under the engine's own names, and "
+                                  "payload.kv_scale_names is " +
+                                  c.kv_scale_names + "; leave it out");
+    }
+}
+
 }  // namespace
 
 void refuse_contradictions(const Case& c, const std::string& where) {
+    refuse_cache_scales(c, where);
     refuse_framing(c, where);
     refuse_kernel(c, where);
     refuse_reload(c, where);

@@ -11,6 +11,7 @@
 #include <map>
 #include <optional>
 
+#include "checks/cache_scale_audit.hpp"
 #include "checks/decode.hpp"
 #include "checks/element_walk.hpp"
 #include "checks/fault_log.hpp"
@@ -394,12 +395,15 @@ void audit_raw(const Scene& scene, const model::TensorSpec& tensor, AuditResult&
 
 /// Every span must belong to a tensor of the model or to the scale of one: otherwise it would go
 /// unaudited.
-void require_known_tensors(const Scene& scene, const std::vector<model::TensorSpec>& tensors) {
+void require_known_tensors(const Scene& scene, const std::vector<model::TensorSpec>& tensors,
+                           bool with_cache) {
     std::set<std::string> names;
     for (const model::TensorSpec& tensor : tensors) names.insert(tensor.name);
     std::set<std::string> scales;
     for (const wire::WantedParameter& wanted : scene.instance.wanted) {
         if (names.count(wanted.name) != 0) scales.insert(wanted.scale);
+        // Scales of the KV cache have an audit of their own.
+        if (with_cache && !wanted.calibration.empty()) scales.insert(wanted.name);
     }
     for (const auto& [name, indices] : scene.spans_of) {
         if (names.count(name) == 0 && scales.count(name) == 0) {
@@ -419,7 +423,7 @@ AuditResult audit_parameters(const ContractInstance& instance, int tp_rank,
                              const std::vector<model::TensorSpec>& tensors,
                              const weights::WeightSource& source, const SchemeFacts& facts,
                              const std::set<std::string>& enabled, int rank,
-                             const std::function<void()>& on_progress) {
+                             const std::function<void()>& on_progress, const CacheTruth* cache) {
     const std::function<void()> progress = on_progress ? on_progress : [] {};
     if (tp_rank < 0 || static_cast<std::size_t>(tp_rank) >= instance.spans.size()) {
         throw core::ShapeError(
@@ -430,7 +434,7 @@ AuditResult audit_parameters(const ContractInstance& instance, int tp_rank,
     for (std::size_t i = 0; i < spans.size(); ++i) {
         scene.spans_of[instance.wanted.at(spans[i].wanted).name].push_back(i);
     }
-    require_known_tensors(scene, tensors);
+    require_known_tensors(scene, tensors, cache != nullptr);
     AuditResult result;
     for (const model::TensorSpec& tensor : tensors) {
         const std::vector<std::size_t>& indices = spans_of(scene, tensor.name);
@@ -441,6 +445,9 @@ AuditResult audit_parameters(const ContractInstance& instance, int tp_rank,
         } else {
             audit_quantized(scene, tensor, wanted, result);
         }
+    }
+    if (cache != nullptr) {
+        append_cache_scales(instance, tp_rank, loaded, *cache, enabled, rank, progress, result);
     }
     if (enabled.count("completeness") != 0) {
         append_unwritten_gaps(instance, spans, loaded, rank, progress, result.findings);

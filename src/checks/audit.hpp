@@ -88,6 +88,12 @@ struct AuditResult {
     core::Findings findings;  ///< round_trip, completeness (poison left), nonfinite
 };
 
+/// Where scales of the KV cache come from.
+struct CacheTruth {
+    const std::vector<model::TensorSpec>& calibrations;
+    const weights::WeightSource& source;
+};
+
 /// Walks every span of the loader's visible copy.
 ///   completeness : no poison left (0xFF bytes of codes and BF16 where the source is not that NaN
 ///   itself, -FLT_MAX scales) nonfinite    : NaN or Inf in source, scale or code; scale <= 0
@@ -108,14 +114,16 @@ struct AuditResult {
                                        const std::set<std::string>& enabled, int rank,
                                        const std::function<void()>& on_progress);
 
-/// The same for a copy that no loader holds.
+/// The same for a copy that no loader holds. `cache`: null only for an instance that wants no
+/// scales of the KV cache (cache_scale_audit.hpp).
 [[nodiscard]] AuditResult audit_parameters(const receiver::ContractInstance& instance, int tp_rank,
                                            const receiver::LoadedParameters& loaded,
                                            const std::vector<model::TensorSpec>& tensors,
                                            const weights::WeightSource& source,
                                            const SchemeFacts& facts,
                                            const std::set<std::string>& enabled, int rank,
-                                           const std::function<void()>& on_progress);
+                                           const std::function<void()>& on_progress,
+                                           const CacheTruth* cache = nullptr);
 
 /// What one rank of an engine found.
 struct RankAudit {

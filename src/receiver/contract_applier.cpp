@@ -62,7 +62,7 @@ ContractApplier::ContractApplier(const EngineContract& contract, const model::Mo
     scheme_ = std::string(quant::scheme_name(config.scheme));
 }
 
-ContractInstance ContractApplier::run() {
+ContractInstance ContractApplier::run(CacheScales cache_scales) {
     feasible_ = fits();
     for (const model::TensorSpec& spec : model::tensors_of(model_)) {
         if (feasible_) {
@@ -71,6 +71,7 @@ ContractInstance ContractApplier::run() {
             list_uncut(spec);
         }
     }
+    place_cache_scales(cache_scales);
     if (feasible_) check_layers();
     check_defects();
     return std::move(out_);

@@ -61,7 +61,8 @@ class ContractApplier {
  public:
     ContractApplier(const EngineContract& contract, const model::ModelConfig& model,
                     const QuantizationConfig& config, int tp, int ep);
-    [[nodiscard]] ContractInstance run();
+    /// `cache_scales` that the engine has a place for.
+    [[nodiscard]] ContractInstance run(CacheScales cache_scales);
 
  private:
     /// A span of every rank whose row and column sizes are given; whatever leaves source or
@@ -103,6 +104,8 @@ class ContractApplier {
     void place_expert_scale(const model::TensorSpec& spec, std::size_t weight,
                             std::size_t weight_dest, const Cut& weight_cut);
     void list_uncut(const model::TensorSpec& spec);
+    /// Scales of the KV cache, behind all other parameters.
+    void place_cache_scales(CacheScales which);
 
     std::size_t destination(const std::string& name, core::DType dtype, core::Shape shape,
                             bool is_scale);

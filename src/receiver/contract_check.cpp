@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/nearest_name.hpp"
+#include "receiver/cache_scales.hpp"
 #include "receiver/load_outcome.hpp"
 #include "receiver/unknown_names.hpp"
 
@@ -50,6 +51,7 @@ std::string other_scale_name(const std::string& name) {
     const std::string leaf = leaf_of(name);
     if (leaf == "weight_scale") return stem_of(name) + ".weight_scale_inv";
     if (leaf == "weight_scale_inv") return stem_of(name) + ".weight_scale";
+    if (leaf.ends_with("_scale_inv")) return name.substr(0, name.size() - 4);
     return {};
 }
 
@@ -68,20 +70,22 @@ class Checker {
         : manifest_(manifest), instance_(instance), contract_(find_engine(instance.engine)) {
         for (std::size_t i = 0; i < instance.wanted.size(); ++i)
             wanted_[instance.wanted[i].name] = i;
-        for (const auto& parameter : manifest.parameters) came_[parameter.name] += 1;
+        for (const auto& parameter : manifest.parameters)
+            came_[instance.canonical(parameter.name)] += 1;
     }
 
     core::Findings run() {
         findings_ = instance_.refusals;
         std::set<std::string> seen;
         for (const auto& parameter : manifest_.parameters) {
-            if (!seen.insert(parameter.name).second) continue;
-            const auto it = wanted_.find(parameter.name);
+            const std::string& name = instance_.canonical(parameter.name);
+            if (!seen.insert(name).second) continue;
+            const auto it = wanted_.find(name);
             if (it == wanted_.end()) {
                 unknown(parameter);
                 continue;
             }
-            if (came_[parameter.name] > 1) twice(parameter.name, came_[parameter.name]);
+            if (came_[name] > 1) twice(name, came_[name]);
             compare_shape(parameter, it->second);
             compare_dtype(parameter, it->second);
         }
@@ -152,8 +156,28 @@ class Checker {
                 if (absent_layers.insert(layer).second) missing_draft_layer(wanted.name, layer);
                 continue;
             }
+            if (!wanted.calibration.empty()) {
+                missing_scale_of_cache(wanted);
+                continue;
+            }
             missing(wanted, row_of(i));
         }
+    }
+
+    void missing_scale_of_cache(const wire::WantedParameter& wanted) {
+        const std::string partner = partner_of_cache_scale(instance_, wanted);
+        const MissingCacheScale outcome =
+            missing_cache_scale(contract_, wanted, came_.count(partner) != 0);
+        add(wanted.name,
+            {.check = "names",
+             .measured = "absent",
+             .limit = dtype_text(wanted.dtypes.front()) + " " + to_string(wanted.shape),
+             .behaviour = outcome.behaviour,
+             .engine_message = outcome.engine_message,
+             .remedy = "send the scales of the KV cache with every refit, under names "
+                       "that the engine maps",
+             .message = "is missing; " + outcome.consequence + " (" +
+                        consequence(outcome.behaviour, instance_.engine) + ")"});
     }
 
     /// The main model loads without the layers that only a draft model uses.
@@ -240,6 +264,14 @@ class Checker {
             std::find_if(contract_.rows.begin(), contract_.rows.end(),
                          [](const ContractRow& r) { return r.suffix == "cache_scale"; });
         if (row == contract_.rows.end() || instance_.config.scheme == quant::Scheme::bf16) {
+            return false;
+        }
+        // Attention layers without a place for it, and names that the loader maps to none, drop it.
+        const bool mapped = contract_.cache_scales.loader == CacheScaleLoader::sglang &&
+                            instance_.architecture != model::Architecture::deepseek_v3;
+        if (mapped &&
+            cache_scale_target(contract_, instance_.config, instance_.architecture, parameter.name)
+                .empty()) {
             return false;
         }
         wire::WantedParameter wanted;

@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
-// Scales of linear layers: their names and shapes, and where each rank keeps them.
+// Scales of linear layers and of the KV cache: their names and shapes, and where each rank keeps
+// them.
+#include "receiver/cache_scales.hpp"
 #include "receiver/contract_applier.hpp"
 
 namespace refit::receiver {
@@ -89,6 +91,22 @@ void ContractApplier::place_scale(const Layer& layer, std::size_t weight, std::s
     if (!out_.config.static_activations) return;
     const std::size_t input = want_input_scale(weight, layer.rule);
     add_spans(input, destination(layer.module + ".input_scale", DType::f32, one_each, true), slot);
+}
+
+void ContractApplier::place_cache_scales(CacheScales which) {
+    for (std::int64_t layer = 0; which != CacheScales::none && layer < model_.layers; ++layer) {
+        for (const CacheScaleName& name :
+             cache_scales_of_layer(contract_, out_.config, model_, layer, which)) {
+            const std::size_t index = want(name.wire, {1}, "cache_scale", "any", "replicated");
+            out_.wanted[index].calibration = name.calibration;
+            for (const std::string& alias : name.aliases) out_.aliases[alias] = name.wire;
+            if (!feasible_) continue;
+            const std::size_t dest =
+                destination(name.parameter, DType::f32, contract_.cache_scales.shape, true);
+            out_.destinations[dest].is_cache_scale = true;
+            add_spans(index, dest, {});
+        }
+    }
 }
 
 }  // namespace refit::receiver

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/error.hpp"
+#include "receiver/cache_scales.hpp"
 #include "receiver/contract_applier.hpp"
 
 namespace refit::receiver {
@@ -55,7 +56,8 @@ std::int64_t DestinationParameter::block_row(std::int64_t row) const {
 }
 
 ContractInstance apply_contract(const EngineContract& contract, const model::ModelConfig& model,
-                                const QuantizationConfig& config, int tp, int ep) {
+                                const QuantizationConfig& config, int tp, int ep,
+                                CacheScales cache_scales) {
     if (tp < 1) {
         throw core::ScenarioError("receiver.tp is " + std::to_string(tp) + ", expected at least 1");
     }
@@ -85,7 +87,12 @@ ContractInstance apply_contract(const EngineContract& contract, const model::Mod
                                   (config.static_activations ? " with static activations" : "") +
                                   "; it has: " + names);
     }
-    return ContractApplier(contract, model, config, tp, ep).run();
+    const std::string no_scales =
+        cache_scale_refusal(contract, config, model.architecture, cache_scales);
+    if (!no_scales.empty()) {
+        throw core::ScenarioError("payload.kv_cache_scales: " + no_scales);
+    }
+    return ContractApplier(contract, model, config, tp, ep).run(cache_scales);
 }
 
 }  // namespace refit::receiver

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,7 @@ enum class LoaderRule {
     same_size,         ///< compares the shapes of whole tensors with a text
     whole_rows,        ///< compares the rows of a vocabulary tensor with the vocabulary
     one_value,         ///< one element with one dimension or none
+    one_element,       ///< one element, whatever its dimensions
     flattened,         ///< as many elements as there are, whatever their dimensions
     expert_corner,     ///< writes what came into a corner of the expert, however small it is
     expert_narrow,     ///< cuts by the expert's own size, then broadcasts
@@ -97,6 +99,26 @@ struct EngineLayout {
     std::int64_t vocabulary_multiple = 64;
 };
 
+/// Which scales of an FP8 KV cache a refit sends: of keys and values, or of queries too.
+enum class CacheScales { none, kv, qkv };
+
+/// Whose names scales of the KV cache load under; see cache_scales.hpp.
+enum class CacheScaleLoader {
+    none,    ///< the engine's attention layers hold none
+    vllm,    ///< by patterns, for every model without latent attention
+    sglang,  ///< by patterns for Llama, by the parameter's own name for Qwen2
+    both     ///< names that load in vLLM and in SGLang
+};
+
+/// How an engine holds the scales of an FP8 KV cache.
+struct CacheScaleRule {
+    CacheScaleLoader loader = CacheScaleLoader::none;
+    std::string absent;              ///< without a loader: why, after the engine's name
+    bool under_projections = false;  ///< to be sent as "k_proj.k_scale" instead of "k_scale"
+    bool starts_at_one = false;      ///< a scale that never comes stays at 1.0 instead of -1
+    core::Shape shape = {};          ///< of the engine's parameter
+};
+
 /// A model class whose loader is at odds with a scheme.
 struct LoaderDefect {
     model::Architecture architecture = model::Architecture::llama;
@@ -130,6 +152,7 @@ struct EngineContract {
     BlockRule block_rule = BlockRule::fused_at_load;
     UnknownNames unknown_names = UnknownNames::raises;
     EngineLayout layout;
+    CacheScaleRule cache_scales;
     /// A profile of several engines: what only an engine without ragged scale grids gets wrong is a
     /// warning.
     bool warns_of_ragged_grids = false;
@@ -153,6 +176,7 @@ struct DestinationParameter {
     core::DType dtype = core::DType::bf16;
     core::Shape shape;              ///< of this rank
     bool is_scale = false;          ///< poison -FLT_MAX instead of 0xFF bytes
+    bool is_cache_scale = false;    ///< of the KV cache: a host copy is made of it
     std::int64_t padding_rows = 0;  ///< most rows of any rank that the engine itself fills with
                                     ///< zeros: the vocabulary padding of the last ranks
     /// Of a quantized weight: index of its scale destination, and how the engine's kernel applies
@@ -210,6 +234,14 @@ struct ContractInstance {
     /// What the engine refuses or would get silently wrong, in the order in which it would meet
     /// them: sizes, layers as they are built, then loading.
     core::Findings refusals;
+    /// Other names on the wire that load as a wanted parameter does: its name.
+    std::map<std::string, std::string> aliases = {};
+
+    /// The wanted parameter's name for one of its other names; else the name itself.
+    [[nodiscard]] const std::string& canonical(const std::string& name) const {
+        const auto found = aliases.find(name);
+        return found == aliases.end() ? name : found->second;
+    }
 };
 
 /// Applies a contract: fuses q/k/v and gate/up, cuts rows and columns, replicates KV heads when tp
@@ -218,9 +250,11 @@ struct ContractInstance {
 /// with the engine's text. Experts are stacked into w13 (gate rows, then up rows) and w2; with `ep`
 /// == `tp` > 1 each rank keeps experts / ep whole ones, in order. Throws UsageError/ScenarioError
 /// for an engine that has no such scheme or architecture, and for an `ep` that is neither 1 nor
-/// `tp`.
+/// `tp`. Scales of the KV cache are wanted of the decoder layers as `cache_scales` says, replicated
+/// over the ranks; throws ScenarioError where the engine has no place for them.
 [[nodiscard]] ContractInstance apply_contract(const EngineContract& contract,
                                               const model::ModelConfig& model,
-                                              const QuantizationConfig& config, int tp, int ep = 1);
+                                              const QuantizationConfig& config, int tp, int ep = 1,
+                                              CacheScales cache_scales = CacheScales::none);
 
 }  // namespace refit::receiver

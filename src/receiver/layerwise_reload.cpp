@@ -7,6 +7,8 @@
 #include <string_view>
 #include <utility>
 
+#include "receiver/cache_scales.hpp"
+
 namespace refit::receiver {
 namespace {
 
@@ -34,6 +36,7 @@ core::Finding completeness(const std::string& tensor, const std::string& measure
 
 std::string vllm_class_of(const std::string& module) {
     static const std::vector<std::pair<std::string_view, std::string_view>> kClasses = {
+        {".attn", "Attention"},
         {".qkv_proj", "QKVParallelLinear"},
         {".gate_up_proj", "MergedColumnParallelLinear"},
         {".fused_qkv_a_proj", "MergedColumnParallelLinear"},
@@ -60,6 +63,7 @@ LayerwiseReload::LayerwiseReload(const ContractInstance& instance, int tp_rank)
         const auto [it, added] = index.try_emplace(module, layers_.size());
         if (added) layers_.emplace_back().module = module;
         layers_[it->second].elements += core::element_count(destination.shape);
+        layers_[it->second].attention = destination.is_cache_scale;
         layer_of.push_back(it->second);
     }
     for (const LoadSpan& span : instance.spans.at(static_cast<std::size_t>(tp_rank))) {
@@ -84,12 +88,17 @@ void LayerwiseReload::initialize() {
     open_ = 0;
 }
 
-void LayerwiseReload::load(const std::string& name) {
+void LayerwiseReload::load(const std::string& wire_name) {
+    const std::string& name = instance_.canonical(wire_name);
     const auto found = targets_.find(name);
     if (found == targets_.end()) return;
     for (const Target& target : found->second) {
         Layer& layer = layers_[target.layer];
         if (layer.finished) continue;
+        if (layer.attention) {
+            ++layer.calls[name];
+            continue;
+        }
         if (layer.counted == 0) most_open_ = std::max(most_open_, ++open_);
         layer.counted += target.elements;
         ++layer.calls[name];
@@ -103,6 +112,7 @@ void LayerwiseReload::load(const std::string& name) {
 core::Findings LayerwiseReload::of_layer(const Layer& layer, bool whole_sync) const {
     core::Findings findings;
     if (layer.wanted.empty()) return findings;
+    if (layer.attention) return of_attention(layer, whole_sync);
     if (layer.calls.empty()) {
         if (!whole_sync) return findings;
         findings.push_back(completeness(
@@ -127,6 +137,37 @@ core::Findings LayerwiseReload::of_layer(const Layer& layer, bool whole_sync) co
                         std::to_string(layer.elements) +
                         " elements; the layerwise reload finishes it at the end all the same, "
                         "with uninitialised memory in place of this tensor"));
+    }
+    return findings;
+}
+
+/// Attention layers are finished at the end whatever came: with none of their scales the old ones
+/// are put back without a word, with some of them the rest is made anew as if it had never come.
+core::Findings LayerwiseReload::of_attention(const Layer& layer, bool whole_sync) const {
+    core::Findings findings;
+    if (layer.calls.empty() && !whole_sync) return findings;
+    const EngineContract& contract = find_engine(instance_.engine);
+    for (const std::string& name : layer.wanted) {
+        if (layer.calls.contains(name)) continue;
+        const auto wanted =
+            std::find_if(instance_.wanted.begin(), instance_.wanted.end(),
+                         [&](const wire::WantedParameter& one) { return one.name == name; });
+        const bool partner = layer.calls.contains(partner_of_cache_scale(instance_, *wanted));
+        const MissingCacheScale outcome = missing_cache_scale(contract, *wanted, partner);
+        findings.push_back(
+            layer.calls.empty()
+                ? completeness(name, "nothing of layer " + layer.module, "all of its scales",
+                               "silently_wrong", "",
+                               "layer " + layer.module +
+                                   " got none of its scales; the layerwise reload keeps those of "
+                                   "the refit before without a word")
+                : completeness(name, "absent from its layer's reload",
+                               "all scales of " + layer.module + " in one reload",
+                               outcome.behaviour, outcome.engine_message,
+                               "layer " + layer.module +
+                                   " got other scales and not this one; the layerwise reload "
+                                   "makes them all anew: " +
+                                   outcome.consequence));
     }
     return findings;
 }

@@ -29,7 +29,7 @@ class LayerwiseReload {
     void initialize();
     /// One load call with a whole tensor, under its checkpoint name. Unknown names are left to the
     /// check of names; a call for a finished layer is dropped.
-    void load(const std::string& name);
+    void load(const std::string& wire_name);
     /// The end: findings of the check completeness, one a tensor that a layer with others misses,
     /// or one a layer that got nothing; with `whole_sync` false, where more calls of the same refit
     /// follow, none for layers that got nothing.
@@ -44,10 +44,12 @@ class LayerwiseReload {
         std::int64_t elements = 0;  ///< of all its parameters, padding too
         std::int64_t counted = 0;
         bool finished = false;
+        bool attention = false;            ///< of scales of the KV cache, which are done at the end
         std::map<std::string, int> calls;  ///< by wanted name: calls that were kept
         std::vector<std::string> wanted;   ///< what it needs
     };
     [[nodiscard]] core::Findings of_layer(const Layer& layer, bool whole_sync) const;
+    [[nodiscard]] core::Findings of_attention(const Layer& layer, bool whole_sync) const;
 
     const ContractInstance& instance_;
     std::vector<Layer> layers_;

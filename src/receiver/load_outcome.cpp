@@ -53,6 +53,9 @@ class Follower {
             case LoaderRule::one_value:
                 if (came_.empty() || (came_.size() == 1 && came_[0] == 1)) return {};
                 return compared();
+            case LoaderRule::one_element:
+                if (core::element_count(came_) == 1) return {};
+                return compared();
             case LoaderRule::flattened:
                 if (!came_.empty() && came_[0] == wanted_.shape[0] &&
                     core::element_count(came_) == core::element_count(wanted_.shape)) {

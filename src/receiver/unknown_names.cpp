@@ -47,7 +47,9 @@ bool is_skipped_everywhere(const std::string& name) {
 UnknownNameOutcome of_vllm(const ContractInstance& instance, const std::string& name) {
     const std::string inner = name.starts_with("model.") ? name.substr(6) : name;
     const std::string leaf = leaf_of(name);
-    if (ends_with_any(name, {".q_scale", ".k_scale", ".v_scale", "_zero_point"})) {
+    // The list of suffixes to ignore is that of the quantization config.
+    if (!instance.config.quant_method.empty() &&
+        ends_with_any(name, {".q_scale", ".k_scale", ".v_scale", "_zero_point"})) {
         return {"ignored", ""};
     }
     if (instance.architecture == Architecture::deepseek_v3) {
@@ -66,7 +68,14 @@ UnknownNameOutcome of_vllm(const ContractInstance& instance, const std::string& 
 }
 
 UnknownNameOutcome of_sglang(const ContractInstance& instance, const std::string& name) {
-    if (layer_of_name(name) >= instance.layers || is_cache_scale(name)) return {"ignored", ""};
+    if (layer_of_name(name) >= instance.layers) return {"ignored", ""};
+    const bool remaps = instance.architecture == Architecture::llama ||
+                        instance.architecture == Architecture::qwen3;
+    if (remaps &&
+        ends_with_any(name, {".k_scale", ".v_scale", ".kv_scale", "_proj.output_scale"})) {
+        return {"warns", "Found " + name.substr(name.rfind('.')) + " in the checkpoint (e.g. " +
+                             name + "), but not found the expected name in the model"};
+    }
     const std::string stacked = stacked_name(name);
     switch (instance.architecture) {
         case Architecture::qwen3_moe:

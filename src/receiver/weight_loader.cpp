@@ -14,6 +14,7 @@
 
 #include "core/error.hpp"
 #include "receiver/derived_weights.hpp"
+#include "receiver/host_scales.hpp"
 #include "wire/checksum.hpp"
 
 namespace refit::receiver {
@@ -212,6 +213,7 @@ struct WeightLoader::State {
     std::vector<LoadedParameters> copies;
     std::size_t visible = 0;
     DerivedWeights derived;
+    HostScales host;
     bool has_derived = false;
     std::vector<Plan> plans;                         ///< by parameter of the manifest
     std::vector<std::vector<core::Region>> written;  ///< by span, disjoint rectangles
@@ -230,6 +232,7 @@ struct WeightLoader::State {
         : instance(contract),
           spans(contract.spans.at(rank)),
           derived(contract),
+          host(contract),
           written(spans.size()) {
         const std::size_t count = mode == CommitMode::staged ? 2 : 1;
         for (std::size_t i = 0; i < count; ++i) {
@@ -242,15 +245,16 @@ struct WeightLoader::State {
         }
         for (const wire::ParameterMeta& meta : manifest.parameters) {
             Plan plan;
-            const auto it = spans_of.find(meta.name);
+            const std::string& name = contract.canonical(meta.name);
+            const auto it = spans_of.find(name);
             if (it != spans_of.end()) {
                 const wire::WantedParameter& wanted =
                     contract.wanted[spans[it->second.front()].wanted];
                 const DestinationParameter& target =
                     contract.destinations[spans[it->second.front()].destination];
                 plan.is_scale = target.is_scale;
-                plan.skip = meta.name == faults.skip_tensor;
-                plan.flip = meta.name == faults.flip_tensor;
+                plan.skip = name == faults.skip_tensor;
+                plan.flip = name == faults.flip_tensor;
                 // A parameter that does not fit has its finding from check_manifest; here it stays
                 // unloaded, so that no byte of it is ever taken for something else.
                 const bool fits = meta.rows() == core::matrix_rows(wanted.shape) &&
@@ -566,7 +570,10 @@ bool WeightLoader::commit(bool allowed) {
     state.begun = false;
     if (faults_.forget_commit) return true;
     if (mode_ == CommitMode::staged) state.visible = 1 - state.visible;
-    if (!faults_.stale_derived || !state.has_derived) state.derived.update(loaded());
+    if (!faults_.stale_derived || !state.has_derived) {
+        state.derived.update(loaded());
+        state.host.update(loaded());
+    }
     state.has_derived = true;
     version_ = state.pending;
     torn_ = false;
@@ -579,6 +586,10 @@ const LoadedParameters& WeightLoader::loaded() const {
 
 const DerivedWeights& WeightLoader::derived() const {
     return state_->derived;
+}
+
+const HostScales& WeightLoader::host_scales() const {
+    return state_->host;
 }
 
 std::uint64_t WeightLoader::loaded_bytes() const {

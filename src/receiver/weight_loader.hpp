@@ -50,10 +50,12 @@ struct LoadFaults {
     std::string flip_tensor;  ///< one bit of the first loaded element's top byte changes after its
                               ///< digest was checked
     bool forget_commit = false;  ///< the commit leaves the version as it was
-    bool stale_derived = false;  ///< derived weights are computed at the first commit only
+    bool stale_derived = false;  ///< derived weights and host copies of scales are made at the
+                                 ///< first commit only
 };
 
 class DerivedWeights;
+class HostScales;
 
 /// State of one receiver rank over many refits.
 class WeightLoader {
@@ -87,6 +89,8 @@ class WeightLoader {
     /// Computed from the visible copy by the latest commit; one copy in either mode, at a fixed
     /// address.
     [[nodiscard]] const DerivedWeights& derived() const;
+    /// The host's copies of KV-cache scales, of the same commit.
+    [[nodiscard]] const HostScales& host_scales() const;
     [[nodiscard]] const ContractInstance& instance() const { return instance_; }
     [[nodiscard]] int tp_rank() const { return tp_rank_; }
     /// Bytes read and written by copying, for the floor.

@@ -25,9 +25,9 @@ std::uint64_t largest_piece(const wire::RefitManifest& manifest) {
 KernelPublisher::KernelPublisher(const std::vector<model::TensorSpec>& tensors,
                                  const KernelPlan& plan, const Payload& payload,
                                  const TrainerFaults& faults, const kernels::Backend& backend,
-                                 const WeightRows& weights)
+                                 const WeightRows& weights, const std::vector<float>* cache_scales)
     : plan_(plan),
-      inner_(tensors, plan.checkpoint, payload, faults, backend, weights, 0),
+      inner_(tensors, plan.checkpoint, payload, faults, backend, weights, 0, cache_scales),
       bucket_of_(plan.uses.size(), 0),
       scratch_(largest_piece(plan.checkpoint.manifest)) {
     const std::vector<wire::BucketPlan>& buckets = plan.checkpoint.manifest.buckets;

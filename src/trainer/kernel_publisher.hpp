@@ -17,10 +17,11 @@ namespace refit::trainer {
 class KernelPublisher final : public Publisher {
  public:
     /// All references must outlive the publisher. `weights` holds every tensor whole for the whole
-    /// refit.
+    /// refit; `cache_scales` as in RefitPublisher.
     KernelPublisher(const std::vector<model::TensorSpec>& tensors, const KernelPlan& plan,
                     const Payload& payload, const TrainerFaults& faults,
-                    const kernels::Backend& backend, const WeightRows& weights);
+                    const kernels::Backend& backend, const WeightRows& weights,
+                    const std::vector<float>* cache_scales = nullptr);
 
     void begin(std::uint64_t version) override;
     /// One trainer has nothing to exchange.

@@ -37,6 +37,7 @@ class Planner {
         for (std::size_t i = 0; i < tensors_.size(); ++i) {
             if (!matches(faults_.drop_tensor, tensors_[i].name)) add_tensor(i, values[i]);
         }
+        for (std::size_t i = 0; i < payload_.calibrations.size(); ++i) add_cache_scale(i);
         if (payload_.framing == wire::Framing::native) {
             gather_units();
             plan_.manifest = wire::pack(parameters_, payload_.bucket_bytes, sharding_.rows.ranks);
@@ -147,6 +148,55 @@ class Planner {
         productions_.back().scale = static_cast<std::int64_t>(parameters_.size());
         parameters_.push_back(scale);
         productions_.push_back({values, -1, true});
+    }
+
+    /// The first trainer sends it, as the reduction over a calibration ends on one rank.
+    void add_cache_scale(std::size_t index) {
+        const std::string& calibration = payload_.calibrations[index].name;
+        const auto found = std::find_if(
+            wanted_.begin(), wanted_.end(),
+            [&](const wire::WantedParameter& one) { return one.calibration == calibration; });
+        const wire::WantedParameter* wanted = found == wanted_.end() ? nullptr : &*found;
+        std::string name = cache_scale_name(calibration, wanted);
+        if (matches(faults_.drop_tensor, name)) return;
+        wire::PlannedParameter scale;
+        scale.meta.kind = wire::ParameterKind::scale;
+        scale.meta.dtype = wanted != nullptr ? wanted->dtypes.front() : core::DType::f32;
+        scale.meta.shape = {1};
+        if (payload_.scale_shape == ScaleShape::zero_d) scale.meta.shape = {};
+        if (payload_.scale_shape == ScaleShape::two_d) scale.meta.shape = {1, 1};
+        if (matches(faults_.scale_dtype, name)) scale.meta.dtype = core::DType::u8;
+        if (matches(faults_.rename_scale, name)) name += "_inv";
+        scale.meta.name = name;
+        set_cuts(scale.meta, wanted);
+        // Those of a layer travel together.
+        scale.unit = calibration.substr(0, calibration.rfind('.'));
+        scale.regions_of_trainer.assign(static_cast<std::size_t>(sharding_.rows.ranks), {});
+        scale.regions_of_trainer.front() = {0, 0, 1, 1};
+        parameters_.push_back(scale);
+        Production production;
+        production.quantized = true;
+        production.calibration = static_cast<std::int64_t>(index);
+        productions_.push_back(production);
+    }
+
+    [[nodiscard]] std::string cache_scale_name(const std::string& calibration,
+                                               const wire::WantedParameter* wanted) const {
+        const std::size_t end = calibration.rfind('.') + 1;
+        const std::string layer = calibration.substr(0, end);
+        const std::string part(1, calibration[end]);
+        switch (payload_.cache_scale_names) {
+            case CacheScaleNames::contract:
+                if (wanted != nullptr) return wanted->name;
+                break;
+            case CacheScaleNames::projection:
+                return layer + part + "_proj." + part + "_scale";
+            case CacheScaleNames::parameter:
+                return layer + "attn." + part + "_scale";
+            case CacheScaleNames::layer:
+                break;
+        }
+        return layer + part + "_scale";
     }
 
     /// A recipe that stores its scale in another type than F32 sends that type.

@@ -19,6 +19,10 @@
 namespace refit::trainer {
 
 enum class ScaleShape { contract, zero_d, one_d, two_d };
+/// What a trainer calls a scale of the KV cache, below "model.layers.N.self_attn.": the name of the
+/// receivers' list, "k_scale" (compressed-tensors, NeMo-RL), "k_proj.k_scale" (ModelOpt), or
+/// "attn.k_scale" (the engines' own parameter).
+enum class CacheScaleNames { contract, layer, projection, parameter };
 enum class Nonfinite { reject, recipe, propagate, sanitize };
 
 struct Payload {
@@ -30,6 +34,9 @@ struct Payload {
     /// Anything but native: one trainer, tensors whole and in model order, each scale behind its
     /// weight, cut into messages by the framing's own rule.
     wire::Framing framing = wire::Framing::native;
+    /// Activations whose scales are sent behind the model's tensors; empty sends none.
+    std::vector<model::TensorSpec> calibrations = {};
+    CacheScaleNames cache_scale_names = CacheScaleNames::contract;
 };
 
 /// Damage to plant on the trainer's side; globs over tensor names, "" = none.
@@ -42,6 +49,9 @@ struct TrainerFaults {
         swap_tensors;  ///< the first two matching tensors of one shape exchange their values
     std::string wrong_eligibility;  ///< quantized where BF16 is wanted and the other way round
     std::string source_write;  ///< first value of the trainer's own weight changed after the refit
+    std::string stale_cache_scale;         ///< sent in every refit as in the first one
+    std::string cache_scale_value;         ///< replaced before its digest ...
+    float cache_scale_replacement = 0.0F;  ///< ... by this
 };
 
 /// How one wire parameter is made from a model tensor.
@@ -49,6 +59,7 @@ struct Production {
     std::size_t tensor = 0;   ///< index into the model's tensors: whose values
     std::int64_t scale = -1;  ///< of codes: index of the scale parameter in the manifest
     bool quantized = false;
+    std::int64_t calibration = -1;  ///< of a scale of the KV cache: index into the calibrations
 };
 
 /// Grid rows of a quantized parameter that several trainers hold parts of, whose amax they exchange

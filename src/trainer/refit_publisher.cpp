@@ -9,6 +9,7 @@
 #include <limits>
 #include <string>
 
+#include "core/error.hpp"
 #include "kernels/numerics/bfloat16.hpp"
 #include "kernels/numerics/float8.hpp"
 #include "kernels/numerics/scale.hpp"
@@ -136,14 +137,15 @@ struct RefitPublisher::Panel {
 RefitPublisher::RefitPublisher(const std::vector<model::TensorSpec>& tensors, const RefitPlan& plan,
                                const Payload& payload, const TrainerFaults& faults,
                                const kernels::Backend& backend, const WeightRows& weights,
-                               int trainer)
+                               int trainer, const std::vector<float>* cache_scales)
     : tensors_(tensors),
       plan_(plan),
       payload_(payload),
       faults_(faults),
       backend_(backend),
       weights_(weights),
-      trainer_(static_cast<std::size_t>(trainer)) {
+      trainer_(static_cast<std::size_t>(trainer)),
+      cache_scales_(cache_scales) {
     if (payload.recipe != nullptr) scaling_ = payload.recipe->scaling;
     // The policy wants every non-finite tile to show, whatever the recipe makes of it.
     if (payload.nonfinite == Nonfinite::propagate)
@@ -528,6 +530,33 @@ void RefitPublisher::fill_raw(const wire::PieceEntry& entry, std::span<std::byte
     times.pack_s += seconds_since(start);
 }
 
+void RefitPublisher::write_cache_scale(const wire::PieceEntry& entry, std::span<std::byte> piece) {
+    const wire::ParameterMeta& meta = plan_.manifest.parameters[entry.parameter];
+    const auto index = static_cast<std::size_t>(plan_.productions[entry.parameter].calibration);
+    if (cache_scales_ == nullptr || index >= cache_scales_->size()) {
+        throw core::ShapeError("the trainer was asked for " + meta.name +
+                               " and has no value of its calibration; calibrate before the refit");
+    }
+    float value = (*cache_scales_)[index];
+    const auto struck = [&](const std::string& glob) {
+        return !glob.empty() && weights::glob_match(glob, meta.name);
+    };
+    if (struck(faults_.stale_cache_scale))
+        value = first_cache_scales_.try_emplace(entry.parameter, value).first->second;
+    if (struck(faults_.scale_doubled)) value *= 2.0F;
+    if (struck(faults_.cache_scale_value)) value = faults_.cache_scale_replacement;
+    std::byte* const out = piece.data() + entry.offset;
+    if (meta.dtype == core::DType::f32) {
+        std::memcpy(out, &value, sizeof value);
+    } else if (meta.dtype == core::DType::bf16) {
+        const std::uint16_t bits = numerics::f32_to_bf16(value);
+        std::memcpy(out, &bits, sizeof bits);
+    } else {
+        // A planted type, which the contract refuses before anything moves.
+        std::memset(out, 0, entry.bytes);
+    }
+}
+
 void RefitPublisher::finish_scale(const wire::PieceEntry& entry, std::span<std::byte> piece) {
     const wire::ParameterMeta& meta = plan_.manifest.parameters[entry.parameter];
     EntryDigests digests(meta, entry.region(meta));
@@ -555,6 +584,7 @@ void RefitPublisher::fill(std::size_t bucket, std::span<std::byte> piece,
                 std::memcpy(piece.data() + entry.offset, kept->second.data(), entry.bytes);
                 kept_scales_.erase(kept);
             }
+            if (production.calibration >= 0) write_cache_scale(entry, piece);
             finish_scale(entry, piece);
             times.pack_s += seconds_since(start);
         }

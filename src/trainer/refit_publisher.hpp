@@ -21,10 +21,12 @@ namespace refit::trainer {
 
 class RefitPublisher final : public Publisher {
  public:
-    /// All references must outlive the publisher.
+    /// All references must outlive the publisher. `cache_scales`: the values of the payload's
+    /// calibrations, which may change between refits; null where it has none.
     RefitPublisher(const std::vector<model::TensorSpec>& tensors, const RefitPlan& plan,
                    const Payload& payload, const TrainerFaults& faults,
-                   const kernels::Backend& backend, const WeightRows& weights, int trainer);
+                   const kernels::Backend& backend, const WeightRows& weights, int trainer,
+                   const std::vector<float>* cache_scales = nullptr);
 
     void begin(std::uint64_t version) override;
     void gather(std::size_t bucket, const MaxOverTrainers& max_over_trainers) override;
@@ -43,6 +45,7 @@ class RefitPublisher final : public Publisher {
     void fill_raw(const wire::PieceEntry& entry, std::span<std::byte> piece,
                   const std::function<void()>& on_progress, PublishTimes& times);
     void finish_scale(const wire::PieceEntry& entry, std::span<std::byte> piece);
+    void write_cache_scale(const wire::PieceEntry& entry, std::span<std::byte> piece);
     void gather_tiles(const SharedTiles& shared, const core::Region& own);
     void write_scales(const wire::PieceEntry& entry, std::int64_t first_grid_row,
                       const Panel& panel, std::span<std::byte> piece) const;
@@ -75,6 +78,8 @@ class RefitPublisher final : public Publisher {
     /// Scales of weights sent earlier whose own bucket is still to come, by parameter.
     std::map<std::uint32_t, std::vector<std::byte>> kept_scales_;
     std::vector<wire::DigestRecord> digests_;
+    const std::vector<float>* cache_scales_;
+    std::map<std::uint32_t, float> first_cache_scales_;  ///< of the planted fault, by parameter
 };
 
 }  // namespace refit::trainer

@@ -16,7 +16,7 @@ std::string to_json(const WantedList& wanted) {
         json dtypes = json::array();
         for (const core::DType dtype : p.dtypes) dtypes.push_back(core::safetensors_name(dtype));
         root.push_back({p.name, std::move(dtypes), p.shape, p.scale, p.scale_of, p.row_cuts,
-                        p.col_cuts, p.fuse_group});
+                        p.col_cuts, p.fuse_group, p.calibration});
     }
     return root.dump();
 }
@@ -40,6 +40,7 @@ WantedList wanted_list_from_json(const std::string& text) {
             p.row_cuts = row.at(5).get<std::vector<std::int64_t>>();
             p.col_cuts = row.at(6).get<std::vector<std::int64_t>>();
             p.fuse_group = row.at(7).get<std::string>();
+            p.calibration = row.at(8).get<std::string>();
             wanted.push_back(std::move(p));
         }
     } catch (const json::exception& error) {

@@ -31,6 +31,9 @@ struct WantedParameter {
     /// Parameters with the same non-empty group are fused by the engine (q/k/v, gate/up) and travel
     /// in one bucket together with their scales.
     std::string fuse_group;
+    /// Of a scale of the KV cache: the activations whose amax it is made from,
+    /// "model.layers.0.self_attn.k_cache". Else empty.
+    std::string calibration = {};
 };
 
 using WantedList = std::vector<WantedParameter>;

@@ -35,7 +35,8 @@ def test_a_folder_of_scenarios_gives_what_each_expects(refitbench, folder, world
 
     found = {}
     for np in worlds:
-        run = refitbench("run", copies, "--output", refitbench.records, "--json", "-", np=np).expect(0).json
+        run = refitbench("run", copies, "--output", refitbench.records, "--json", "-", np=np,
+                         timeout=180).expect(0).json
         for case in run["cases"]:
             if case["outcome"] != "skipped":
                 found.setdefault(case["scenario"], set()).add(case["outcome"])

@@ -93,6 +93,8 @@ EngineContract sglang_contract(const std::string& name, bool quantized, const st
                       "layers/vocab_parallel_embedding.py, layers/moe/fused_moe_triton/layer.py" +
                       (files.empty() ? std::string() : ", " + files);
     contract.unknown_names = UnknownNames::sglang;
+    contract.cache_scales.absent = "makes no scales of the KV cache without a quantization_config";
+    if (quantized) contract.cache_scales.loader = CacheScaleLoader::sglang;
     contract.layout.ceil_then_divide = true;
     contract.layout.latent_module = "fused_qkv_a_proj_with_mqa";
     contract.layout.experts_gate_up = "w13_weight";
@@ -110,8 +112,10 @@ EngineContract sglang_contract(const std::string& name, bool quantized, const st
                       LoaderRule::whole_rows,
                       "AssertionError: self.org_vocab_size={rows_wanted} "
                       "self.use_presharded_weights=False loaded_weight.shape[output_dim]={rows}"),
-            whole_row("cache_scale", "any", "float32", scale_dtypes(), "(1,) or ()", "replicated",
-                      LoaderRule::one_value, "RuntimeError")});
+            whole_row("cache_scale", "any", "float32", scale_dtypes(), "one element", "replicated",
+                      LoaderRule::one_element,
+                      "AssertionError: Attempted to load weight (torch.Size({came})) into "
+                      "parameter (torch.Size([]))")});
     return contract;
 }
 

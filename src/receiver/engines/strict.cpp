@@ -61,6 +61,7 @@ EngineContract strict_contract() {
     const std::string cut = "column | qkv | merged | latent | replicated | row";
     const std::string expert_shape = "[I, H] gate and up, [H, I] down";
     const std::vector<DType> f32 = {DType::f32};
+    contract.cache_scales.loader = CacheScaleLoader::both;
     contract.rows = {
         make_row("weight", "bf16", "model dtype", model_dtypes(), "[N, K]", cut),
         make_row("weight", "bf16", "model dtype", model_dtypes(), expert_shape, "experts"),

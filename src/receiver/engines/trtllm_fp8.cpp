@@ -62,6 +62,8 @@ EngineContract trtllm_fp8_contract() {
         make_row("cache_scale", "any", "float32", scale_dtypes(), "(1,) or ()", "replicated",
                  LoaderRule::one_value),
     };
+    contract.cache_scales.absent =
+        "has no scales of the KV cache in its row-wise FP8 linear method";
     return contract;
 }
 

@@ -33,6 +33,16 @@ EngineContract vllm_compressed_tensors_contract() {
             vllm_expert_scale_row("weight_scale", "fp8_blockwise", grid),
             vllm_value_row("input_scale", "any"),
             vllm_expert_scale_row("input_scale", "any", "(1,) or ()")});
+    // The parameters of this format hold one element in one dimension, begin at 1.0, and are copied
+    // by the loader of all plain parameters.
+    contract.cache_scales.starts_at_one = true;
+    contract.cache_scales.shape = {1};
+    for (ContractRow& row : contract.rows) {
+        if (row.suffix != "cache_scale") continue;
+        row.engine_message =
+            "AssertionError: Attempted to load weight (torch.Size({came})) into parameter "
+            "(torch.Size([1]))";
+    }
     return contract;
 }
 

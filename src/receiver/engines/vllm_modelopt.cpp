@@ -30,6 +30,7 @@ EngineContract vllm_modelopt_contract() {
                            vllm_cut_scale_row("weight_scale", "fp8_blockwise", grid, "row"),
                            vllm_value_row("weight_scale", "fp8_tensorwise"),
                            vllm_value_row("input_scale", "fp8_tensorwise")});
+    contract.cache_scales.under_projections = true;
     return contract;
 }
 

@@ -64,8 +64,9 @@ std::vector<ContractRow> common_rows() {
         whole_row("vocabulary", "any", "model dtype", model_dtypes(),
                   "[V, H], V exact; stored padded to a multiple of 64 with zeros", "column",
                   LoaderRule::whole_rows, kBare),
-        whole_row("cache_scale", "any", "float32", scale_dtypes(), "(1,) or ()", "replicated",
-                  LoaderRule::one_value, "ValueError"),
+        whole_row("cache_scale", "any", "float32", scale_dtypes(), "one element", "replicated",
+                  LoaderRule::one_element,
+                  "ValueError: KV-cache scale expects a scalar weight, got shape {came}"),
     };
 }
 
@@ -81,6 +82,8 @@ EngineContract vllm_contract(const std::string& name, bool quantized, const std:
                       "layers/vocab_parallel_embedding.py" +
                       (files.empty() ? std::string() : ", " + files);
     contract.unknown_names = UnknownNames::vllm;
+    contract.cache_scales.absent = "makes no scales of the KV cache without a quantization_config";
+    if (quantized) contract.cache_scales.loader = CacheScaleLoader::vllm;
     const std::string expert_shape = "[I, H] gate and up, [H, I] down";
     contract.rows = {cut_row("weight", "bf16", "model dtype", model_dtypes(), "[N, K]", kCut),
                      cut_row("weight", "bf16", "model dtype", model_dtypes(), "[N, K]", "row"),

@@ -28,6 +28,7 @@ WantedList sample() {
     scale.row_cuts = {0, 1, 2};
     scale.col_cuts = {0, 3};
     scale.fuse_group = weight.fuse_group;
+    scale.calibration = "model.layers.0.self_attn.k_cache";
     return {weight, scale};
 }
 
@@ -44,6 +45,7 @@ TEST(WantedListJson, KeepsEveryField) {
         EXPECT_EQ(after[i].row_cuts, before[i].row_cuts);
         EXPECT_EQ(after[i].col_cuts, before[i].col_cuts);
         EXPECT_EQ(after[i].fuse_group, before[i].fuse_group);
+        EXPECT_EQ(after[i].calibration, before[i].calibration);
     }
     EXPECT_TRUE(wanted_list_from_json(to_json({})).empty());
 }
