@@ -64,8 +64,13 @@ std::string consequence(const std::string& behaviour, const std::string& engine)
 
 class Checker {
  public:
-    Checker(const wire::RefitManifest& manifest, const ContractInstance& instance)
-        : manifest_(manifest), instance_(instance), contract_(find_engine(instance.engine)) {
+    /// `cells`: the manifest was cut by this very instance, so that its cells must be the same.
+    Checker(const wire::RefitManifest& manifest, const ContractInstance& instance, bool cells)
+        : manifest_(manifest),
+          instance_(instance),
+          contract_(find_engine(instance.engine)),
+          cells_(cells),
+          who_(contract_.intersection ? "at least one engine" : instance.engine) {
         for (std::size_t i = 0; i < instance.wanted.size(); ++i)
             wanted_[instance.wanted[i].name] = i;
         for (const auto& parameter : manifest.parameters) came_[parameter.name] += 1;
@@ -178,7 +183,7 @@ class Checker {
              .behaviour = row.on_missing,
              .engine_message = row.on_missing == "raises" ? row.engine_message : "",
              .remedy = "send it with every refit",
-             .message = "is missing; " + consequence(row.on_missing, instance_.engine)});
+             .message = "is missing; " + consequence(row.on_missing, who_)});
     }
 
     void unknown(const wire::ParameterMeta& parameter) {
@@ -195,8 +200,8 @@ class Checker {
         const bool fits_engine = outcome.behaviour != "raises";
         if (fits_engine) {
             surplus(name, outcome,
-                    "is not a tensor of this model; " +
-                        consequence(outcome.behaviour, instance_.engine) + " and drops it");
+                    "is not a tensor of this model; " + consequence(outcome.behaviour, who_) +
+                        " and drops it");
             return;
         }
         // Comparing every unknown name with every wanted one would take minutes where a large
@@ -267,7 +272,7 @@ class Checker {
                    .engine_message = outcome.engine_message,
                    .remedy = "write the scale as " + other,
                    .message = "the contract of " + instance_.engine + " names this scale " + other +
-                              "; " + consequence(behaviour, instance_.engine)});
+                              "; " + consequence(behaviour, who_)});
         return true;
     }
 
@@ -302,6 +307,11 @@ class Checker {
                 codes_of_scales(came);
             return;
         }
+        const bool half = came.dtype == core::DType::bf16 || came.dtype == core::DType::f16;
+        if (contract_.intersection && half && wanted.dtypes.front() == core::DType::f32) {
+            narrow_scale(came);
+            return;
+        }
         const LoadOutcome outcome = dtype_outcome(row_of(index), came.dtype);
         std::string remedy = "send it as " + dtype_text(wanted.dtypes.front());
         if (!wanted.scale.empty()) {
@@ -317,9 +327,41 @@ class Checker {
                         .engine_message = outcome.engine_message,
                         .remedy = remedy,
                         .message = "came as " + dtype_text(came.dtype) + ", the contract wants " +
-                                   dtypes_text(wanted.dtypes) + "; " + instance_.engine +
-                                   (outcome.behaviour == "raises" ? " refuses it"
-                                                                  : " casts it without a scale")});
+                                   dtypes_text(wanted.dtypes) + "; " +
+                                   what_happens_to(came.dtype, wanted, outcome)});
+    }
+
+    /// What becomes of a dtype that the contract does not want.
+    [[nodiscard]] std::string what_happens_to(core::DType came, const wire::WantedParameter& wanted,
+                                              const LoadOutcome& outcome) const {
+        if (core::size_bytes(came) == 0) {
+            return "PyTorch has no conversion from this type, so that " + who_ +
+                   " refuses it or cannot read it";
+        }
+        if (outcome.behaviour == "raises") return who_ + " refuses it";
+        if (came == core::DType::f8_e4m3fnuz || came == core::DType::f8_e5m2fnuz) {
+            return who_ +
+                   " converts value by value, which rounds what the other type lacks, and makes "
+                   "this type itself out of F8_E4M3 on the devices that need it (AMD's MI300)";
+        }
+        if (came == core::DType::c64) return who_ + " drops the imaginary parts";
+        if (wanted.scale.empty() && came != core::DType::f8_e4m3 && came != core::DType::f8_e5m2) {
+            return who_ + " converts the numbers, whatever they stand for";
+        }
+        return who_ + " casts it without a scale";
+    }
+
+    /// Scales that every engine widens exactly, but not every loader.
+    void narrow_scale(const wire::ParameterMeta& came) {
+        add(came.name,
+            {.check = "dtype",
+             .measured = dtype_text(came.dtype),
+             .limit = "F32",
+             .behaviour = "raises",
+             .remedy = "send it as F32, the values stay the same",
+             .message = "came as " + dtype_text(came.dtype) +
+                        ", the profile wants scales in F32; the engines of this catalogue widen "
+                        "it without loss, but there are loaders that take F32 for granted"});
     }
 
     void codes_of_scales(const wire::ParameterMeta& came) {
@@ -365,10 +407,11 @@ class Checker {
                                            ", the values stay the same"
                                      : std::string("send it with the shape of the contract"),
              .message = "came " + found + ", the contract wants " + limit + "; " +
-                        consequence(outcome.behaviour, instance_.engine)});
+                        consequence(outcome.behaviour, who_)});
     }
 
     void compare_cuts(const wire::ParameterMeta& came, const wire::WantedParameter& wanted) {
+        if (!cells_) return;
         if (came.row_cuts == wanted.row_cuts && came.col_cuts == wanted.col_cuts) return;
         add(came.name, {.check = "shape_contract",
                         .measured = "other cells",
@@ -381,6 +424,8 @@ class Checker {
     const wire::RefitManifest& manifest_;
     const ContractInstance& instance_;
     const EngineContract& contract_;
+    bool cells_;
+    std::string who_;  ///< the subject of sentences about behaviour
     std::map<std::string, std::size_t> wanted_;
     std::map<std::string, int> came_;
     int searches_ = 0;               ///< for nearest names
@@ -392,7 +437,22 @@ class Checker {
 
 core::Findings check_manifest(const wire::RefitManifest& manifest,
                               const ContractInstance& instance) {
-    return Checker(manifest, instance).run();
+    core::Findings findings = Checker(manifest, instance, true).run();
+    if (instance.members.empty()) return findings;
+    std::set<std::string> wrong;
+    for (const Finding& finding : findings) {
+        if (finding.severity == Severity::error) wrong.insert(finding.tensor);
+    }
+    for (const ContractInstance& member : instance.members) {
+        for (Finding& finding : Checker(manifest, member, false).run()) {
+            // One tensor, one cause: the first engine that has it is named.
+            if (finding.severity != Severity::error || !wrong.insert(finding.tensor).second) {
+                continue;
+            }
+            findings.push_back(std::move(finding));
+        }
+    }
+    return findings;
 }
 
 }  // namespace refit::receiver

@@ -6,6 +6,7 @@
 
 #include "core/error.hpp"
 #include "receiver/contract_applier.hpp"
+#include "receiver/contract_members.hpp"
 
 namespace refit::receiver {
 namespace {
@@ -85,7 +86,9 @@ ContractInstance apply_contract(const EngineContract& contract, const model::Mod
                                   (config.static_activations ? " with static activations" : "") +
                                   "; it has: " + names);
     }
-    return ContractApplier(contract, model, config, tp, ep).run();
+    ContractInstance instance = ContractApplier(contract, model, config, tp, ep).run();
+    if (contract.intersection) add_members(instance, model);
+    return instance;
 }
 
 }  // namespace refit::receiver

@@ -130,6 +130,9 @@ struct EngineContract {
     BlockRule block_rule = BlockRule::fused_at_load;
     UnknownNames unknown_names = UnknownNames::raises;
     EngineLayout layout;
+    /// A profile of all other engines of the catalogue that read its config and have its scheme:
+    /// what any of them refuses or gets wrong is a finding of the profile.
+    bool intersection = false;
     /// A profile of several engines: what only an engine without ragged scale grids gets wrong is a
     /// warning.
     bool warns_of_ragged_grids = false;
@@ -210,6 +213,9 @@ struct ContractInstance {
     /// What the engine refuses or would get silently wrong, in the order in which it would meet
     /// them: sizes, layers as they are built, then loading.
     core::Findings refusals;
+    /// Of a profile: the engines that it is the intersection of, each with its own reading of the
+    /// config; without those that have no such scheme, family or TP, or other names for its scales.
+    std::vector<ContractInstance> members;
 };
 
 /// Applies a contract: fuses q/k/v and gate/up, cuts rows and columns, replicates KV heads when tp
