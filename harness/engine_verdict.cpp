@@ -74,6 +74,17 @@ wire::RefitManifest manifest_for(const CheckpointSurvey& survey,
     return manifest;
 }
 
+/// A stack of experts, or its scale, in a layer whose experts are loaded, under whatever names.
+bool stands_for_experts(const std::string& name, const std::set<std::string>& loaded) {
+    const std::string experts = ".experts.";
+    const std::size_t at = name.rfind(experts);
+    if (at == std::string::npos) return false;
+    const std::string stem = name.substr(0, at + experts.size());
+    const auto next = loaded.lower_bound(stem);
+    return next != loaded.end() && next->starts_with(stem) &&
+           name.find('.', stem.size()) == std::string::npos;
+}
+
 /// Errors in layers for multi-token prediction become warnings: the main model skips their names,
 /// and only a draft model, which is loaded apart, goes wrong.
 void spare_draft_layers(const CheckpointSurvey& survey, const std::string& engine,
@@ -160,6 +171,7 @@ EngineVerdict judge_for_engine(const CheckpointSurvey& survey, const std::string
     }
     for (Finding finding : values) {
         const bool is_loaded = !instance || loaded.count(finding.tensor) != 0 ||
+                               stands_for_experts(finding.tensor, loaded) ||
                                receiver::is_cache_scale(finding.tensor);
         if (!is_loaded) finding.severity = Severity::warning;
         if (finding.tensor == CheckpointSurvey::kIndex && needs_index(contract)) {

@@ -50,7 +50,15 @@ std::string other_scale_name(const std::string& name) {
     const std::string leaf = leaf_of(name);
     if (leaf == "weight_scale") return stem_of(name) + ".weight_scale_inv";
     if (leaf == "weight_scale_inv") return stem_of(name) + ".weight_scale";
+    // DeepSeek's own inference code converts checkpoints to this one.
+    if (leaf == "scale") return stem_of(name) + ".weight_scale_inv";
     return {};
+}
+
+/// Types of quantized weights that no contract wants.
+bool is_quantizers_other(core::DType dtype) {
+    return core::size_bytes(dtype) == 0 || dtype == core::DType::f8_e5m2 ||
+           dtype == core::DType::f8_e4m3fnuz || dtype == core::DType::f8_e5m2fnuz;
 }
 
 /// What a behaviour means for who reads the finding.
@@ -263,6 +271,10 @@ class Checker {
         const auto partner = wanted_.find(other);
         if (other.empty() || partner == wanted_.end() || came_.count(other) != 0) return false;
         renamed_.insert(other);
+        if (leaf_of(name) == "scale" && contract_.unknown_names == UnknownNames::transformers) {
+            read_under_other_name(parameter, partner->second);
+            return true;
+        }
         const std::string behaviour =
             outcome.behaviour == "raises" ? "raises" : row_of(partner->second).on_missing;
         add(name, {.check = "names",
@@ -274,6 +286,20 @@ class Checker {
                    .message = "the contract of " + instance_.engine + " names this scale " + other +
                               "; " + consequence(behaviour, who_)});
         return true;
+    }
+
+    /// transformers renames "X.scale" while it loads.
+    void read_under_other_name(const wire::ParameterMeta& parameter, std::size_t index) {
+        add(parameter.name, {.check = "names",
+                             .severity = Severity::warning,
+                             .measured = leaf_of(parameter.name),
+                             .limit = leaf_of(instance_.wanted[index].name),
+                             .behaviour = "ignored",
+                             .remedy = "write the scale as " + instance_.wanted[index].name,
+                             .message = "is read by " + instance_.engine + " as " +
+                                        instance_.wanted[index].name + ", by others not"});
+        compare_shape(parameter, index);
+        compare_dtype(parameter, index);
     }
 
     bool scale_of_raw_weight(const std::string& name, const UnknownNameOutcome& outcome) {
@@ -314,7 +340,9 @@ class Checker {
         }
         const LoadOutcome outcome = dtype_outcome(row_of(index), came.dtype);
         std::string remedy = "send it as " + dtype_text(wanted.dtypes.front());
-        if (!wanted.scale.empty()) {
+        if (!wanted.scale.empty() && is_quantizers_other(came.dtype)) {
+            remedy = "quantize the original weights anew, to F8_E4M3";
+        } else if (!wanted.scale.empty()) {
             remedy = "quantize it, or leave its module out in the quantization_config";
         } else if (came.dtype == core::DType::f8_e4m3) {
             remedy = "send it in " + dtype_text(wanted.dtypes.front()) +
@@ -345,6 +373,7 @@ class Checker {
                    "this type itself out of F8_E4M3 on the devices that need it (AMD's MI300)";
         }
         if (came == core::DType::c64) return who_ + " drops the imaginary parts";
+        if (came == core::DType::f64) return who_ + " rounds it";
         if (wanted.scale.empty() && came != core::DType::f8_e4m3 && came != core::DType::f8_e5m2) {
             return who_ + " converts the numbers, whatever they stand for";
         }
@@ -439,18 +468,26 @@ core::Findings check_manifest(const wire::RefitManifest& manifest,
                               const ContractInstance& instance) {
     core::Findings findings = Checker(manifest, instance, true).run();
     if (instance.members.empty()) return findings;
-    std::set<std::string> wrong;
-    for (const Finding& finding : findings) {
-        if (finding.severity == Severity::error) wrong.insert(finding.tensor);
-    }
+    // One tensor, one cause: the first engine that has it is named.
+    std::map<std::pair<std::string, std::string>, Finding> errors;
+    std::vector<std::pair<std::string, std::string>> order;
     for (const ContractInstance& member : instance.members) {
         for (Finding& finding : Checker(manifest, member, false).run()) {
-            // One tensor, one cause: the first engine that has it is named.
-            if (finding.severity != Severity::error || !wrong.insert(finding.tensor).second) {
-                continue;
-            }
-            findings.push_back(std::move(finding));
+            if (finding.severity != Severity::error) continue;
+            std::pair key(finding.tensor, finding.check);
+            if (errors.emplace(key, std::move(finding)).second) order.push_back(std::move(key));
         }
+    }
+    std::set<std::string> wrong;
+    for (Finding& finding : findings) {
+        if (finding.severity != Severity::error) continue;
+        wrong.insert(finding.tensor);
+        // What an engine does says more than what the profile wants.
+        const auto same = errors.find({finding.tensor, finding.check});
+        if (same != errors.end()) finding = same->second;
+    }
+    for (const auto& key : order) {
+        if (wrong.insert(key.first).second) findings.push_back(errors.at(key));
     }
     return findings;
 }
