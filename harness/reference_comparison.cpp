@@ -65,7 +65,14 @@ class ReferenceComparison {
           progress_(progress),
           specs_(model::tensors_of(survey.model())),
           reference_(directory, weights::IndexRule::reported),
-          source_(reference_, specs_, survey.model().tied_embeddings) {}
+          source_(reference_, specs_, survey.model().tied_embeddings) {
+        for (const auto& [kept, other] : reference_.duplicates()) {
+            throw core::FileError(other.file->path().string() + ": tensor '" + other.tensor->name +
+                                  "' is also in " + kept.file->path().string() +
+                                  "; nothing says which of the two the checkpoint was made from: "
+                                  "leave out one");
+        }
+    }
 
     ReferenceResult run() {
         for (const std::string& name : survey_.names()) {

@@ -451,3 +451,27 @@ def test_strict_follows_every_engine_through_the_ignore_list(entries, passes, fo
     assert code == (0 if passes else 1), [f["message"] for f in root["findings"]]
     if not passes:
         assert "sglang-compressed-tensors" in named(root["findings"], Q + ".weight", ERROR)[0]["message"]
+
+
+def test_a_reference_with_a_tensor_in_two_files_is_no_reference(folder, tmp_path):  # noqa: F811
+    """Nothing says which of the two the checkpoint was made from."""
+    build("llama", "block").write(folder)
+    c = build_faulty("llama", "block", "shards")
+    reference = c.write_reference(tmp_path / "reference")
+    (reference / "model.safetensors").rename(reference / "model-00001-of-00002.safetensors")
+    write_safetensors(reference / "model-00002-of-00002.safetensors",
+                      {O + ".weight": ("BF16", c.reference[O + ".weight"])})
+    done = spoken(folder, "--reference", reference)
+    assert done.returncode == 3 and O in done.stderr and "also in" in done.stderr
+
+
+def test_the_name_that_deepseeks_own_code_gives_scales_is_known(folder):  # noqa: F811
+    """transformers renames it while it loads; the others do not."""
+    c = build("qw", "block")
+    c.tensors[DOWN + ".scale"] = c.tensors.pop(c.scale_name(DOWN))
+    c.write(folder)
+    assert verify(folder, "--engine", "transformers-fp8")[0] == 0
+    for engine in ("vllm-fp8", "sglang-fp8", "strict"):
+        code, root = verify(folder, "--engine", engine)
+        assert code == 1 and DOWN + ".weight_scale_inv" in named(root["findings"], DOWN + ".scale",
+                                                                 ERROR)[0]["remedy"]
