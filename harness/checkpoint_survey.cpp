@@ -14,6 +14,7 @@
 
 #include "checks/scale_layout.hpp"
 #include "core/error.hpp"
+#include "harness/value_finding.hpp"
 #include "model/hf_config.hpp"
 
 namespace refit::harness {
@@ -53,6 +54,26 @@ std::optional<std::string> quantization_config_of(const std::filesystem::path& d
     return text;
 }
 
+using Location = weights::CheckpointDirectory::Location;
+
+bool is_alike(const Location& a, const Location& b) {
+    return a.tensor->dtype == b.tensor->dtype && a.tensor->shape == b.tensor->shape;
+}
+
+/// Dtype, shape and every byte.
+bool same_bytes(const Location& a, const Location& b) {
+    const std::span<const std::byte> left = a.file->bytes(*a.tensor);
+    const std::span<const std::byte> right = b.file->bytes(*b.tensor);
+    bool equal = is_alike(a, b);
+    for (std::size_t begin = 0; equal && begin < left.size(); begin += kScanBytes) {
+        const std::size_t size = std::min(kScanBytes, left.size() - begin);
+        equal = std::memcmp(left.data() + begin, right.data() + begin, size) == 0;
+        a.file->release(*a.tensor, begin, begin + size);
+        b.file->release(*b.tensor, begin, begin + size);
+    }
+    return equal;
+}
+
 model::ModelConfig config_in(const std::filesystem::path& directory) {
     const std::filesystem::path path = directory / "config.json";
     std::error_code error;
@@ -62,39 +83,6 @@ model::ModelConfig config_in(const std::filesystem::path& directory) {
                               "are quantized: fetch it");
     }
     return model::read_hf_config(path);
-}
-
-std::vector<std::int64_t> index_in(const core::Shape& shape, std::int64_t flat) {
-    std::vector<std::int64_t> index(shape.size());
-    for (std::size_t i = index.size(); i-- > 0;) {
-        index[i] = flat % shape[i];
-        flat /= shape[i];
-    }
-    return index;
-}
-
-Finding value_finding(const std::string& tensor, std::vector<std::int64_t> index,
-                      const std::string& measured, const std::string& limit,
-                      const std::string& sentence, const std::string& remedy) {
-    Finding finding;
-    finding.check = "nonfinite";
-    finding.severity = Severity::error;
-    finding.tensor = tensor;
-    finding.index = std::move(index);
-    finding.measured = measured;
-    finding.limit = limit;
-    finding.engine_behaviour = "silently_wrong";
-    finding.remedy = remedy;
-    finding.message = tensor + ": " + sentence + "; " + remedy;
-    return finding;
-}
-
-/// "NaN", "Inf", "-Inf" or the number.
-std::string shown(double value) {
-    if (value != value) return "NaN";
-    if (value > 1.7e308) return "Inf";
-    if (value < -1.7e308) return "-Inf";
-    return fmt::format("{:.9g}", value);
 }
 
 }  // namespace
@@ -129,27 +117,6 @@ wire::RefitManifest CheckpointSurvey::manifest() const {
     return manifest;
 }
 
-std::optional<CheckpointSurvey::Scales> CheckpointSurvey::scales_of(
-    const std::string& weight) const {
-    const auto codes = files_.find(weight);
-    const auto inverse = files_.find(weight + "_scale_inv");
-    const auto plain = files_.find(weight + "_scale");
-    if (codes.tensor == nullptr || codes.tensor->dtype != DType::f8_e4m3) return std::nullopt;
-    if ((inverse.tensor == nullptr) == (plain.tensor == nullptr)) return std::nullopt;
-    const auto at = inverse.tensor != nullptr ? inverse : plain;
-    auto layout = checks::scale_layout(codes.tensor->shape, at.tensor->dtype, at.tensor->shape);
-    if (!layout) return std::nullopt;
-    Scales scales{at.tensor->name, at.tensor->dtype, at.tensor->shape, {}, std::move(*layout)};
-    const std::span<const std::byte> bytes = at.file->bytes(*at.tensor);
-    const auto count = static_cast<std::size_t>(core::element_count(at.tensor->shape));
-    scales.values.reserve(count);
-    for (std::size_t i = 0; i < count; ++i) {
-        scales.values.push_back(
-            checks::value_at(at.tensor->dtype, checks::ValueKind::scale, bytes, i));
-    }
-    return scales;
-}
-
 core::Findings CheckpointSurvey::judge_values(const Progress& progress) const {
     core::Findings findings;
     for (const auto& problem : files_.index_problems()) {
@@ -166,9 +133,47 @@ core::Findings CheckpointSurvey::judge_values(const Progress& progress) const {
         finding.message = problem.tensor + ": is " + problem.found + "; " + finding.remedy;
         findings.push_back(std::move(finding));
     }
+    judge_files(findings);
     for (const std::string& name : names_) judge_one(name, progress, findings);
     judge_tied_head(findings);
     return findings;
+}
+
+/// What holds of files, not of values: no index, and tensors that are stored twice.
+void CheckpointSurvey::judge_files(core::Findings& findings) const {
+    if (files_.lacks_index()) {
+        Finding finding;
+        finding.check = "names";
+        finding.severity = Severity::warning;
+        finding.tensor = kIndex;
+        finding.measured = "absent";
+        finding.limit = "an index of the " + std::to_string(files_.file_count()) + " shards";
+        finding.engine_behaviour = "ignored";
+        finding.remedy = "fetch it, or write the checkpoint anew";
+        finding.message = std::string(kIndex) +
+                          ": is missing; vLLM and SGLang read every shard in the directory, "
+                          "transformers finds none; " +
+                          finding.remedy;
+        findings.push_back(std::move(finding));
+    }
+    for (const auto& [kept, other] : files_.duplicates()) {
+        const bool equal = same_bytes(kept, other);
+        Finding finding;
+        finding.check = "names";
+        finding.severity = equal ? Severity::warning : Severity::error;
+        finding.tensor = kept.tensor->name;
+        finding.measured = "in " + kept.file->path().filename().string() + " and in " +
+                           other.file->path().filename().string();
+        finding.limit = "in one file";
+        finding.engine_behaviour = equal ? "ignored" : "silently_wrong";
+        finding.remedy = "leave out one of the two";
+        finding.message = finding.tensor + ": is " + finding.measured + ", " +
+                          (equal ? "with the same bytes"
+                                 : "and they differ: engines load both, and the one that happens "
+                                   "to come last stays") +
+                          "; " + finding.remedy;
+        findings.push_back(std::move(finding));
+    }
 }
 
 void CheckpointSurvey::judge_one(const std::string& name, const Progress& progress,
@@ -182,8 +187,10 @@ void CheckpointSurvey::judge_one(const std::string& name, const Progress& progre
     checks::ValueCounts counts;
     for (std::size_t begin = 0; begin < bytes.size(); begin += kScanBytes) {
         const std::size_t size = std::min(kScanBytes, bytes.size() - begin);
+        // Types of less than a byte have no values to look for, and no width.
         checks::scan_values(stored.dtype, kind, bytes.subspan(begin, size),
-                            static_cast<std::int64_t>(begin / width), counts);
+                            static_cast<std::int64_t>(begin / std::max<std::size_t>(width, 1)),
+                            counts);
         at.file->release(stored, begin, begin + size);
         progress(size);
     }
@@ -201,31 +208,7 @@ void CheckpointSurvey::judge_one(const std::string& name, const Progress& progre
                                : "quantize or save it anew from finite weights"));
     }
     if (is_scale && counts.nonpositive() > 0) judge_scale(name, counts, findings);
-}
-
-void CheckpointSurvey::judge_scale(const std::string& name, const checks::ValueCounts& counts,
-                                   core::Findings& findings) const {
-    const weights::StoredTensor& stored = *files_.find(name).tensor;
-    const std::vector<std::int64_t> index = index_in(stored.shape, counts.first_nonpositive);
-    Finding finding =
-        value_finding(name, index, shown(counts.first_nonpositive_value), "> 0",
-                      std::to_string(counts.nonpositive()) + " of " +
-                          std::to_string(core::element_count(stored.shape)) +
-                          " scales are zero or negative, the first at " + core::to_string(index),
-                      "quantize it anew; a block of zeros needs a scale above zero too");
-    const std::string weight = checks::weight_of_scale(name);
-    const auto scales = weight.empty() ? std::nullopt : scales_of(weight);
-    if (counts.negative == 0 && scales && scales->name == name) {
-        const auto codes = files_.find(weight);
-        if (checks::zero_scales_hold_zeros(codes.file->bytes(*codes.tensor), codes.tensor->shape,
-                                           scales->values, scales->layout)) {
-            // Zero times zero is what was meant, but an engine that divides by its scales when it
-            // requantizes gets NaN.
-            finding.severity = Severity::warning;
-            finding.engine_behaviour.clear();
-        }
-    }
-    findings.push_back(std::move(finding));
+    if (is_scale && counts.extreme > 0) judge_range(name, counts, findings);
 }
 
 /// The engines take the embedding and leave the stored head alone.
@@ -233,18 +216,8 @@ void CheckpointSurvey::judge_tied_head(core::Findings& findings) const {
     const auto head = files_.find(kHead);
     const auto embedding = files_.find(kEmbedding);
     if (!model_.tied_embeddings || head.tensor == nullptr || embedding.tensor == nullptr) return;
-    const bool alike = head.tensor->dtype == embedding.tensor->dtype &&
-                       head.tensor->shape == embedding.tensor->shape;
-    const std::span<const std::byte> a = head.file->bytes(*head.tensor);
-    const std::span<const std::byte> b = embedding.file->bytes(*embedding.tensor);
-    bool equal = alike;
-    for (std::size_t begin = 0; equal && begin < a.size(); begin += kScanBytes) {
-        const std::size_t size = std::min(kScanBytes, a.size() - begin);
-        equal = std::memcmp(a.data() + begin, b.data() + begin, size) == 0;
-        head.file->release(*head.tensor, begin, begin + size);
-        embedding.file->release(*embedding.tensor, begin, begin + size);
-    }
-    if (equal) return;
+    if (same_bytes(head, embedding)) return;
+    const bool alike = is_alike(head, embedding);
     Finding finding;
     finding.check = "byte_identity";
     finding.severity = Severity::warning;

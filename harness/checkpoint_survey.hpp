@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -42,25 +43,40 @@ class CheckpointSurvey {
     /// The tensors as the parts of a refit, in order of their names; without cells.
     [[nodiscard]] wire::RefitManifest manifest() const;
 
-    /// The scales of `weight`, a F8_E4M3 matrix, as exact values with their layout; nullopt where
-    /// it has none of a known layout, or two.
+    /// The scales of an F8_E4M3 matrix [rows, cols], or of a stack of them [experts, rows, cols],
+    /// as exact values, matrix after matrix, with the layout of one.
     struct Scales {
         std::string name;
         core::DType dtype = core::DType::f32;
         core::Shape shape;
+        std::int64_t matrices = 1;
         std::vector<double> values;
         checks::ScaleLayout layout;
+
+        [[nodiscard]] std::span<const double> of_matrix(std::int64_t matrix) const;
     };
+    /// nullopt where `weight` has no scales of a known layout, or two tensors of them.
     [[nodiscard]] std::optional<Scales> scales_of(const std::string& weight) const;
+    /// The name of the F8_E4M3 tensor whose scale `scale` is; "" where there is none.
+    [[nodiscard]] std::string weight_of(const std::string& scale) const;
+
+    /// The tensor of the finding that shards have no index.
+    static constexpr const char* kIndex = "model.safetensors.index.json";
+    /// The limit of findings that call a scale too small, which only the weights that the
+    /// checkpoint was made from can refute.
+    static constexpr const char* kSmallestScale = ">= 1.17549435e-38";
 
     /// Findings of the values, of the index, and of a tied head, in order of the names. Reads every
     /// tensor once, a few MiB at a time.
     [[nodiscard]] core::Findings judge_values(const Progress& progress) const;
 
  private:
+    void judge_files(core::Findings& findings) const;
     void judge_one(const std::string& name, const Progress& progress,
                    core::Findings& findings) const;
     void judge_scale(const std::string& name, const checks::ValueCounts& counts,
+                     core::Findings& findings) const;
+    void judge_range(const std::string& name, const checks::ValueCounts& counts,
                      core::Findings& findings) const;
     void judge_tied_head(core::Findings& findings) const;
 

@@ -74,6 +74,41 @@ wire::RefitManifest manifest_for(const CheckpointSurvey& survey,
     return manifest;
 }
 
+/// A stack of experts, or its scale, in a layer whose experts are loaded, under whatever names.
+bool stands_for_experts(const std::string& name, const std::set<std::string>& loaded) {
+    const std::string experts = ".experts.";
+    const std::size_t at = name.rfind(experts);
+    if (at == std::string::npos) return false;
+    const std::string stem = name.substr(0, at + experts.size());
+    const auto next = loaded.lower_bound(stem);
+    return next != loaded.end() && next->starts_with(stem) &&
+           name.find('.', stem.size()) == std::string::npos;
+}
+
+/// Errors in layers for multi-token prediction become warnings: the main model skips their names,
+/// and only a draft model, which is loaded apart, goes wrong.
+void spare_draft_layers(const CheckpointSurvey& survey, const std::string& engine,
+                        Finding& finding) {
+    const model::ModelConfig& model = survey.model();
+    const std::int64_t layer = receiver::layer_of_name(finding.tensor);
+    if (finding.severity != Severity::error || layer < model.layers ||
+        layer >= model.layers + model.mtp_layers) {
+        return;
+    }
+    finding.severity = Severity::warning;
+    finding.engine_behaviour = "ignored";
+    finding.engine_message.clear();
+    finding.message += "; the main model of " + engine +
+                       " skips this layer, which only a draft model for multi-token prediction "
+                       "loads";
+}
+
+/// transformers looks for one file or an index, the others for every file; a profile of all of them
+/// wants what the most demanding one does.
+bool needs_index(const receiver::EngineContract& contract) {
+    return contract.intersection || contract.unknown_names == receiver::UnknownNames::transformers;
+}
+
 /// The scale of a layer that stays in BF16 is not loaded, and that of a weight which has one is.
 std::set<std::string> loaded_names(const receiver::ContractInstance& instance) {
     std::set<std::string> names;
@@ -136,10 +171,16 @@ EngineVerdict judge_for_engine(const CheckpointSurvey& survey, const std::string
     }
     for (Finding finding : values) {
         const bool is_loaded = !instance || loaded.count(finding.tensor) != 0 ||
+                               stands_for_experts(finding.tensor, loaded) ||
                                receiver::is_cache_scale(finding.tensor);
         if (!is_loaded) finding.severity = Severity::warning;
+        if (finding.tensor == CheckpointSurvey::kIndex && needs_index(contract)) {
+            finding.severity = Severity::error;
+            finding.engine_behaviour = "raises";
+        }
         verdict.findings.push_back(std::move(finding));
     }
+    for (Finding& finding : verdict.findings) spare_draft_layers(survey, contract.name, finding);
     errors_first(verdict.findings);
     return verdict;
 }

@@ -32,7 +32,9 @@ const receiver::ContractRow* cache_row(const receiver::EngineContract& contract)
 
 bool is_quantizers_work(const std::string& name, core::DType dtype) {
     const bool stored_small = dtype == core::DType::f8_e4m3 || dtype == core::DType::f8_e5m2 ||
-                              dtype == core::DType::f8_e8m0;
+                              dtype == core::DType::f8_e8m0 || dtype == core::DType::f8_e4m3fnuz ||
+                              dtype == core::DType::f8_e5m2fnuz || dtype == core::DType::f4 ||
+                              dtype == core::DType::f6_e2m3 || dtype == core::DType::f6_e3m2;
     return stored_small ||
            ends_with_any(name, {".weight_scale", ".weight_scale_inv", ".weight_packed", ".qweight",
                                 ".weight_shape", ".input_scale", ".activation_scale"});

@@ -4,6 +4,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -13,23 +15,29 @@
 
 namespace refit::harness {
 
-/// Quantizes matrix after matrix by every recipe that has explained all so far. Looks at no more
-/// than a number of elements, so that a large checkpoint costs no more than a small one.
+/// Quantizes matrix after matrix, whole, by every recipe that has explained all so far, a few MiB
+/// at a time. Most recipes fall out in the first matrices, so that a large checkpoint costs about
+/// one quantization for each recipe that remains.
 class RecipeMatch {
  public:
-    explicit RecipeMatch(std::int64_t elements);
+    /// Called once rows [begin, end) of codes and source will not be looked at for a while.
+    using RowsDone = std::function<void(std::int64_t begin, std::int64_t end)>;
 
-    /// Matrices that are too large, or whose source is not BF16, are passed over.
-    void add(const CheckpointSurvey::Scales& scales, const checks::StoredMatrix& codes,
-             const checks::StoredMatrix& source);
+    RecipeMatch();
 
+    /// `values` : the scales of this matrix, among those of the tensor `scales`. A matrix whose
+    /// source is not BF16, which the recipes are defined on, is passed over.
+    void add(const CheckpointSurvey::Scales& scales, std::span<const double> values,
+             const checks::StoredMatrix& codes, const checks::StoredMatrix& source,
+             const RowsDone& done);
+
+    /// That were tried.
     [[nodiscard]] std::int64_t matrices() const { return matrices_; }
     /// In catalog order; empty before the first matrix.
     [[nodiscard]] std::vector<std::string> exact() const;
 
  private:
     std::vector<const quant::Recipe*> left_;
-    std::int64_t elements_;  ///< that may still be looked at
     std::int64_t matrices_ = 0;
 };
 

@@ -5,7 +5,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <map>
 #include <span>
 #include <utility>
 
@@ -13,7 +12,8 @@
 #include "checks/reference_check.hpp"
 #include "core/error.hpp"
 #include "harness/recipe_match.hpp"
-#include "weights/stored_places.hpp"
+#include "harness/reference_source.hpp"
+#include "harness/value_finding.hpp"
 
 namespace refit::harness {
 namespace {
@@ -27,9 +27,6 @@ using core::Severity;
 constexpr double kLeastSqnrDb = 23.0;
 /// A matrix that is not the nearest is judged by the others where at most one in three is like it.
 constexpr std::int64_t kFewOf = 3;
-/// Elements that recipes are tried on, all matrices together.
-constexpr std::int64_t kRecipeElements = std::int64_t{1} << 25;
-
 constexpr const char* kRemedy =
     "quantize it anew from the reference, or name the reference that it was made from";
 
@@ -54,13 +51,10 @@ Finding finding_of(const std::string& check, Severity severity, const std::strin
     return finding;
 }
 
-std::vector<std::int64_t> index_in(const core::Shape& shape, std::int64_t flat) {
-    std::vector<std::int64_t> index(shape.size());
-    for (std::size_t i = index.size(); i-- > 0;) {
-        index[i] = flat % shape[i];
-        flat /= shape[i];
-    }
-    return index;
+/// Types that a quantizer writes, and training weights do not have.
+bool is_quantizers(DType dtype) {
+    return core::size_bytes(dtype) == 0 || dtype == DType::f8_e4m3 || dtype == DType::f8_e5m2 ||
+           dtype == DType::f8_e8m0 || dtype == DType::f8_e4m3fnuz || dtype == DType::f8_e5m2fnuz;
 }
 
 class ReferenceComparison {
@@ -71,9 +65,13 @@ class ReferenceComparison {
           progress_(progress),
           specs_(model::tensors_of(survey.model())),
           reference_(directory, weights::IndexRule::reported),
-          places_(reference_, specs_),
-          recipes_(kRecipeElements) {
-        for (const model::TensorSpec& spec : specs_) by_name_.emplace(spec.name, &spec);
+          source_(reference_, specs_, survey.model().tied_embeddings) {
+        for (const auto& [kept, other] : reference_.duplicates()) {
+            throw core::FileError(other.file->path().string() + ": tensor '" + other.tensor->name +
+                                  "' is also in " + kept.file->path().string() +
+                                  "; nothing says which of the two the checkpoint was made from: "
+                                  "leave out one");
+        }
     }
 
     ReferenceResult run() {
@@ -95,123 +93,141 @@ class ReferenceComparison {
                        "is not compared: " + why));
     }
 
-    /// The reference's tensor as rows of its last dimension, with the first row of `name` in it.
-    [[nodiscard]] weights::StoredPlaces::Place place_of(const std::string& name) const {
-        const auto known = by_name_.find(name);
-        if (known != by_name_.end()) return places_.find(*known->second);
-        auto at = reference_.find(name);
-        // A head that is stored although it is tied is a copy of the embedding.
-        if (at.tensor == nullptr && survey_.model().tied_embeddings && name == "lm_head.weight") {
-            at = reference_.find("model.embed_tokens.weight");
-        }
-        return {at.file, at.tensor, 0};
-    }
-
     void compare(const std::string& name) {
         const auto at = survey_.files().find(name);
-        const auto wanted = place_of(name);
-        if (wanted.tensor == nullptr) {
+        const SourceRows rows = source_.of(name, *at.tensor);
+        if (rows.parts.empty()) {
             not_compared(name, "the reference has no such tensor");
             return;
         }
-        if (!is_float(wanted.tensor->dtype)) {
+        for (const SourceRows::Part& part : rows.parts) {
+            const weights::StoredTensor& stored = *part.at.tensor;
+            const bool raw = stored.dtype == at.tensor->dtype && !is_quantizers(stored.dtype);
+            if (is_float(stored.dtype) || raw) continue;
             throw core::FileError(
-                wanted.file->path().string() + ": tensor '" + wanted.tensor->name + "' is " +
-                std::string(core::safetensors_name(wanted.tensor->dtype)) +
+                part.at.file->path().string() + ": tensor '" + stored.name + "' is " +
+                std::string(core::safetensors_name(stored.dtype)) +
                 ", expected BF16, F16 or F32; --reference is the directory before quantization");
         }
-        const bool stacked = wanted.tensor->shape.size() > at.tensor->shape.size();
-        const core::Shape& shape = at.tensor->shape;
-        const core::Shape& source = wanted.tensor->shape;
-        if (stacked ? shape.empty() || source.empty() || shape.back() != source.back() ||
-                          wanted.first_row + core::matrix_rows(shape) >
-                              core::element_count(source) / std::max<std::int64_t>(source.back(), 1)
-                    : shape != source) {
+        if (!rows.mismatch.empty()) {
             ++result_.not_compared;
-            add(finding_of("round_trip", Severity::error, name, {}, core::to_string(shape),
-                           core::to_string(source),
-                           "has shape " + core::to_string(shape) + ", the reference has " +
-                               core::to_string(source)));
+            const std::string shape = core::to_string(at.tensor->shape);
+            add(finding_of("round_trip", Severity::error, name, {}, shape, rows.mismatch,
+                           "has shape " + shape + ", the reference has " + rows.mismatch));
             return;
         }
         if (at.tensor->dtype == DType::f8_e4m3) {
-            compare_quantized(name, at, wanted);
+            compare_quantized(name, at, rows);
+        } else if (is_quantizers(at.tensor->dtype)) {
+            not_compared(name, "it is " + std::string(core::safetensors_name(at.tensor->dtype)) +
+                                   ", and only F8_E4M3 is decoded here");
         } else {
-            compare_unquantized(name, at, wanted);
+            compare_unquantized(name, at, rows);
         }
     }
 
     void compare_quantized(const std::string& name,
                            const weights::CheckpointDirectory::Location& at,
-                           const weights::StoredPlaces::Place& wanted) {
+                           const SourceRows& rows) {
         const auto scales = survey_.scales_of(name);
         if (!scales) {
             not_compared(name, "it has no scale of a known shape");
             return;
         }
+        if (!rows.of_one_dtype()) {
+            not_compared(name, "the reference has its experts in several dtypes");
+            return;
+        }
+        bool faithful = true;
+        for (std::int64_t matrix = 0; matrix < scales->matrices; ++matrix) {
+            faithful = compare_matrix(name, at, rows, *scales, matrix) && faithful;
+        }
+        if (faithful) result_.faithful.insert(name);
+    }
+
+    /// One matrix of a tensor that may be a stack of them; true where nothing is wrong with it.
+    bool compare_matrix(const std::string& name, const weights::CheckpointDirectory::Location& at,
+                        const SourceRows& rows, const CheckpointSurvey::Scales& scales,
+                        std::int64_t matrix) {
         const core::Shape& shape = at.tensor->shape;
-        const std::int64_t cols = shape[1];
-        const std::int64_t source_width = core::size_bytes(wanted.tensor->dtype);
-        const auto source_begin = static_cast<std::size_t>(wanted.first_row * cols * source_width);
-        const auto source_bytes = static_cast<std::size_t>(shape[0] * cols * source_width);
-        const checks::StoredMatrix codes{DType::f8_e4m3, at.file->bytes(*at.tensor), shape[0],
-                                         cols};
-        const checks::StoredMatrix source{
-            wanted.tensor->dtype,
-            wanted.file->bytes(*wanted.tensor).subspan(source_begin, source_bytes), shape[0], cols};
-        recipes_.add(*scales, codes, source);
+        const std::int64_t height = shape[shape.size() - 2];
+        const std::int64_t cols = shape.back();
+        const std::int64_t top = matrix * height;
+        const auto begin = static_cast<std::size_t>(top * cols);
+        const auto count = static_cast<std::size_t>(height * cols);
+        const checks::StoredMatrix codes{
+            DType::f8_e4m3, at.file->bytes(*at.tensor).subspan(begin, count), height, cols};
+        std::vector<std::byte> joined;
+        const checks::StoredMatrix source = rows.matrix(top, height, cols, joined);
+        const auto source_width = static_cast<std::size_t>(core::size_bytes(source.dtype));
+        const auto release = [&](std::int64_t first, std::int64_t last) {
+            at.file->release(*at.tensor, begin + static_cast<std::size_t>(first * cols),
+                             begin + static_cast<std::size_t>(last * cols));
+            rows.release(top + first, top + last, cols);
+        };
+        recipes_.add(scales, scales.of_matrix(matrix), codes, source, release);
         const checks::RoundTrip trip = checks::compare_codes(
-            codes, scales->values, scales->layout, source,
-            [&](std::int64_t begin, std::int64_t end) {
-                const auto first = static_cast<std::size_t>(begin * cols);
-                const auto last = static_cast<std::size_t>(end * cols);
-                const auto width = static_cast<std::size_t>(source_width);
-                at.file->release(*at.tensor, first, last);
-                wanted.file->release(*wanted.tensor, source_begin + first * width,
-                                     source_begin + last * width);
-                progress_((last - first) * (1 + width));
+            codes, scales.of_matrix(matrix), scales.layout, source,
+            [&](std::int64_t first, std::int64_t last) {
+                release(first, last);
+                progress_(static_cast<std::size_t>((last - first) * cols) * (1 + source_width));
             });
         ++result_.quantized;
         result_.sum_x2 += trip.sum_x2;
         result_.sum_error2 += trip.sum_error2;
-        judge(name, shape, trip);
+        return judge({name, shape, static_cast<std::int64_t>(begin), trip});
     }
 
-    void judge(const std::string& name, const core::Shape& shape, const checks::RoundTrip& trip) {
+    /// What one matrix became.
+    struct Matrix {
+        std::string name;
+        core::Shape shape;        ///< of its tensor
+        std::int64_t before = 0;  ///< elements of the tensor before this matrix
+        checks::RoundTrip trip;
+
+        [[nodiscard]] std::vector<std::int64_t> index(std::int64_t flat) const {
+            return index_in(shape, before + flat);
+        }
+    };
+
+    bool judge(const Matrix& matrix) {
+        const checks::RoundTrip& trip = matrix.trip;
         const std::string of = " of " + std::to_string(trip.elements) + " elements ";
         if (trip.beyond > trip.clipped) {
+            const std::vector<std::int64_t> index = matrix.index(trip.first_beyond);
             add(finding_of(
-                "round_trip", Severity::error, name, index_in(shape, trip.first_beyond),
+                "round_trip", Severity::error, matrix.name, index,
                 fmt::format("{:.9g}", trip.loaded), fmt::format("{:.9g}", trip.source),
                 std::to_string(trip.beyond) + of +
                     "are further from the reference than E4M3 allows, the first at " +
-                    core::to_string(index_in(shape, trip.first_beyond)) +
+                    core::to_string(index) +
                     fmt::format(" ({:.9g} instead of {:.9g})", trip.loaded, trip.source)));
-            return;
+            return false;
         }
         const double sqnr = checks::sqnr_db(trip.sum_x2, trip.sum_error2);
         if (trip.sum_error2 > 0.0 && sqnr < kLeastSqnrDb) {
-            add(finding_of("sqnr", Severity::error, name, {}, fmt::format("{:.2f} dB", sqnr),
+            add(finding_of("sqnr", Severity::error, matrix.name, {}, fmt::format("{:.2f} dB", sqnr),
                            fmt::format(">= {:.0f} dB", kLeastSqnrDb),
                            fmt::format("has an SQNR of {:.2f} dB against the reference", sqnr)));
-            return;
+            return false;
         }
         if (trip.clipped > 0) {
-            add(finding_of("round_trip", Severity::warning, name, {},
+            add(finding_of("round_trip", Severity::warning, matrix.name, {},
                            std::to_string(trip.clipped) + " clipped", "0",
                            std::to_string(trip.clipped) + of +
                                "are clipped to the largest code, as recipes do that search the "
                                "best range"));
         }
-        if (trip.unlike > 0) unlike_.push_back({name, shape, trip});
+        if (trip.unlike > 0) unlike_.push_back(matrix);
+        return true;
     }
 
     /// Whoever rounds otherwise does so in every matrix; one that stands alone is of other weights.
     void judge_unlike() {
         const auto count = static_cast<std::int64_t>(unlike_.size());
         if (count == 0 || count * kFewOf > result_.quantized) return;
-        for (const Unlike& one : unlike_) {
-            const std::vector<std::int64_t> index = index_in(one.shape, one.trip.first_unlike);
+        for (const Matrix& one : unlike_) {
+            const std::vector<std::int64_t> index = one.index(one.trip.first_unlike);
             add(finding_of(
                 "round_trip", Severity::error, one.name, index,
                 fmt::format("{:.9g}", one.trip.loaded), fmt::format("{:.9g}", one.trip.source),
@@ -225,52 +241,59 @@ class ReferenceComparison {
 
     void compare_unquantized(const std::string& name,
                              const weights::CheckpointDirectory::Location& at,
-                             const weights::StoredPlaces::Place& wanted) {
-        const std::span<const std::byte> bytes = at.file->bytes(*at.tensor);
-        const auto width = static_cast<std::size_t>(core::size_bytes(at.tensor->dtype));
-        const auto source_width = static_cast<std::size_t>(core::size_bytes(wanted.tensor->dtype));
-        const std::int64_t last_dimension = at.tensor->shape.empty() ? 1 : at.tensor->shape.back();
-        const std::size_t skipped =
-            static_cast<std::size_t>(wanted.first_row * last_dimension) * source_width;
-        const std::span<const std::byte> source = wanted.file->bytes(*wanted.tensor);
-        const std::size_t elements = bytes.size() / width;
-        const std::size_t stretch = kScanBytes / std::max(width, source_width);
+                             const SourceRows& rows) {
+        const core::Shape& shape = at.tensor->shape;
+        const std::int64_t cols = shape.empty() ? 1 : shape.back();
         checks::RawDifference difference;
-        for (std::size_t begin = 0; begin < elements; begin += stretch) {
-            const std::size_t count = std::min(stretch, elements - begin);
-            const std::size_t from = skipped + begin * source_width;
-            checks::compare_raw(at.tensor->dtype, bytes.subspan(begin * width, count * width),
-                                wanted.tensor->dtype, source.subspan(from, count * source_width),
-                                static_cast<std::int64_t>(begin), difference);
-            at.file->release(*at.tensor, begin * width, (begin + count) * width);
-            wanted.file->release(*wanted.tensor, from, from + count * source_width);
-            progress_(count * (width + source_width));
+        std::int64_t done = 0;
+        for (const SourceRows::Part& part : rows.parts) {
+            compare_part(at, part, done, part.rows * cols, cols, difference);
+            done += part.rows * cols;
         }
         ++result_.raw;
         if (difference.differing == 0) return;
-        const std::vector<std::int64_t> index = index_in(at.tensor->shape, difference.first);
+        const std::vector<std::int64_t> index = index_in(shape, difference.first);
         add(finding_of("round_trip", Severity::error, name, index,
                        fmt::format("{:.9g}", difference.loaded),
                        fmt::format("{:.9g}", difference.source),
-                       std::to_string(difference.differing) + " of " + std::to_string(elements) +
+                       std::to_string(difference.differing) + " of " +
+                           std::to_string(core::element_count(shape)) +
                            " unquantized elements differ from the reference, the first at " +
                            core::to_string(index)));
     }
 
-    struct Unlike {
-        std::string name;
-        core::Shape shape;
-        checks::RoundTrip trip;
-    };
+    /// `count` elements of the tensor from element `first` on, against a part of the reference.
+    void compare_part(const weights::CheckpointDirectory::Location& at,
+                      const SourceRows::Part& part, std::int64_t first, std::int64_t count,
+                      std::int64_t cols, checks::RawDifference& difference) {
+        const auto width = static_cast<std::size_t>(core::size_bytes(at.tensor->dtype));
+        const auto source_width = static_cast<std::size_t>(core::size_bytes(part.at.tensor->dtype));
+        const std::span<const std::byte> bytes = at.file->bytes(*at.tensor);
+        const std::span<const std::byte> source = part.at.file->bytes(*part.at.tensor);
+        const auto before = static_cast<std::size_t>(first);
+        const auto skipped = static_cast<std::size_t>(part.at.first_row * cols);
+        const auto elements = static_cast<std::size_t>(count);
+        const std::size_t stretch = kScanBytes / std::max(width, source_width);
+        for (std::size_t begin = 0; begin < elements; begin += stretch) {
+            const std::size_t some = std::min(stretch, elements - begin);
+            const std::size_t to = (before + begin) * width;
+            const std::size_t from = (skipped + begin) * source_width;
+            checks::compare_raw(at.tensor->dtype, bytes.subspan(to, some * width),
+                                part.at.tensor->dtype, source.subspan(from, some * source_width),
+                                static_cast<std::int64_t>(before + begin), difference);
+            at.file->release(*at.tensor, to, to + some * width);
+            part.at.file->release(*part.at.tensor, from, from + some * source_width);
+            progress_(some * (width + source_width));
+        }
+    }
 
     const CheckpointSurvey& survey_;
     const Progress& progress_;
     std::vector<model::TensorSpec> specs_;
     weights::CheckpointDirectory reference_;
-    weights::StoredPlaces places_;
-    std::map<std::string, const model::TensorSpec*> by_name_;
+    ReferenceSource source_;
     RecipeMatch recipes_;
-    std::vector<Unlike> unlike_;
+    std::vector<Matrix> unlike_;
     ReferenceResult result_;
 };
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -16,13 +17,15 @@ namespace refit::harness {
 
 struct ReferenceResult {
     core::Findings findings;     ///< checks round_trip and sqnr
-    std::int64_t quantized = 0;  ///< matrices that were compared through their codes
+    std::int64_t quantized = 0;  ///< matrices, each of a stack, that were compared through codes
     std::int64_t raw = 0;        ///< tensors that were compared as they are
     std::int64_t not_compared = 0;
     double sum_x2 = 0.0;  ///< over all quantized elements
     double sum_error2 = 0.0;
+    /// Quantized tensors all of whose elements are within the legal error.
+    std::set<std::string> faithful;
     /// Recipes that give exactly the codes and scales of every matrix that was tried, and how many
-    /// were: the first ones, up to a fixed number of elements.
+    /// were: all whose reference is BF16.
     std::vector<std::string> recipes;
     std::int64_t recipe_matrices = 0;
 };

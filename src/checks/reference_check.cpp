@@ -172,8 +172,8 @@ std::int32_t largest(const float* values, std::int64_t count) {
 /// One matrix, band by band.
 class Comparison {
  public:
-    Comparison(const StoredMatrix& codes, const std::vector<double>& scales,
-               const ScaleLayout& layout, const StoredMatrix& source)
+    Comparison(const StoredMatrix& codes, std::span<const double> scales, const ScaleLayout& layout,
+               const StoredMatrix& source)
         : codes_(codes),
           scales_(scales),
           layout_(layout),
@@ -258,7 +258,7 @@ class Comparison {
     }
 
     const StoredMatrix& codes_;
-    const std::vector<double>& scales_;
+    std::span<const double> scales_;
     const ScaleLayout& layout_;
     const StoredMatrix& source_;
     std::vector<std::int32_t> amax_;  ///< by scale, as bits
@@ -303,7 +303,7 @@ bool equal_values(DType dtype, double value, DType source_dtype, double source) 
 
 }  // namespace
 
-RoundTrip compare_codes(const StoredMatrix& codes, const std::vector<double>& scales,
+RoundTrip compare_codes(const StoredMatrix& codes, std::span<const double> scales,
                         const ScaleLayout& layout, const StoredMatrix& source,
                         const std::function<void(std::int64_t, std::int64_t)>& done) {
     return Comparison(codes, scales, layout, source).run(done);

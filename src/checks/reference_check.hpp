@@ -49,7 +49,7 @@ struct RoundTrip {
 /// Compares codes [rows, cols] F8_E4M3 times their scales with `source` (BF16, F16 or F32) of the
 /// same extent. `scales` : one a tile, row-major. `done(begin, end)` is called once rows [begin,
 /// end) of both will not be looked at for a while, so that their memory can be given back.
-[[nodiscard]] RoundTrip compare_codes(const StoredMatrix& codes, const std::vector<double>& scales,
+[[nodiscard]] RoundTrip compare_codes(const StoredMatrix& codes, std::span<const double> scales,
                                       const ScaleLayout& layout, const StoredMatrix& source,
                                       const std::function<void(std::int64_t, std::int64_t)>& done);
 

@@ -47,7 +47,7 @@ std::optional<ScaleLayout> scale_layout(const core::Shape& weight, core::DType s
 }
 
 bool zero_scales_hold_zeros(std::span<const std::byte> codes, const core::Shape& weight,
-                            const std::vector<double>& scales, const ScaleLayout& layout) {
+                            std::span<const double> scales, const ScaleLayout& layout) {
     const std::int64_t rows = weight[0];
     const std::int64_t cols = weight[1];
     for (std::size_t number = 0; number < scales.size(); ++number) {

@@ -8,7 +8,6 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <vector>
 
 #include "core/dtype.hpp"
 #include "core/shape.hpp"
@@ -34,8 +33,7 @@ struct ScaleLayout {
 /// Whether every code under a scale of zero is a zero itself, so that the product is what was
 /// meant. `codes` : [rows, cols] F8_E4M3; `scales` : one a tile.
 [[nodiscard]] bool zero_scales_hold_zeros(std::span<const std::byte> codes,
-                                          const core::Shape& weight,
-                                          const std::vector<double>& scales,
+                                          const core::Shape& weight, std::span<const double> scales,
                                           const ScaleLayout& layout);
 
 /// The name of the weight whose scale `name` is ("X.weight" of "X.weight_scale" and

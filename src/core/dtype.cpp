@@ -10,34 +10,48 @@ namespace {
 
 struct Row {
     DType dtype;
-    std::int64_t bytes;
+    std::int64_t bits;
     std::string_view safetensors;
 };
 
 // In the order of the enumeration.
-constexpr std::array<Row, 16> kRows = {{
-    {DType::bf16, 2, "BF16"},
-    {DType::f16, 2, "F16"},
-    {DType::f32, 4, "F32"},
-    {DType::f64, 8, "F64"},
-    {DType::f8_e4m3, 1, "F8_E4M3"},
-    {DType::f8_e5m2, 1, "F8_E5M2"},
-    {DType::f8_e8m0, 1, "F8_E8M0"},
-    {DType::u8, 1, "U8"},
-    {DType::i8, 1, "I8"},
-    {DType::i16, 2, "I16"},
-    {DType::u16, 2, "U16"},
-    {DType::i32, 4, "I32"},
-    {DType::u32, 4, "U32"},
-    {DType::i64, 8, "I64"},
-    {DType::u64, 8, "U64"},
-    {DType::boolean, 1, "BOOL"},
+constexpr std::array<Row, 22> kRows = {{
+    {DType::bf16, 16, "BF16"},
+    {DType::f16, 16, "F16"},
+    {DType::f32, 32, "F32"},
+    {DType::f64, 64, "F64"},
+    {DType::f8_e4m3, 8, "F8_E4M3"},
+    {DType::f8_e5m2, 8, "F8_E5M2"},
+    {DType::f8_e8m0, 8, "F8_E8M0"},
+    {DType::u8, 8, "U8"},
+    {DType::i8, 8, "I8"},
+    {DType::i16, 16, "I16"},
+    {DType::u16, 16, "U16"},
+    {DType::i32, 32, "I32"},
+    {DType::u32, 32, "U32"},
+    {DType::i64, 64, "I64"},
+    {DType::u64, 64, "U64"},
+    {DType::boolean, 8, "BOOL"},
+    {DType::f8_e4m3fnuz, 8, "F8_E4M3FNUZ"},
+    {DType::f8_e5m2fnuz, 8, "F8_E5M2FNUZ"},
+    {DType::f4, 4, "F4"},
+    {DType::f6_e2m3, 6, "F6_E2M3"},
+    {DType::f6_e3m2, 6, "F6_E3M2"},
+    {DType::c64, 64, "C64"},
 }};
 
 }  // namespace
 
 std::int64_t size_bytes(DType dtype) {
-    return kRows[static_cast<std::size_t>(dtype)].bytes;
+    return storage_bits(dtype) / 8;
+}
+
+std::int64_t storage_bits(DType dtype) {
+    return kRows[static_cast<std::size_t>(dtype)].bits;
+}
+
+std::int64_t storage_bytes(DType dtype, std::int64_t count) {
+    return (count * storage_bits(dtype) + 7) / 8;
 }
 
 std::string_view safetensors_name(DType dtype) {

@@ -169,8 +169,11 @@ bool ContractApplier::skip_of(const Layer& layer) {
         names += (names.empty() ? "" : ", ") + part.module;
     }
     const bool raises = answer.behaviour == "raises";
+    const bool all = std::all_of(layer.parts.begin(), layer.parts.end(),
+                                 [this](const Part& part) { return skip_.listed(part.module); });
     refuse(layer.parts[0].module + ".weight", answer.behaviour, answer.engine_message,
-           "the skip list names only " + names, "all parts of " + layer.module + " or none",
+           all ? "the skip list names its parts " + names : "the skip list names only " + names,
+           all ? layer.module + " on the list" : "all parts of " + layer.module + " or none",
            raises ? "list every part of the fused layer"
                   : "list " + layer.module + " itself: the engine does not look for its parts");
     return answer.skipped;

@@ -52,7 +52,15 @@ std::string other_scale_name(const std::string& name) {
     if (leaf == "weight_scale") return stem_of(name) + ".weight_scale_inv";
     if (leaf == "weight_scale_inv") return stem_of(name) + ".weight_scale";
     if (leaf.ends_with("_scale_inv")) return name.substr(0, name.size() - 4);
+    // DeepSeek's own inference code converts checkpoints to this one.
+    if (leaf == "scale") return stem_of(name) + ".weight_scale_inv";
     return {};
+}
+
+/// Types of quantized weights that no contract wants.
+bool is_quantizers_other(core::DType dtype) {
+    return core::size_bytes(dtype) == 0 || dtype == core::DType::f8_e5m2 ||
+           dtype == core::DType::f8_e4m3fnuz || dtype == core::DType::f8_e5m2fnuz;
 }
 
 /// What a behaviour means for who reads the finding.
@@ -66,8 +74,13 @@ std::string consequence(const std::string& behaviour, const std::string& engine)
 
 class Checker {
  public:
-    Checker(const wire::RefitManifest& manifest, const ContractInstance& instance)
-        : manifest_(manifest), instance_(instance), contract_(find_engine(instance.engine)) {
+    /// `cells`: the manifest was cut by this very instance, so that its cells must be the same.
+    Checker(const wire::RefitManifest& manifest, const ContractInstance& instance, bool cells)
+        : manifest_(manifest),
+          instance_(instance),
+          contract_(find_engine(instance.engine)),
+          cells_(cells),
+          who_(contract_.intersection ? "at least one engine" : instance.engine) {
         for (std::size_t i = 0; i < instance.wanted.size(); ++i)
             wanted_[instance.wanted[i].name] = i;
         for (const auto& parameter : manifest.parameters)
@@ -202,7 +215,7 @@ class Checker {
              .behaviour = row.on_missing,
              .engine_message = row.on_missing == "raises" ? row.engine_message : "",
              .remedy = "send it with every refit",
-             .message = "is missing; " + consequence(row.on_missing, instance_.engine)});
+             .message = "is missing; " + consequence(row.on_missing, who_)});
     }
 
     void unknown(const wire::ParameterMeta& parameter) {
@@ -219,8 +232,8 @@ class Checker {
         const bool fits_engine = outcome.behaviour != "raises";
         if (fits_engine) {
             surplus(name, outcome,
-                    "is not a tensor of this model; " +
-                        consequence(outcome.behaviour, instance_.engine) + " and drops it");
+                    "is not a tensor of this model; " + consequence(outcome.behaviour, who_) +
+                        " and drops it");
             return;
         }
         // Comparing every unknown name with every wanted one would take minutes where a large
@@ -290,6 +303,10 @@ class Checker {
         const auto partner = wanted_.find(other);
         if (other.empty() || partner == wanted_.end() || came_.count(other) != 0) return false;
         renamed_.insert(other);
+        if (leaf_of(name) == "scale" && contract_.unknown_names == UnknownNames::transformers) {
+            read_under_other_name(parameter, partner->second);
+            return true;
+        }
         const std::string behaviour =
             outcome.behaviour == "raises" ? "raises" : row_of(partner->second).on_missing;
         add(name, {.check = "names",
@@ -299,8 +316,23 @@ class Checker {
                    .engine_message = outcome.engine_message,
                    .remedy = "write the scale as " + other,
                    .message = "the contract of " + instance_.engine + " names this scale " + other +
-                              "; " + consequence(behaviour, instance_.engine)});
+                              "; " + consequence(behaviour, who_)});
         return true;
+    }
+
+    /// transformers renames "X.scale" while it loads.
+    void read_under_other_name(const wire::ParameterMeta& parameter, std::size_t index) {
+        add(parameter.name, {.check = "names",
+                             .severity = Severity::warning,
+                             .measured = leaf_of(parameter.name),
+                             .limit = leaf_of(instance_.wanted[index].name),
+                             .behaviour = "ignored",
+                             .remedy = "write the scale as " + instance_.wanted[index].name,
+                             .message = "is read by " + instance_.engine + " as " +
+                                        instance_.wanted[index].name + ", by others not"});
+        // Cells belong to the wanted name.
+        if (parameter.shape != instance_.wanted[index].shape) compare_shape(parameter, index);
+        compare_dtype(parameter, index);
     }
 
     bool scale_of_raw_weight(const std::string& name, const UnknownNameOutcome& outcome) {
@@ -334,9 +366,16 @@ class Checker {
                 codes_of_scales(came);
             return;
         }
+        const bool half = came.dtype == core::DType::bf16 || came.dtype == core::DType::f16;
+        if (contract_.intersection && half && wanted.dtypes.front() == core::DType::f32) {
+            narrow_scale(came);
+            return;
+        }
         const LoadOutcome outcome = dtype_outcome(row_of(index), came.dtype);
         std::string remedy = "send it as " + dtype_text(wanted.dtypes.front());
-        if (!wanted.scale.empty()) {
+        if (!wanted.scale.empty() && is_quantizers_other(came.dtype)) {
+            remedy = "quantize the original weights anew, to F8_E4M3";
+        } else if (!wanted.scale.empty()) {
             remedy = "quantize it, or leave its module out in the quantization_config";
         } else if (came.dtype == core::DType::f8_e4m3) {
             remedy = "send it in " + dtype_text(wanted.dtypes.front()) +
@@ -349,9 +388,42 @@ class Checker {
                         .engine_message = outcome.engine_message,
                         .remedy = remedy,
                         .message = "came as " + dtype_text(came.dtype) + ", the contract wants " +
-                                   dtypes_text(wanted.dtypes) + "; " + instance_.engine +
-                                   (outcome.behaviour == "raises" ? " refuses it"
-                                                                  : " casts it without a scale")});
+                                   dtypes_text(wanted.dtypes) + "; " +
+                                   what_happens_to(came.dtype, wanted, outcome)});
+    }
+
+    /// What becomes of a dtype that the contract does not want.
+    [[nodiscard]] std::string what_happens_to(core::DType came, const wire::WantedParameter& wanted,
+                                              const LoadOutcome& outcome) const {
+        if (core::size_bytes(came) == 0) {
+            return "PyTorch has no conversion from this type, so that " + who_ +
+                   " refuses it or cannot read it";
+        }
+        if (outcome.behaviour == "raises") return who_ + " refuses it";
+        if (came == core::DType::f8_e4m3fnuz || came == core::DType::f8_e5m2fnuz) {
+            return who_ +
+                   " converts value by value, which rounds what the other type lacks, and makes "
+                   "this type itself out of F8_E4M3 on the devices that need it (AMD's MI300)";
+        }
+        if (came == core::DType::c64) return who_ + " drops the imaginary parts";
+        if (came == core::DType::f64) return who_ + " rounds it";
+        if (wanted.scale.empty() && came != core::DType::f8_e4m3 && came != core::DType::f8_e5m2) {
+            return who_ + " converts the numbers, whatever they stand for";
+        }
+        return who_ + " casts it without a scale";
+    }
+
+    /// Scales that every engine widens exactly, but not every loader.
+    void narrow_scale(const wire::ParameterMeta& came) {
+        add(came.name,
+            {.check = "dtype",
+             .measured = dtype_text(came.dtype),
+             .limit = "F32",
+             .behaviour = "raises",
+             .remedy = "send it as F32, the values stay the same",
+             .message = "came as " + dtype_text(came.dtype) +
+                        ", the profile wants scales in F32; the engines of this catalogue widen "
+                        "it without loss, but there are loaders that take F32 for granted"});
     }
 
     void codes_of_scales(const wire::ParameterMeta& came) {
@@ -397,10 +469,11 @@ class Checker {
                                            ", the values stay the same"
                                      : std::string("send it with the shape of the contract"),
              .message = "came " + found + ", the contract wants " + limit + "; " +
-                        consequence(outcome.behaviour, instance_.engine)});
+                        consequence(outcome.behaviour, who_)});
     }
 
     void compare_cuts(const wire::ParameterMeta& came, const wire::WantedParameter& wanted) {
+        if (!cells_) return;
         if (came.row_cuts == wanted.row_cuts && came.col_cuts == wanted.col_cuts) return;
         add(came.name, {.check = "shape_contract",
                         .measured = "other cells",
@@ -413,6 +486,8 @@ class Checker {
     const wire::RefitManifest& manifest_;
     const ContractInstance& instance_;
     const EngineContract& contract_;
+    bool cells_;
+    std::string who_;  ///< the subject of sentences about behaviour
     std::map<std::string, std::size_t> wanted_;
     std::map<std::string, int> came_;
     int searches_ = 0;               ///< for nearest names
@@ -424,7 +499,30 @@ class Checker {
 
 core::Findings check_manifest(const wire::RefitManifest& manifest,
                               const ContractInstance& instance) {
-    return Checker(manifest, instance).run();
+    core::Findings findings = Checker(manifest, instance, true).run();
+    if (instance.members.empty()) return findings;
+    // One tensor, one cause: the first engine that has it is named.
+    std::map<std::pair<std::string, std::string>, Finding> errors;
+    std::vector<std::pair<std::string, std::string>> order;
+    for (const ContractInstance& member : instance.members) {
+        for (Finding& finding : Checker(manifest, member, false).run()) {
+            if (finding.severity != Severity::error) continue;
+            std::pair key(finding.tensor, finding.check);
+            if (errors.emplace(key, std::move(finding)).second) order.push_back(std::move(key));
+        }
+    }
+    std::set<std::string> wrong;
+    for (Finding& finding : findings) {
+        if (finding.severity != Severity::error) continue;
+        wrong.insert(finding.tensor);
+        // What an engine does says more than what the profile wants.
+        const auto same = errors.find({finding.tensor, finding.check});
+        if (same != errors.end()) finding = same->second;
+    }
+    for (const auto& key : order) {
+        if (wrong.insert(key.first).second) findings.push_back(errors.at(key));
+    }
+    return findings;
 }
 
 }  // namespace refit::receiver

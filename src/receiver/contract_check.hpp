@@ -12,7 +12,8 @@ namespace refit::receiver {
 /// Findings of the checks shape_contract, names and dtype, one a tensor and cause: missing, unknown
 /// (with the nearest wanted name when the two belong together, such as weight_scale and
 /// weight_scale_inv), twice, rank, shape (both printed), dtype. Each says what the real engine
-/// would do and how to mend it. Includes the instance's own refusals.
+/// would do and how to mend it. Includes the instance's own refusals, and, for a profile, the
+/// errors of its members on tensors that have none yet.
 [[nodiscard]] core::Findings check_manifest(const wire::RefitManifest& manifest,
                                             const ContractInstance& instance);
 

@@ -7,6 +7,7 @@
 #include "core/error.hpp"
 #include "receiver/cache_scales.hpp"
 #include "receiver/contract_applier.hpp"
+#include "receiver/contract_members.hpp"
 
 namespace refit::receiver {
 namespace {
@@ -92,7 +93,9 @@ ContractInstance apply_contract(const EngineContract& contract, const model::Mod
     if (!no_scales.empty()) {
         throw core::ScenarioError("payload.kv_cache_scales: " + no_scales);
     }
-    return ContractApplier(contract, model, config, tp, ep).run(cache_scales);
+    ContractInstance instance = ContractApplier(contract, model, config, tp, ep).run(cache_scales);
+    if (contract.intersection) add_members(instance, model, cache_scales);
+    return instance;
 }
 
 }  // namespace refit::receiver

@@ -153,6 +153,9 @@ struct EngineContract {
     UnknownNames unknown_names = UnknownNames::raises;
     EngineLayout layout;
     CacheScaleRule cache_scales;
+    /// A profile of all other engines of the catalogue that read its config and have its scheme:
+    /// what any of them refuses or gets wrong is a finding of the profile.
+    bool intersection = false;
     /// A profile of several engines: what only an engine without ragged scale grids gets wrong is a
     /// warning.
     bool warns_of_ragged_grids = false;
@@ -242,6 +245,9 @@ struct ContractInstance {
         const auto found = aliases.find(name);
         return found == aliases.end() ? name : found->second;
     }
+    /// Of a profile: the engines that it is the intersection of, each with its own reading of the
+    /// config; without those that have no such scheme, family or TP, or other names for its scales.
+    std::vector<ContractInstance> members;
 };
 
 /// Applies a contract: fuses q/k/v and gate/up, cuts rows and columns, replicates KV heads when tp

@@ -222,6 +222,8 @@ bool is_float(core::DType dtype) {
         case core::DType::f64:
         case core::DType::f8_e4m3:
         case core::DType::f8_e5m2:
+        case core::DType::f8_e4m3fnuz:
+        case core::DType::f8_e5m2fnuz:
             return true;
         default:
             return false;
@@ -238,6 +240,11 @@ LoadOutcome shape_outcome(const ContractRow& row, const core::Shape& came,
 LoadOutcome dtype_outcome(const ContractRow& row, core::DType came) {
     LoadOutcome outcome;
     outcome.behaviour = row.on_wrong_dtype;
+    if (core::size_bytes(came) == 0) {
+        // PyTorch holds such a type as opaque bytes or not at all, and copies it into no other.
+        outcome.behaviour = "raises";
+        return outcome;
+    }
     if (row.on_wrong_dtype != "raises") return outcome;
     // The comparison knows an order of floating-point types: one of more bits is not loaded into
     // one of fewer, and integers are not loaded at all. Less bits are widened, which keeps the

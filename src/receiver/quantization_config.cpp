@@ -277,7 +277,12 @@ json modelopt_default(Scheme scheme) {
 }
 
 /// Whether configs of the format can say the scheme without static activations.
-bool format_has(ConfigFormat format, Scheme scheme) {
+bool format_has(const EngineContract& contract, ConfigFormat format, Scheme scheme) {
+    // transformers takes one without a block size for blocks of 128, the others for scales of
+    // whole tensors, so that a profile of all cannot write it.
+    if (contract.intersection && format == ConfigFormat::fp8) {
+        return scheme == Scheme::fp8_blockwise;
+    }
     switch (format) {
         case ConfigFormat::fp8:
             return scheme == Scheme::fp8_blockwise || scheme == Scheme::fp8_tensorwise;
@@ -347,7 +352,7 @@ std::string default_quantization_config(const std::string& engine, Scheme scheme
     // The engine without quantization has no config at all.
     if (scheme == Scheme::bf16) return {};
     for (const ConfigFormat format : contract.formats) {
-        if (!format_has(format, scheme)) continue;
+        if (!format_has(contract, format, scheme)) continue;
         switch (format) {
             case ConfigFormat::fp8:
                 return fp8_default(contract, scheme).dump();

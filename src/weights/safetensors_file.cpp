@@ -16,6 +16,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <regex>
 #include <string_view>
 #include <system_error>
 #include <unordered_set>
@@ -166,7 +167,8 @@ StoredTensor read_entry(const std::filesystem::path& path, const std::string& na
 
     const Json& shape = entry["shape"];
     if (!shape.is_array()) refuse(path, name, "shape is " + brief(shape) + ", expected a list");
-    auto wanted = static_cast<std::uint64_t>(core::size_bytes(tensor.dtype));
+    // In bits up to here: a type may have less than a byte.
+    auto wanted = static_cast<std::uint64_t>(core::storage_bits(tensor.dtype));
     bool overflow = false;
     for (const Json& dimension : shape) {
         const auto extent = as_unsigned(dimension);
@@ -181,8 +183,15 @@ StoredTensor read_entry(const std::filesystem::path& path, const std::string& na
         overflow = overflow || __builtin_mul_overflow(wanted, *extent, &wanted);
     }
     if (overflow) {
-        refuse(path, name, "shape " + brief(shape) + " times its dtype exceeds 64 bits of bytes");
+        refuse(path, name,
+               "shape " + brief(shape) + " times the bits of its dtype exceeds 64 bits");
     }
+    if (wanted % 8 != 0) {
+        refuse(path, name,
+               "shape " + brief(shape) + " of " + dtype.get<std::string>() + " is " +
+                   std::to_string(wanted) + " bits, expected whole bytes");
+    }
+    wanted /= 8;
 
     const Json& offsets = entry["data_offsets"];
     if (!offsets.is_array() || offsets.size() != 2 || !as_unsigned(offsets[0]) ||
@@ -421,9 +430,8 @@ std::map<std::string, std::vector<std::string>> shards_of(const std::filesystem:
     return shards;
 }
 
-std::filesystem::path single_file_of(const std::filesystem::path& directory) {
-    const std::filesystem::path usual = directory / "model.safetensors";
-    if (std::filesystem::exists(usual)) return usual;
+/// Every `*.safetensors` of the directory, in order of their names.
+std::vector<std::filesystem::path> files_in(const std::filesystem::path& directory) {
     std::vector<std::filesystem::path> found;
     std::error_code error;
     for (std::filesystem::directory_iterator it(directory, error), end; !error && it != end;
@@ -431,8 +439,18 @@ std::filesystem::path single_file_of(const std::filesystem::path& directory) {
         if (it->path().extension() == ".safetensors") found.push_back(it->path());
     }
     if (error) throw core::FileError(directory.string() + ": cannot be listed: " + error.message());
-    if (found.size() == 1) return found.front();
     std::sort(found.begin(), found.end());
+    return found;
+}
+
+/// Names of the files that `save_pretrained` and its like give shards: "-00001-of-00003".
+bool is_shard(const std::filesystem::path& path) {
+    static const std::regex shard("-[0-9]{4,}-of-[0-9]{4,}$");
+    return std::regex_search(path.stem().string(), shard);
+}
+
+[[noreturn]] void refuse_files(const std::filesystem::path& directory,
+                               const std::vector<std::filesystem::path>& found) {
     std::string names;
     for (const auto& path : found) names += (names.empty() ? "" : ", ") + path.filename().string();
     throw core::FileError(
@@ -441,6 +459,21 @@ std::filesystem::path single_file_of(const std::filesystem::path& directory) {
         " and neither model.safetensors.index.json nor model.safetensors; a checkpoint has an "
         "index with its "
         "shards, or one file");
+}
+
+/// Shards without an index must be all of those that their names count.
+void check_shard_count(const std::filesystem::path& directory,
+                       const std::vector<std::filesystem::path>& shards) {
+    static const std::regex count("-([0-9]+)-of-([0-9]+)$");
+    for (const std::filesystem::path& shard : shards) {
+        const std::string stem = shard.stem().string();
+        std::smatch match;
+        if (!std::regex_search(stem, match, count)) continue;
+        if (match[2].str().size() > 9 || std::stoul(match[2].str()) == shards.size()) continue;
+        throw core::FileError(directory.string() + ": has " + std::to_string(shards.size()) +
+                              " shards, and by its name " + shard.filename().string() +
+                              " is one of " + match[2].str() + ": fetch the others");
+    }
 }
 
 }  // namespace
@@ -464,10 +497,7 @@ CheckpointDirectory::CheckpointDirectory(const std::filesystem::path& directory,
     }
     const std::filesystem::path index_path = directory / "model.safetensors.index.json";
     if (!std::filesystem::exists(index_path)) {
-        files_.push_back(std::make_unique<SafetensorsFile>(single_file_of(directory)));
-        for (const StoredTensor& tensor : files_.back()->tensors()) {
-            by_name_.emplace(tensor.name, Location{files_.back().get(), &tensor});
-        }
+        open_without_index(rule);
         return;
     }
 
@@ -493,21 +523,50 @@ CheckpointDirectory::CheckpointDirectory(const std::filesystem::path& directory,
             }
         }
     }
+    take_tensors(rule, placed);
     for (const auto& opened : files_) {
         for (const StoredTensor& tensor : opened->tensors()) {
-            const auto [it, inserted] =
-                by_name_.emplace(tensor.name, Location{opened.get(), &tensor});
-            if (!inserted) {
+            if (placed.contains(tensor.name)) continue;
+            disagree(
+                rule, opened->path(),
+                {tensor.name, "in it, but " + index_path.filename().string() + " does not list it",
+                 "listed with its file"});
+        }
+    }
+}
+
+void CheckpointDirectory::open_without_index(IndexRule rule) {
+    const std::filesystem::path usual = path_ / "model.safetensors";
+    std::vector<std::filesystem::path> found = {usual};
+    if (!std::filesystem::exists(usual)) found = files_in(path_);
+    if (found.size() > 1 && rule == IndexRule::reported) {
+        // What else lies there (a consolidated copy, a draft model) is no shard.
+        std::erase_if(found, [](const auto& path) { return !is_shard(path); });
+        check_shard_count(path_, found);
+        lacks_index_ = found.size() > 1;
+    }
+    if (found.size() != 1 && !lacks_index_) refuse_files(path_, files_in(path_));
+    for (const auto& path : found) files_.push_back(std::make_unique<SafetensorsFile>(path));
+    take_tensors(rule, {});
+}
+
+void CheckpointDirectory::take_tensors(IndexRule rule,
+                                       const std::map<std::string, std::string>& placed) {
+    for (const auto& opened : files_) {
+        for (const StoredTensor& tensor : opened->tensors()) {
+            const Location here{opened.get(), &tensor};
+            const auto [it, inserted] = by_name_.emplace(tensor.name, here);
+            if (inserted) continue;
+            if (rule == IndexRule::exact) {
                 throw core::FileError(opened->path().string() + ": tensor '" + tensor.name +
                                       "' is also in " + it->second.file->path().string() +
                                       "; a tensor belongs to one file");
             }
-            if (!placed.contains(tensor.name)) {
-                disagree(rule, opened->path(),
-                         {tensor.name,
-                          "in it, but " + index_path.filename().string() + " does not list it",
-                          "listed with its file"});
-            }
+            const auto place = placed.find(tensor.name);
+            const bool better = place != placed.end() && opened->path() == path_ / place->second;
+            duplicates_.push_back(better ? Duplicate{here, it->second}
+                                         : Duplicate{it->second, here});
+            if (better) it->second = here;
         }
     }
 }

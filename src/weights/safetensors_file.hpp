@@ -60,14 +60,14 @@ class SafetensorsFile {
 /// What is done where index and shards disagree about the tensors.
 enum class IndexRule {
     exact,    ///< FileError
-    reported  ///< kept in index_problems(): whoever judges a checkpoint names all that is wrong
+    reported  ///< kept in index_problems() and duplicates(): whoever judges a checkpoint names all
+              ///< that is wrong
 };
 
 /// A directory with `model.safetensors.index.json` and its shards, or `model.safetensors`, or
-/// exactly one
-/// `*.safetensors`. Refuses index entries that leave the directory, missing shards, and a name in
-/// two files; by `rule` also tensors that the index places in another file than holds them, or
-/// nowhere.
+/// exactly one `*.safetensors`. Refuses index entries that leave the directory and missing shards;
+/// by `rule` also a name in two files, tensors that the index places in another file than holds
+/// them, or nowhere, and several files without an index, which inference engines read all the same.
 class CheckpointDirectory {
  public:
     explicit CheckpointDirectory(const std::filesystem::path& directory,
@@ -91,12 +91,26 @@ class CheckpointDirectory {
     [[nodiscard]] const std::vector<IndexProblem>& index_problems() const {
         return index_problems_;
     }
+    /// A tensor that two files hold: find() gives `kept`, the one in the file that the index names.
+    struct Duplicate {
+        Location kept;
+        Location other;
+    };
+    /// Empty under IndexRule::exact.
+    [[nodiscard]] const std::vector<Duplicate>& duplicates() const { return duplicates_; }
+    /// True for several files without an index.
+    [[nodiscard]] bool lacks_index() const { return lacks_index_; }
 
  private:
+    void open_without_index(IndexRule rule);
+    /// Adds all tensors of all files to by_name_; `placed` : tensor -> file by the index.
+    void take_tensors(IndexRule rule, const std::map<std::string, std::string>& placed);
     void disagree(IndexRule rule, const std::filesystem::path& shard, IndexProblem problem);
 
     std::filesystem::path path_;
     std::vector<IndexProblem> index_problems_;
+    std::vector<Duplicate> duplicates_;
+    bool lacks_index_ = false;
     std::vector<std::unique_ptr<SafetensorsFile>> files_;
     std::map<std::string, Location> by_name_;
 };

@@ -81,7 +81,7 @@ class TemporaryFile {
 }  // namespace
 
 std::uint64_t TensorLayout::bytes() const {
-    return static_cast<std::uint64_t>(core::element_count(shape) * core::size_bytes(dtype));
+    return static_cast<std::uint64_t>(core::storage_bytes(dtype, core::element_count(shape)));
 }
 
 class SafetensorsStream::Impl {
@@ -91,8 +91,8 @@ class SafetensorsStream::Impl {
         : path_(path), file_(path) {
         std::stable_sort(tensors.begin(), tensors.end(),
                          [](const TensorLayout& a, const TensorLayout& b) {
-                             const std::int64_t size_a = core::size_bytes(a.dtype);
-                             const std::int64_t size_b = core::size_bytes(b.dtype);
+                             const std::int64_t size_a = core::storage_bits(a.dtype);
+                             const std::int64_t size_b = core::storage_bits(b.dtype);
                              return size_a != size_b ? size_a > size_b : a.name < b.name;
                          });
         nlohmann::ordered_json header = nlohmann::ordered_json::object();
@@ -181,8 +181,8 @@ void write_safetensors(const std::filesystem::path& path, std::vector<TensorToWr
     SafetensorsStream file(path, std::move(layout), metadata);
     for (const TensorToWrite& tensor : tensors) {
         const std::span<const std::byte> bytes = tensor.bytes();
-        const auto expected = static_cast<std::size_t>(core::element_count(tensor.shape) *
-                                                       core::size_bytes(tensor.dtype));
+        const auto expected = static_cast<std::size_t>(
+            core::storage_bytes(tensor.dtype, core::element_count(tensor.shape)));
         if (bytes.size() != expected) {
             throw core::FileError("cannot write " + path.string() + ": tensor " + tensor.name +
                                   " has " + std::to_string(bytes.size()) + " bytes, its shape " +

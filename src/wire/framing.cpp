@@ -276,6 +276,17 @@ std::string torch_type_name(core::DType dtype) {
             return "UInt64";
         case core::DType::boolean:
             return "Bool";
+        case core::DType::f8_e4m3fnuz:
+            return "Float8_e4m3fnuz";
+        case core::DType::f8_e5m2fnuz:
+            return "Float8_e5m2fnuz";
+        case core::DType::f4:
+            return "Float4_e2m1fn_x2";
+        case core::DType::c64:
+            return "ComplexFloat";
+        case core::DType::f6_e2m3:
+        case core::DType::f6_e3m2:
+            break;  // PyTorch has none
     }
     return std::string(core::safetensors_name(dtype));
 }

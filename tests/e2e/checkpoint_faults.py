@@ -298,6 +298,8 @@ FAULTS = {
     "scale nan": (set_scale(numpy.nan), DOWN, False),
     "scale inf": (set_scale(numpy.inf), DOWN, False),
     "scale zero": (set_scale(0), UP, False),
+    "scale huge": (set_scale(3e38), DOWN, False),
+    "scale subnormal": (set_scale(1e-40), UP, False),
     "scale negative": (set_scale(-0.001), DOWN, False),
     "blocks of 64": (blocks_of_64, None, False),
     "weight rows long end": (resize(rows=64), Q, False),

@@ -1,10 +1,13 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
 // The intersection of the engines: what passes here loads in every engine that has the scheme.
-// Scales are F32, (rows, 1) or (1,) or a 2-D grid of blocks; every part of a layer that an engine
-// fuses or cuts is whole blocks; each name is known, each tensor comes once and with its full
-// shape. Two limits of a single engine are warnings, because no format avoids them: SGLang's Llama
-// loader, and block grids that transformers cannot read.
+// Scales are F32, (rows, 1) or one value or a 2-D grid of blocks; every part of a layer that an
+// engine fuses or cuts is whole blocks; each name is known, each tensor comes once and with its
+// full shape; and every engine of the catalogue that reads the config is asked in turn, with its
+// own reading of skip list and config. F32 is stricter than they are, which widen scales of BF16
+// and F16 without loss: loaders that take F32 for granted exist (modular#7142,
+// HabanaAI/vllm-fork#2141). Two limits of a single engine are warnings, because no format avoids
+// them: SGLang's Llama loader, and block grids that transformers cannot read.
 #include <utility>
 
 #include "receiver/engines/engines.hpp"
@@ -16,7 +19,8 @@ using core::DType;
 
 ContractRow make_row(const std::string& suffix, const std::string& scheme,
                      const std::string& parameter_dtype, std::vector<DType> wire,
-                     const std::string& shape, const std::string& rule) {
+                     const std::string& shape, const std::string& rule,
+                     LoaderRule loader = LoaderRule::same_shape) {
     // What the worst of the engines does.
     return {.suffix = suffix,
             .scheme = scheme,
@@ -30,7 +34,7 @@ ContractRow make_row(const std::string& suffix, const std::string& scheme,
             .on_wrong_dtype = "silently_wrong",
             .on_missing = "silently_wrong",
             .engine_message = "AssertionError or RuntimeError, by the engine",
-            .loader = LoaderRule::same_shape};
+            .loader = loader};
 }
 
 }  // namespace
@@ -45,10 +49,12 @@ EngineContract strict_contract() {
     contract.source = contract.snapshot + ": the intersection of their contracts in this catalogue";
     contract.schemes = {quant::Scheme::fp8_blockwise, quant::Scheme::fp8_channelwise,
                         quant::Scheme::fp8_tensorwise};
+    contract.static_schemes = {quant::Scheme::fp8_channelwise, quant::Scheme::fp8_tensorwise};
     contract.block_scale_suffix = "weight_scale_inv";
     contract.formats = {ConfigFormat::fp8, ConfigFormat::compressed_tensors};
     contract.skip_rule = SkipRule::exact;
     contract.block_rule = BlockRule::every_part;
+    contract.intersection = true;
     contract.warns_of_ragged_grids = true;
     contract.defects = {{.architecture = model::Architecture::llama,
                          .scheme = quant::Scheme::fp8_blockwise,
@@ -70,7 +76,8 @@ EngineContract strict_contract() {
         make_row("norm", "any", "model dtype", model_dtypes(), "[H]", "replicated"),
         make_row("bias", "any", "model dtype", model_dtypes(), "[N]", cut),
         make_row("vocabulary", "any", "model dtype", model_dtypes(), "[V, H]", "column"),
-        make_row("cache_scale", "any", "float32", f32, "(1,)", "replicated"),
+        make_row("cache_scale", "any", "float32", f32, "(1,) or ()", "replicated",
+                 LoaderRule::one_value),
     };
     const std::string everywhere = cut + " | experts";
     append(contract.rows,
@@ -79,7 +86,10 @@ EngineContract strict_contract() {
             make_row("weight_scale", "fp8_blockwise", "float32", f32, "[cd(N,128), cd(K,128)]",
                      everywhere),
             make_row("weight_scale", "fp8_channelwise", "float32", f32, "(N, 1)", everywhere),
-            make_row("weight_scale", "fp8_tensorwise", "float32", f32, "(1,)", everywhere)});
+            make_row("weight_scale", "fp8_tensorwise", "float32", f32, "(1,) or ()", everywhere,
+                     LoaderRule::one_value),
+            make_row("input_scale", "any", "float32", f32, "(1,) or ()", everywhere,
+                     LoaderRule::one_value)});
     return contract;
 }
 

@@ -27,8 +27,8 @@ RoundTrip compare(const std::vector<std::uint8_t>& codes, double scale,
                   const std::vector<float>& values) {
     const auto cols = static_cast<std::int64_t>(codes.size());
     const ScaleLayout layout{"row", 1, cols, 1};
-    return compare_codes({DType::f8_e4m3, bytes_of(codes), 1, cols}, {scale}, layout,
-                         {DType::f32, bytes_of(values), 1, cols},
+    return compare_codes({DType::f8_e4m3, bytes_of(codes), 1, cols}, std::vector<double>{scale},
+                         layout, {DType::f32, bytes_of(values), 1, cols},
                          [](std::int64_t, std::int64_t) {});
 }
 
@@ -112,12 +112,13 @@ TEST(ReferenceCheck, UsesTheScaleOfEachBlockOfARaggedMatrix) {
     }
     const auto layout = scale_layout({rows, cols}, DType::f32, {2, 2});
     std::int64_t done = 0;
-    const auto trip = compare_codes(
-        {DType::f8_e4m3, bytes_of(codes), rows, cols}, {1.0, 2.0, 4.0, 8.0}, *layout,
-        {DType::bf16, bytes_of(values), rows, cols}, [&](std::int64_t begin, std::int64_t end) {
-            EXPECT_EQ(begin, done);
-            done = end;
-        });
+    const auto trip = compare_codes({DType::f8_e4m3, bytes_of(codes), rows, cols},
+                                    std::vector<double>{1.0, 2.0, 4.0, 8.0}, *layout,
+                                    {DType::bf16, bytes_of(values), rows, cols},
+                                    [&](std::int64_t begin, std::int64_t end) {
+                                        EXPECT_EQ(begin, done);
+                                        done = end;
+                                    });
     EXPECT_EQ(trip.elements, rows * cols);
     EXPECT_EQ(trip.beyond, 0);
     EXPECT_EQ(trip.sum_error2, 0.0);

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <span>
 #include <vector>
 
 namespace refit::checks {
@@ -34,6 +35,52 @@ TEST(ValueScan, FindsBothNanCodesOfE4m3AndNothingElse) {
     EXPECT_EQ(counts.inf, 0);
     EXPECT_EQ(counts.first_nonfinite, 100 + 0x7F);
     EXPECT_TRUE(std::isnan(counts.first_nonfinite_value));
+}
+
+// ONNX, "Float stored in 8 bits": the values of both formats, and ml_dtypes has the same ones.
+TEST(ValueScan, KnowsTheFormatsWithAnUnsignedZero) {
+    std::vector<std::uint8_t> all(256);
+    for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::uint8_t>(i);
+    for (const DType dtype : {DType::f8_e4m3fnuz, DType::f8_e5m2fnuz}) {
+        const ValueCounts counts = counts_of(dtype, all);
+        EXPECT_EQ(counts.nan, 1);
+        EXPECT_EQ(counts.inf, 0);
+        EXPECT_EQ(counts.first_nonfinite, 100 + 0x80);
+    }
+    const auto value = [&all](DType dtype, std::size_t code) {
+        return value_at(dtype, ValueKind::plain, std::as_bytes(std::span(all)), code);
+    };
+    EXPECT_EQ(value(DType::f8_e4m3fnuz, 0x01), 0x1p-10);
+    EXPECT_EQ(value(DType::f8_e4m3fnuz, 0x07), 7 * 0x1p-10);
+    EXPECT_EQ(value(DType::f8_e4m3fnuz, 0x08), 0x1p-7);
+    EXPECT_EQ(value(DType::f8_e4m3fnuz, 0x40), 1.0);
+    EXPECT_EQ(value(DType::f8_e4m3fnuz, 0xFF), -240.0);
+    EXPECT_EQ(value(DType::f8_e5m2fnuz, 0x01), 0x1p-17);
+    EXPECT_EQ(value(DType::f8_e5m2fnuz, 0x40), 1.0);
+    EXPECT_EQ(value(DType::f8_e5m2fnuz, 0x7F), 57344.0);
+}
+
+TEST(ValueScan, LooksAtBothPartsOfAComplexNumber) {
+    const float inf = std::numeric_limits<float>::infinity();
+    const ValueCounts counts = counts_of<float>(DType::c64, {1, 2, 3, inf, 5, 6});
+    EXPECT_EQ(counts.inf, 1);
+    EXPECT_EQ(counts.first_nonfinite, 101);
+}
+
+TEST(ValueScan, FindsNothingInTypesOfLessThanAByte) {
+    for (const DType dtype : {DType::f4, DType::f6_e2m3, DType::f6_e3m2}) {
+        const ValueCounts counts = counts_of<std::uint8_t>(dtype, {0xFF, 0x7F, 0x80});
+        EXPECT_EQ(counts.nonfinite(), 0);
+    }
+}
+
+TEST(ValueScan, CountsScalesThatAreTooSmallOrTooLarge) {
+    const std::vector<float> scales = {0.01F, 1e-40F, 1e-37F, 3e38F, 0.0F};
+    const ValueCounts counts = counts_of(DType::f32, scales, ValueKind::scale);
+    EXPECT_EQ(counts.extreme, 2);
+    EXPECT_EQ(counts.first_extreme, 101);
+    EXPECT_EQ(counts.zero, 1);
+    EXPECT_EQ(counts_of(DType::f32, scales).extreme, 0);
 }
 
 TEST(ValueScan, FindsEveryNanAndInfOfTheSixteenBitFormats) {

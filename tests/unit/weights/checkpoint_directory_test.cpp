@@ -54,6 +54,39 @@ TEST_F(CheckpointDirectoryTest, ReadsShardsByTheirIndex) {
     EXPECT_EQ(checkpoint.find("d").file, nullptr);
 }
 
+TEST_F(CheckpointDirectoryTest, ReportsATensorInTwoFilesAndKeepsTheIndexedOne) {
+    write_shard("model-00001-of-00002.safetensors", {"a", "b"});
+    write_shard("model-00002-of-00002.safetensors", {"b", "c"});
+    write_index(R"({"a":"model-00001-of-00002.safetensors","c":"model-00002-of-00002.safetensors",)"
+                R"("b":"model-00002-of-00002.safetensors"})");
+    const CheckpointDirectory checkpoint(folder_, IndexRule::reported);
+    ASSERT_EQ(checkpoint.duplicates().size(), 1U);
+    const CheckpointDirectory::Duplicate& twice = checkpoint.duplicates()[0];
+    EXPECT_EQ(twice.kept.file->path().filename(), "model-00002-of-00002.safetensors");
+    EXPECT_EQ(twice.other.file->path().filename(), "model-00001-of-00002.safetensors");
+    EXPECT_EQ(checkpoint.find("b").file, twice.kept.file);
+    EXPECT_TRUE(checkpoint.index_problems().empty());
+    expect_refused("'b' is also in", "one file");
+}
+
+TEST_F(CheckpointDirectoryTest, ReadsShardsWithoutAnIndexOnlyToReportThem) {
+    write_shard("model-00001-of-00002.safetensors", {"a"});
+    write_shard("model-00002-of-00002.safetensors", {"b"});
+    write_shard("consolidated.safetensors", {"c"});
+    const CheckpointDirectory checkpoint(folder_, IndexRule::reported);
+    EXPECT_TRUE(checkpoint.lacks_index());
+    EXPECT_THAT(checkpoint.names(), ElementsAre("a", "b"));
+    expect_refused("has 3", "index");
+}
+
+TEST_F(CheckpointDirectoryTest, CountsShardsWithoutAnIndexByTheirNames) {
+    write_shard("model-00001-of-00003.safetensors", {"a"});
+    write_shard("model-00003-of-00003.safetensors", {"b"});
+    EXPECT_THAT([&] { const CheckpointDirectory checkpoint(folder_, IndexRule::reported); },
+                ThrowsMessage<core::FileError>(
+                    AllOf(HasSubstr("has 2 shards"), HasSubstr("one of 00003"))));
+}
+
 TEST_F(CheckpointDirectoryTest, ReadsOneFileOfAnyName) {
     write_shard("weights.safetensors", {"a"});
     EXPECT_THAT(CheckpointDirectory(folder_).names(), ElementsAre("a"));

@@ -37,6 +37,24 @@ class SafetensorsFileTest : public ScratchFolder {
     }
 };
 
+// safetensors/src/tensor.rs: sizes are counted in bits, and a tensor must be whole bytes.
+TEST_F(SafetensorsFileTest, CountsTypesOfLessThanAByteInBits) {
+    const SafetensorsFile file(
+        write("model.safetensors",
+              safetensors_bytes(R"({"a":{"dtype":"F4","shape":[2,3],"data_offsets":[0,3]},)"
+                                R"("b":{"dtype":"F6_E2M3","shape":[4],"data_offsets":[3,6]},)"
+                                R"("c":{"dtype":"F6_E3M2","shape":[0],"data_offsets":[6,6]}})",
+                                "abcdef")));
+    EXPECT_EQ(file.find("a")->bytes, 3U);
+    EXPECT_EQ(file.find("b")->dtype, core::DType::f6_e2m3);
+    expect_refused(R"({"a":{"dtype":"F4","shape":[3],"data_offsets":[0,2]}})", "xy", "whole bytes",
+                   "'a'");
+    expect_refused(R"({"a":{"dtype":"F4","shape":[4],"data_offsets":[0,4]}})", "wxyz", "wants 2",
+                   "'a'");
+    expect_refused(R"({"a":{"dtype":"F4_E2M1","shape":[2],"data_offsets":[0,1]}})", "x",
+                   "unknown dtype", "'a'");
+}
+
 TEST_F(SafetensorsFileTest, ReadsTensorsMetadataAndBytes) {
     // The header is padded with spaces, as writers do, and not in the order of the data.
     const SafetensorsFile file(
@@ -120,7 +138,7 @@ TEST_F(SafetensorsFileTest, RefusesUnknownDtypesAndFalseShapes) {
     const auto with = [](const std::string& dtype, const std::string& shape) {
         return R"({"a":{"dtype":)" + dtype + R"(,"shape":)" + shape + R"(,"data_offsets":[0,1]}})";
     };
-    expect_refused(with("\"F4\"", "[1]"), "x", "unknown dtype \"F4\"", "'a'");
+    expect_refused(with("\"F9\"", "[1]"), "x", "unknown dtype \"F9\"", "'a'");
     expect_refused(with("8", "[1]"), "x", "unknown dtype 8", "'a'");
     expect_refused(with("\"U8\"", "1"), "x", "expected a list", "'a'");
     expect_refused(with("\"U8\"", "[-1]"), "x", "dimension -1", "'a'");
