@@ -3,12 +3,16 @@
 """How often the gate is right, on made nights: after 60 quiet ones, with 2 % between nights and 1 % between
 the iterations of one. Every verdict is that of the gate's own code.
 
-    PYTHONPATH=reports python tests/reports/gate_power.py FOLDER [SIMULATIONS]
+    PYTHONPATH=reports python tests/reports/gate_power.py power FOLDER [SIMULATIONS]
+    PYTHONPATH=reports python tests/reports/gate_power.py quiet FOLDER NOISE CASES SEED SIMULATIONS
 
-writes gate_power.png, gate_power.csv and gate_noise.csv (4000 simulations a figure, ten minutes).
+The first writes gate_power.png and gate_power.csv, the second adds a row to gate_noise.csv: how many quiet nights
+of that noise failed. Rows of the same noise and cases and other seeds are parts of one experiment.
 """
 
+import csv
 import dataclasses
+import pathlib
 import sys
 from typing import Callable
 
@@ -117,3 +121,57 @@ def found_within(simulations, slowdown, longest, cases, seed, slow_cases=1, nois
                 found[night:] += 1
                 break
     return found / simulations
+
+
+def add_quiet(folder, noise, cases, seed, simulations):
+    """Adds a row to gate_noise.csv: what the seed gave."""
+    path = pathlib.Path(folder) / "gate_noise.csv"
+    alarms = round(false_alarms(simulations, cases, seed, globals()[noise]) * simulations)
+    is_new = not path.exists()
+    with open(path, "a", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        if is_new:
+            writer.writerow(["noise", "cases", "seed", "simulations", "alarms"])
+        writer.writerow([noise, cases, seed, simulations, alarms])
+
+
+# slowdown, slow cases, cases -> line and marker of the picture
+_CURVES = {(0.03, 1, 3): ("-", "o"), (0.03, 1, 7): ("-", "s"), (0.05, 1, 3): ("--", "^"),
+           (0.1, 1, 3): (":", "D"), (0.1, 1, 7): (":", "v")}
+
+
+def draw_power(folder, simulations=1000):
+    from refit_reports.figures.drawing import Figure
+
+    rows, figure = [], Figure(figsize=(9, 5.4), layout="constrained")
+    axes = figure.add_subplot()
+    for (slowdown, slow, cases), (line, marker) in _CURVES.items():
+        found = found_within(simulations, slowdown, 10, cases, seed=2, slow_cases=slow)
+        axes.plot(range(1, 11), 100 * found, ls=line, marker=marker, color="black",
+                  markerfacecolor="white", label=f"one of {cases} cases {slowdown:.0%} slower")
+        rows += [(slowdown, slow, cases, simulations, night + 1, share)
+                 for night, share in enumerate(found)]
+    axes.axhline(90, color="#808080", lw=1.0)
+    axes.text(3.5, 90.8, "90 %", ha="center", fontsize=9, color="#404040")
+    axes.set_xlabel("nights since the slowdown")
+    axes.set_ylabel("found by then [% of simulations]")
+    axes.set_xticks(range(1, 11))
+    axes.set_ylim(-2, 103)
+    axes.grid(color="#e0e0e0", lw=0.5)
+    axes.set_title(f"How soon does the gate find a slowdown?\n{QUIET_NIGHTS} quiet nights before, 2 % between "
+                   f"nights, 1 % between iterations, {simulations} simulations a curve", fontsize=10)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=3, fontsize=9, frameon=False)
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / "gate_power.png", dpi=110, metadata={"Software": None})
+    with open(folder / "gate_power.csv", "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["slowdown", "slow_cases", "cases", "simulations", "night", "found_by_then"])
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "power":
+        draw_power(sys.argv[2], *map(int, sys.argv[3:]))
+    else:
+        add_quiet(sys.argv[2], sys.argv[3], *map(int, sys.argv[4:]))
