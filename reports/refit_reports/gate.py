@@ -102,7 +102,9 @@ def _judge(run: Record, before: list[Record], expected: references.References, n
             series.append(found)
         lines += accuracy_gate.judge(case, alike)
     lines += throughput_gate.judge(series, night_spread, is_baseline)
-    lines = [_with_reference(line, expected.of(line.name)) for line in lines]
+    changed = {name for name, case in tonight.items() if case.settings}
+    lines = [_with_reference(line, expected.of(line.name, line.name.rsplit("/", 1)[0] in changed))
+             for line in lines]
     order = {name: position for position, name in enumerate(tonight)}
     lines.sort(key=lambda l: (l.kind == "accuracy", order.get(l.name.rsplit("/", 1)[0], -1)))
     return Outcome(_overall(lines), lines, remarks)

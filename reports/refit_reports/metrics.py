@@ -68,6 +68,11 @@ class CaseFigures:
         return self.outcome == "pass" and self.wall.size > 0 and float(np.median(self.wall)) > 0.0
 
     @property
+    def settings(self) -> tuple:
+        """Of --set, those that change what was measured."""
+        return self.identity[-1]
+
+    @property
     def sound(self) -> bool:
         return self.outcome in _GOOD_OUTCOMES
 
