@@ -73,6 +73,7 @@ suite() {
     (cd "$REFIT_ROOT" && timeout --signal=INT --kill-after=60 900 "${refit_mpirun[@]}" -np "$ranks" \
         build/refitbench run "$@" --output "$night/$name" --json "$night/$name.json") >&2 || code=$?
     found=$(find "$night/$name" -maxdepth 1 -name '*.h5' -type f 2>/dev/null | sort | tail -n 1)
+    [ "$code" -ne 124 ] || refit_say "$name: stopped after the 900 s that a suite may take"
     if [ -z "$found" ]; then
         refit_say "$name: the run left no record (exit code $code); its messages above say why"
         return 3

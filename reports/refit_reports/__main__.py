@@ -135,12 +135,12 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _gate(options: argparse.Namespace) -> int:
-    from refit_reports import archive, gate, references, statistics
+    from refit_reports import archive, gate, night_noise, references
     from refit_reports.record import load
 
     run = load(options.record)
     expected = references.load(options.references or references.default_folder(), run)
-    spread = options.night_spread or statistics.ASSUMED_NIGHT_SPREAD
+    spread = options.night_spread or night_noise.ASSUMED_NIGHT_SPREAD
     skipped: list[str] = []
     if options.baseline:
         outcome = gate.against_baseline(run, load(options.baseline), expected, spread)

@@ -68,6 +68,11 @@ class CaseFigures:
         return self.outcome == "pass" and self.wall.size > 0 and float(np.median(self.wall)) > 0.0
 
     @property
+    def settings(self) -> tuple:
+        """Of --set, those that change what was measured."""
+        return self.identity[-1]
+
+    @property
     def sound(self) -> bool:
         return self.outcome in _GOOD_OUTCOMES
 
@@ -233,11 +238,12 @@ def _settings(record: Record) -> list[str]:
 
 
 def _documents(record: Record) -> dict[str, str]:
-    """Scenario -> its text. Where texts and scenarios do not match in number, each has all of it."""
+    """Scenario -> its text. Where texts and scenarios do not match in number, each has all of it; a run that
+    ended early has the first ones."""
     texts = re.split(r"^---\s*$", record.scenario_text, flags=re.MULTILINE)
     texts = [text for text in texts if text.strip()]
     scenarios = record.scenarios()
-    if len(texts) != len(scenarios):
+    if len(texts) != len(scenarios) and (record.error is None or len(texts) < len(scenarios)):
         return {scenario: record.scenario_text for scenario in scenarios}
     return dict(zip(scenarios, texts))
 

@@ -3,7 +3,8 @@
 """Expected figures of a machine: `[value, lower, upper, unit]` as ReFrame writes them.
 
 A file is JSON: {"machine": {environment key: value}, "metrics": {glob: [value, lower, upper, unit]}}.
-It holds for a record whose /environment has all the values of "machine"; {} holds for every machine.
+It holds for a record whose /environment has all the values of "machine"; {} holds for every machine. With
+"scenarios_as_they_stand": true it holds only for cases that --set did not change.
 lower and upper are fractions of value (-0.1: ten percent below); null: no bound on that side.
 """
 
@@ -27,6 +28,7 @@ class Reference:
     high: float
     unit: str
     source: str
+    as_it_stands: bool = False
 
 
 class References:
@@ -35,9 +37,10 @@ class References:
     def __init__(self, entries: list[tuple[str, Reference]]):
         self._entries = entries
 
-    def of(self, metric: str) -> Reference | None:
+    def of(self, metric: str, is_changed: bool = False) -> Reference | None:
+        """`is_changed`: --set changed what the case measured."""
         for pattern, reference in self._entries:
-            if fnmatch.fnmatchcase(metric, pattern):
+            if fnmatch.fnmatchcase(metric, pattern) and not (is_changed and reference.as_it_stands):
                 return reference
         return None
 
@@ -71,6 +74,7 @@ def _file(path: str) -> tuple[dict, list[tuple[str, Reference]]]:
         with open(path, encoding="utf-8") as stream:
             content = json.load(stream)
         machine, metrics = dict(content["machine"]), dict(content["metrics"])
+        as_it_stands = content.get("scenarios_as_they_stand", False) is True
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecordError(
             f"{path}: no file of references: {type(error).__name__}: {error}; expected JSON with the "
@@ -90,5 +94,6 @@ def _file(path: str) -> tuple[dict, list[tuple[str, Reference]]]:
                 f"{path}: reference of {pattern!r} is {row!r} ({error}); expected [value, lower, upper, "
                 f"unit] with lower <= 0 <= upper as fractions of value, or null for no bound"
             ) from None
-        entries.append((pattern, Reference(value, low, high, unit, os.path.basename(path))))
+        entries.append((pattern, Reference(value, low, high, unit, os.path.basename(path),
+                                             as_it_stands)))
     return machine, entries

@@ -6,12 +6,7 @@ Sources of the methods:
 - Mann-Whitney U: scipy.stats.mannwhitneyu.
 - Bootstrap of a ratio of medians: percentile interval, B. Efron, R. Tibshirani, "An Introduction to
   the Bootstrap", 1993, chapter 13.
-- Change points: the two-sample Student t statistic between the nights after and before a split, as
-  in D. Hawkins, P. Qiu, C. W. Kang, "The Changepoint Model for Statistical Process Control",
-  Journal of Quality Technology 35(4), 2003; Apache Otava (Hunter) accepts its change points by the
-  same test (M. Fleming et al., "Hunter: Using Change Point Detection to Hunt for Performance
-  Regressions", ICPE 2023). The gate looks at two splits only, for which exact p values exist;
-  `segments` splits a whole series again and again.
+- Change points: binary segmentation by the two-sample Student t statistic; sources in night_noise.py.
 - Several tests at once: weighted step-down of S. Holm, "A Simple Sequentially Rejective Multiple
   Test Procedure", Scandinavian Journal of Statistics 6, 1979.
 """
@@ -27,17 +22,8 @@ from scipy import special, stats
 
 SAME, FASTER, SLOWER, AMBIGUOUS = "SAME", "FASTER", "SLOWER", "AMBIGUOUS"
 
-# Probability that a quiet night fails the gate, over all metrics together; below the promised 1 %.
-FALSE_ALARMS_A_NIGHT = 0.0093
-# Nights after the split -> share of the false alarms. One night finds a large step at once, ten
-# find a small one; any further split costs more power than it adds (tests/reports/test_gate_power.py).
-SPLITS = {1: 0.35, 10: 0.65}
-# Nights before the split that are looked at, at most, and at least for splits of several nights.
+# Nights before a change that are looked at, at most.
 REFERENCE_NIGHTS = 60
-FEWEST_FOR_LONG_SPLIT = 20
-# Spread between nights that is assumed as long as too few nights show it: relative standard deviation.
-ASSUMED_NIGHT_SPREAD = 0.02
-_ASSUMED_DEGREES = 30
 # A difference between two runs that is of no interest even where it is significant.
 SMALLEST_CHANGE = 0.02
 
@@ -110,70 +96,6 @@ def smallest_p(count_a: int, count_b: int) -> float:
     return min(1.0, 2.0 / math.comb(count_a + count_b, count_a))
 
 
-# -------------------------------------------------------------------------------------------------
-# Nights
-
-
-@dataclasses.dataclass
-class Shift:
-    """The last `nights` values against those before them; all in units of the logarithm.
-
-    change : mean after minus mean before.
-    spread : standard deviation between nights that was used; `degrees` of freedom (inf: assumed).
-    p_down, p_up : one-sided p of a change downwards and upwards.
-    """
-
-    nights: int
-    before: int
-    change: float
-    spread: float
-    degrees: float
-    p_down: float
-    p_up: float
-
-    def visible(self, p: float) -> float:
-        """The change that a one-sided test at level p would call significant."""
-        width = self.spread * math.sqrt(1.0 / self.nights + 1.0 / self.before)
-        return -width * float(special.stdtrit(self.degrees, p) if math.isfinite(self.degrees)
-                              else special.ndtri(p))
-
-
-def shift(values: np.ndarray, nights: int, assumed_spread: float) -> Shift:
-    """The change between the last `nights` of `values` and up to REFERENCE_NIGHTS before them.
-
-    Where fewer than 31 nights show the spread, `assumed_spread` takes the place of the missing degrees
-    of freedom, but never makes the spread smaller than what was seen.
-    """
-    after = values[-nights:]
-    before = values[:-nights][-REFERENCE_NIGHTS:]
-    squares = float(np.sum((before - before.mean()) ** 2) + np.sum((after - after.mean()) ** 2))
-    seen = before.size + after.size - 2
-    missing = max(0, _ASSUMED_DEGREES - seen)
-    spread = math.sqrt((squares + missing * assumed_spread**2) / (seen + missing))
-    if missing and seen:
-        spread = max(spread, math.sqrt(squares / seen))
-    # Nights that agree to the last bit (a made archive) still differ by what a clock resolves.
-    spread = max(spread, 1e-4)
-    degrees = math.inf if seen == 0 else float(seen + missing)
-    change = float(after.mean() - before.mean())
-    width = spread * math.sqrt(1.0 / after.size + 1.0 / before.size)
-    score = change / width
-    down = special.ndtr(score) if seen == 0 else special.stdtr(degrees, score)
-    up = special.ndtr(-score) if seen == 0 else special.stdtr(degrees, -score)
-    return Shift(int(after.size), int(before.size), change, spread, degrees, float(down), float(up))
-
-
-def shifts(values: np.ndarray, assumed_spread: float) -> list[tuple[Shift, float]]:
-    """The shifts that the gate looks at, each with its share of the false alarms; sums to 1."""
-    possible = {
-        nights: share
-        for nights, share in SPLITS.items()
-        if nights == 1 or values.size - nights >= FEWEST_FOR_LONG_SPLIT
-    }
-    total = sum(possible.values())
-    return [(shift(values, n, assumed_spread), share / total) for n, share in possible.items()]
-
-
 def significant(p_values: list[float], weights: list[float], level: float) -> list[bool]:
     """Weighted step-down of Holm: which hypotheses are refused with family error `level`."""
     refused = [False] * len(p_values)
@@ -207,21 +129,21 @@ def segments(values: np.ndarray, resolution: float, level: float = 0.001) -> lis
 
 
 def _best_split(values: np.ndarray, resolution: float) -> tuple[int, float]:
+    """The split with the largest t score, three values or more on either side, and its two-sided p."""
     count = len(values)
-    best, best_p = 0, 1.0
-    best_score = -1.0
-    for split in range(3, count - 2):
-        left, right = values[:split], values[split:]
-        squares = np.sum((left - left.mean()) ** 2) + np.sum((right - right.mean()) ** 2)
-        spread = max(math.sqrt(squares / (count - 2)), resolution)
-        score = abs(right.mean() - left.mean()) / (
-            spread * math.sqrt(1.0 / left.size + 1.0 / right.size)
-        )
-        # Scores are compared, not p values: those of clear steps are all 0.
-        if score > best_score:
-            best, best_score = split, score
-            best_p = 2.0 * float(special.stdtr(count - 2, -score))
-    return best, best_p
+    if count < 6:
+        return 0, 1.0
+    centred = values - values.mean()
+    left = np.arange(3, count - 2)
+    right = count - left
+    sum_left = np.cumsum(centred)[2:count - 3]
+    sum_right = centred.sum() - sum_left
+    squares = np.sum(centred**2) - sum_left**2 / left - sum_right**2 / right
+    spread = np.maximum(np.sqrt(np.maximum(squares, 0.0) / (count - 2)), resolution)
+    # Scores are compared, not p values: those of clear steps are all 0.
+    scores = np.abs(sum_right / right - sum_left / left) / (spread * np.sqrt(1.0 / left + 1.0 / right))
+    best = int(np.argmax(scores))
+    return int(left[best]), 2.0 * float(special.stdtr(count - 2, -scores[best]))
 
 
 def latest_split(values: np.ndarray, longest: int = 30) -> int:

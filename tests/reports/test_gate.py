@@ -325,6 +325,37 @@ def test_references_bound_both_sides(lower, upper, code, base, gate, tmp_path):
     assert gate(base, "--baseline", base, references=folder).code == 0
 
 
+def test_references_of_scenarios_as_they_stand_leave_out_what_set_changed(base, gate, tmp_path):
+    folder = tmp_path / "references"
+    folder.mkdir()
+    content = {"machine": {}, "metrics": {f"*/{THROUGHPUT}": [1e-6, -0.1, 0.1, "1"]}}
+    (folder / "any.json").write_text(json.dumps(content))
+    assert gate(base, "--baseline", base, references=folder).code == 1
+    content["scenarios_as_they_stand"] = True
+    (folder / "any.json").write_text(json.dumps(content))
+
+    def argv(*settings):
+        def change(file):
+            file.attrs["argv"] = ["refitbench", "run", "scenario.yaml", *settings]
+
+        return nights.make(base, tmp_path / "run.h5", 1, change=change)
+
+    run = argv("--set", "iterations=3")
+    assert gate(run, "--baseline", run, references=folder).code == 1
+    run = argv("--set", "model.layers=2")
+    assert gate(run, "--baseline", run, references=folder).code == 0
+
+
+def test_to_be_within_wide_bounds_of_throughput_is_not_to_be_compared(base, gate, tmp_path):
+    folder = tmp_path / "references"
+    folder.mkdir()
+    (tmp_path / "archive").mkdir()
+    content = {"machine": {}, "metrics": {f"*/{THROUGHPUT}": [0.01, -1.0, 1000.0, "1"]}}
+    (folder / "any.json").write_text(json.dumps(content))
+    done = gate(base, "--history", tmp_path / "archive", references=folder)
+    assert done.code == 77 and {m["gate"] for m in of(done, THROUGHPUT)} == {"nothing"}
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"machine": {}}',
                                      '{"machine": {}, "metrics": {"x": [1]}}'])
 def test_a_malformed_reference_is_refused_by_name(content, base, gate, tmp_path):

@@ -47,8 +47,8 @@ def test_load_gives_tables_and_all_samples(sample):
 
 
 def test_xarray_opens_the_samples_of_a_case(sample):
-    xarray = pytest.importorskip("xarray", reason="xarray is not installed (pip install xarray h5netcdf)")
-    pytest.importorskip("h5netcdf", reason="h5netcdf is not installed (pip install h5netcdf)")
+    xarray = pytest.importorskip("xarray", reason="xarray is not installed (ci/pip-test-packages.txt)")
+    pytest.importorskip("h5netcdf", reason="h5netcdf is not installed (ci/pip-test-packages.txt)")
     with xarray.open_dataset(sample, group="cases/001/samples", engine="h5netcdf") as samples:
         with h5py.File(sample, "r") as file:
             wall = file["cases/001/samples/wall"]

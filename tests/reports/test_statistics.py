@@ -73,28 +73,6 @@ def test_interval_of_the_ratio_agrees_with_scipys_bootstrap():
     assert mine.high == pytest.approx(theirs.high, rel=0.02)
 
 
-def test_the_shift_is_students_t_test_of_scipy():
-    random = np.random.default_rng(5)
-    values = random.normal(0.0, 0.02, 70)
-    mine = statistics.shift(values, 10, 0.02)
-    for p, side in ((mine.p_down, "less"), (mine.p_up, "greater")):
-        assert p == pytest.approx(
-            stats.ttest_ind(values[60:], values[:60], alternative=side).pvalue, rel=1e-9)
-
-
-def test_one_night_against_one_uses_the_assumed_spread():
-    mine = statistics.shift(np.array([0.0, -0.1]), 1, 0.02)
-    assert mine.p_down == pytest.approx(stats.norm.cdf(-0.1 / (0.02 * math.sqrt(2.0))))
-    # The change that would be called significant, put in, has just that p.
-    again = statistics.shift(np.array([0.0, -mine.visible(0.001)]), 1, 0.02)
-    assert again.p_down == pytest.approx(0.001)
-
-
-def test_few_nights_never_hide_a_spread_that_was_seen():
-    values = np.array([0.0, 0.2, -0.2, 0.1, -0.1, 0.0])
-    assert statistics.shift(values, 1, 0.02).spread == pytest.approx(np.std(values[:-1], ddof=1))
-
-
 def test_holm_is_that_of_a_hand_computed_example():
     p = [0.01, 0.04, 0.03, 0.005]
     # Equal weights: 0.005 <= 0.05/4, 0.01 <= 0.05/3, 0.03 > 0.05/2: two are refused.

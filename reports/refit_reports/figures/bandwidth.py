@@ -84,7 +84,8 @@ def draw(record: Record) -> list[Drawing]:
     caption = textwrap.dedent(
         "Each mark is a case, with its number: bytes on the wire over the median wall time, from gather to commit; the bar "
         "spans its iterations. The lines are what this machine reaches when it does nothing but copy memory "
-        "or broadcast. The wall has more to do than either, so that no mark can reach them."
+        "or broadcast, measured before the first case. The wall has more to do than either: a mark above the line of its "
+        "transport says that the machine was busier then."
     )
     return [Drawing("bandwidth", caption, figure, table)]
 

@@ -38,19 +38,32 @@ STAGE_STYLE = {
 MARKERS = ["o", "s", "^", "v", "D", "P", "X", "<", ">", "*", "h", "p"]
 
 
-def case_label(record: Record, number: int, width: int = 34) -> str:
+def wrapped(text: str, width: int) -> str:
+    """Lines of about one length, no more of them than `width` characters a line need: the last one is no
+    single word. Words are never cut."""
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    fewest = len(lines)
+    while fewest > 1 and width > 10:
+        narrower = textwrap.wrap(text, width - 2, break_long_words=False, break_on_hyphens=False)
+        if len(narrower) > fewest:
+            break
+        lines, width = narrower, width - 2
+    return "\n".join(lines)
+
+
+def case_label(record: Record, number: int, width: int = 40) -> str:
     """Number, name and scheme of a case, wrapped."""
     row = record.cases.loc[number]
     name = row["case"] or row["scenario"]
     if row["scheme"] and row["scheme"] not in name:
         name = f"{name} ({row['scheme']})"
-    return textwrap.fill(f"{number:03d} {name}", width)
+    return textwrap.fill(f"{number:03d} {name}", width, break_long_words=False, break_on_hyphens=False)
 
 
 def title(record: Record, what: str) -> str:
     """What is drawn, below the scenario's own question."""
     purpose = record.cases["purpose"].iloc[0] if len(record.cases) else ""
-    return textwrap.fill(purpose, 90) + "\n" + textwrap.fill(what, 100)
+    return wrapped(purpose, 90) + "\n" + wrapped(what, 100)
 
 
 def time_scale(longest_s: float) -> tuple[float, str]:

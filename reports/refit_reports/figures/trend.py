@@ -4,14 +4,12 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import numpy as np
 import pandas as pd
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
-from refit_reports.figures.drawing import Drawing
+from refit_reports.figures.drawing import Drawing, wrapped
 
 
 def draw(name: str, file_name: str, axis: str, table: pd.DataFrame, purpose: str) -> Drawing:
@@ -64,8 +62,7 @@ def draw(name: str, file_name: str, axis: str, table: pd.DataFrame, purpose: str
     axes.ticklabel_format(axis="y", useOffset=False)
     axes.grid(color="#e0e0e0", lw=0.5)
     axes.set_axisbelow(True)
-    axes.set_title(textwrap.fill(purpose, 115) + "\n"
-                   + textwrap.fill(name, 125, break_on_hyphens=False), fontsize=9)
+    axes.set_title(wrapped(purpose, 115) + "\n" + wrapped(name, 125), fontsize=9)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncol=4, fontsize=8.5, frameon=False)
     count = int(table["change"].sum())
     caption = f"{name}: {len(table)} records, {count} change points."
