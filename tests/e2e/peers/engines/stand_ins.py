@@ -49,7 +49,8 @@ def _thing(name):
     def schema(cls, source, handler):
         return {"type": "any"}
 
-    return _Anything(name, (), {"__get_pydantic_core_schema__": classmethod(schema), "__new__": new, "__init__": lambda self, *a, **k: None,
+    return _Anything(name, (), {"__get_pydantic_core_schema__": classmethod(schema), "__new__": new,
+                                "__init__": lambda self, *a, **k: None,
                                 "__getattr__": attribute, "__call__": lambda self, *a, **k: _thing(name)()})
 
 
