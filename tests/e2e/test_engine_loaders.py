@@ -20,6 +20,8 @@ from test_verify_loaders import folder, references, verify  # noqa: F401
 
 pytestmark = pytest.mark.slow
 
+# {(engine prefix, fault): why neither reading is wrong}: the file contradicts itself, verify warns of it.
+OPEN = {("vllm", "head tied different"): "vLLM 0.33 takes the stored head although the head is tied"}
 OURS = sorted(engine for engine in ENGINES if not engine.startswith("transformers"))
 
 
@@ -43,6 +45,11 @@ def broken_module(fault, model):
     if fault in ("unexpected bias", "unknown projection"):
         return None
     return STAND_INS.get(family_of(model)[0], {}).get(FAULTS[fault][1])
+
+
+def is_open(fault, engine):
+    """Whether the engine's reading of a checkpoint that contradicts itself is as good as the other."""
+    return any(engine.startswith(prefix) and fault == name for prefix, name in OPEN)
 
 
 def disagreement(outcome, code, allowed):
@@ -80,7 +87,7 @@ def compared(engine, loader, folder, references):  # noqa: F811
         shutil.rmtree(written)
         counts[outcome] += 1
         allowed = expected(fault, engine, model, scheme) in ("open", "flag")
-        what = disagreement(outcome, code, allowed)
+        what = None if is_open(fault, engine) else disagreement(outcome, code, allowed)
         if what:
             found.append(f"{fault}, {model}, {scheme}, tp {tp}: {what}\n  {loader.version}: {outcome} {said}"
                          + "".join(f"\n  verify: {f['severity']} {f['message']}" for f in root["findings"]))
