@@ -3,6 +3,7 @@
 #include "harness/engine_verdict.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -14,6 +15,7 @@
 #include "receiver/contract_check.hpp"
 #include "receiver/engine_contract.hpp"
 #include "receiver/quantization_config.hpp"
+#include "receiver/router_check.hpp"
 #include "receiver/unknown_names.hpp"
 
 namespace refit::harness {
@@ -161,6 +163,9 @@ EngineVerdict judge_for_engine(const CheckpointSurvey& survey, const std::string
     verdict.judged = instance.has_value();
     if (instance) {
         loaded = loaded_names(*instance);
+        core::Findings routers =
+            receiver::unlisted_routers(contract, survey.model(), reading.config);
+        std::move(routers.begin(), routers.end(), std::back_inserter(verdict.findings));
         for (Finding& finding :
              receiver::check_manifest(manifest_for(survey, *instance), *instance)) {
             // Whether the stored head is a true alias is known from its bytes, not its name.

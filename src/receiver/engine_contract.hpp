@@ -160,6 +160,9 @@ struct EngineContract {
     /// warning.
     bool warns_of_ragged_grids = false;
     std::vector<LoaderDefect> defects;
+    /// Families whose router is quantized with the other layers unless the skip list names it; see
+    /// router_check.hpp.
+    std::vector<model::Architecture> quantized_routers;
     std::vector<ContractRow> rows;
     std::string snapshot;  ///< repository and commit: "neuralmagic/vllm 017e9f4448b7"
     std::string source;    ///< repository, commit, files

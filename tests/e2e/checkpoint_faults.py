@@ -247,6 +247,15 @@ def skip(*modules):
     return apply
 
 
+def unlist(part):
+    """Takes every module whose name contains `part` off the skip list."""
+    def change(config):
+        for key in ("modules_to_not_convert", "ignore"):
+            if key in config:
+                config[key] = [entry for entry in config[key] if part not in entry]
+    return configure(change)
+
+
 def _reciprocal(array):
     return (1 / array).astype(numpy.float32)
 
@@ -338,6 +347,7 @@ FAULTS = {
     "skip gate": (skip(GATE), None, False),
     "listed but quantized": (lambda c, m: c.list(m), DOWN, False),
     "ignore list empty": (configure(lambda q: q.update(ignore=[])), None, False),
+    "routers not listed": (unlist("mlp.gate"), "model.layers.0.mlp.gate", False),
     "config no block size": (_remove("weight_block_size"), None, False),
     "config no activation scheme": (_remove("activation_scheme"), None, False),
     "config static": (configure(lambda q: q.update(activation_scheme="static")), None, False),

@@ -277,7 +277,12 @@ def _built(model, scheme, seed):
         codes, scales = scaled(scheme, f32_of_bf16(patterns))
         tensors[name] = ("F8_E4M3", codes)
         tensors[f"{name.removesuffix('.weight')}.{SCHEMES[scheme][1]}"] = ("F32", scales)
-    return config | {"quantization_config": quantization_config(scheme)}, tensors, values
+    quantization = quantization_config(scheme)
+    routers = [name.removesuffix(".weight") for name in values if name.endswith(".mlp.gate.weight")]
+    if routers:  # Qwen's own checkpoints and llm-compressor's recipes name them.
+        key = "modules_to_not_convert" if SCHEMES[scheme][0] == "fp8" else "ignore"
+        quantization.setdefault(key, []).extend(routers)
+    return config | {"quantization_config": quantization}, tensors, values
 
 
 def build(model, scheme, seed=11):

@@ -89,6 +89,7 @@ EngineContract vllm_contract(const std::string& name, bool quantized, const std:
                      cut_row("weight", "bf16", "model dtype", model_dtypes(), "[N, K]", "row"),
                      expert_row("weight", "bf16", "model dtype", model_dtypes(), expert_shape)};
     if (quantized) {
+        contract.quantized_routers = {model::Architecture::qwen3_moe};
         append(contract.rows,
                {cut_row("weight", "any", "float8_e4m3fn", {DType::f8_e4m3}, "[N, K]", kCut),
                 cut_row("weight", "any", "float8_e4m3fn", {DType::f8_e4m3}, "[N, K]", "row"),

@@ -1,0 +1,42 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+#include "receiver/router_check.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include "receiver/skip_rules.hpp"
+
+namespace refit::receiver {
+
+core::Findings unlisted_routers(const EngineContract& contract, const model::ModelConfig& model,
+                                const QuantizationConfig& config) {
+    const auto& families = contract.quantized_routers;
+    core::Findings findings;
+    if (config.scheme == quant::Scheme::bf16 ||
+        std::find(families.begin(), families.end(), model.architecture) == families.end()) {
+        return findings;
+    }
+    const SkipRules rules(contract, config);
+    for (const model::TensorSpec& spec : model::tensors_of(model)) {
+        if (spec.role != model::Role::router || !spec.name.ends_with(".weight")) continue;
+        const std::string module = spec.name.substr(0, spec.name.rfind('.'));
+        const SkipAnswer answer = rules.ask({module, {module}, "GateLinear"});
+        if (answer.skipped) continue;
+        core::Finding finding;
+        finding.check = "shape_contract";
+        finding.severity = core::Severity::error;
+        finding.tensor = spec.name;
+        finding.measured = "a router that the skip list does not name";
+        finding.limit = "routers in BF16 on the skip list";
+        finding.engine_behaviour = "silently_wrong";
+        finding.remedy = "add " + module + " to the skip list of quantization_config";
+        finding.message = spec.name + ": the skip list does not name the router, so that " +
+                          contract.name + " holds it in E4M3 and casts the stored values without " +
+                          "a scale; " + finding.remedy + " (contract: vLLM 0.33.0)";
+        findings.push_back(std::move(finding));
+    }
+    return findings;
+}
+
+}  // namespace refit::receiver
