@@ -12,8 +12,14 @@ import sys
 
 from refit_reports import __version__
 
+_AS_EXPECTED = 0
+_USAGE = 2
 _ENVIRONMENT = 3
 _NOTHING = 77
+
+
+class _UsageError(Exception):
+    """An option has a value that means nothing; the message is printed and the exit code is 2."""
 
 
 class _EnvironmentError(Exception):
@@ -142,12 +148,11 @@ def _gate(options: argparse.Namespace) -> int:
     expected = references.load(options.references or references.default_folder(), run)
     spread = options.night_spread or statistics.ASSUMED_NIGHT_SPREAD
     skipped: list[str] = []
-    if options.baseline:
+    if options.baseline is not None:
         outcome = gate.against_baseline(run, load(options.baseline), expected, spread)
     else:
         records, skipped = archive.read(options.history)
-        since = (archive.parse_time(options.since, "--since") if options.since
-                 else archive.since(options.history))
+        since = _since(options.since) if options.since is not None else archive.since(options.history)
         if since is not None:
             records = [r for r in records if archive.created(r) >= since]
             skipped.append(f"nights before {since.isoformat()} are not compared")
@@ -176,6 +181,15 @@ def _gate(options: argparse.Namespace) -> int:
         print(f"{line.gate.upper():<9} {line.verdict:<9} {line.name}: {_value(line)}; {line.evidence}")
     print(f"verdict: {outcome.verdict}")
     return outcome.exit_code
+
+
+def _since(text: str):
+    from refit_reports import archive
+
+    try:
+        return archive.parse_time(text, "--since")
+    except archive.ArchiveError as error:
+        raise _UsageError(str(error)) from None
 
 
 def _value(line) -> str:
@@ -254,6 +268,37 @@ def _commit() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        # A path may hold what the terminal's encoding has no character for.
+        if stream is not None:
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = _run(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader has seen enough (| head). Python flushes once more at its end.
+        _drop_output()
+        return _AS_EXPECTED
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return _ENVIRONMENT
+    except OSError as error:
+        _drop_output()
+        _complain(f"standard output cannot be written: {error.strerror or error}; is its disk full?")
+        return _ENVIRONMENT
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _complain(text: str) -> None:
+    print(f"error: {text}", file=sys.stderr)
+
+
+def _run(arguments: list[str] | None) -> int:
     options = _parser().parse_args(arguments)
     # Imported here: matplotlib and scipy take a second, and --help needs none of it.
     try:
@@ -262,14 +307,14 @@ def main(arguments: list[str] | None = None) -> int:
 
         return options.run(options)
     except ImportError as error:
-        print(
-            f"error: {error}; use the Python that the scripts made (build/venv/bin/python) or "
-            "install python3-h5py, python3-matplotlib, python3-pandas and python3-scipy",
-            file=sys.stderr,
-        )
+        _complain(f"{error}; use the Python that the scripts made (build/venv/bin/python) or "
+                  "install python3-h5py, python3-matplotlib, python3-pandas and python3-scipy")
         return _ENVIRONMENT
+    except _UsageError as error:
+        _complain(str(error))
+        return _USAGE
     except (RecordError, ArchiveError, _EnvironmentError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        _complain(str(error))
         return _ENVIRONMENT
 
 
