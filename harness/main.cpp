@@ -86,6 +86,8 @@ int checked_run(const refit::harness::CommandLine& line, refit::harness::World* 
 
 int main(int argc, char** argv) {
     open_closed_streams();
+    // A file beyond `ulimit -f` is an error of the write, with a message and nothing left behind.
+    signal(SIGXFSZ, SIG_IGN);
     const refit::harness::CommandLine line = refit::harness::parse_command_line(argc, argv);
     if (looks_for_signals(line)) {
         // Before any thread and before MPI_Init, so that every thread inherits it.

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -12,7 +14,6 @@ import sys
 
 from refit_reports import __version__
 
-_AS_EXPECTED = 0
 _USAGE = 2
 _ENVIRONMENT = 3
 _NOTHING = 77
@@ -268,30 +269,36 @@ def _commit() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    for stream in (sys.stdout, sys.stderr):
-        # A path may hold what the terminal's encoding has no character for.
-        if stream is not None:
-            stream.reconfigure(errors="backslashreplace")
+    # Kept until the end, so that a reader who leaves early (| head) changes no verdict.
+    printed = io.StringIO()
     try:
-        code = _run(arguments)
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        return code
-    except BrokenPipeError:
-        # The reader has seen enough (| head). Python flushes once more at its end.
-        _drop_output()
-        return _AS_EXPECTED
+        with contextlib.redirect_stdout(printed):
+            code = _run(arguments)
+    except SystemExit as end:  # of argparse, after --help or wrong use
+        code = end.code
     except KeyboardInterrupt:
         _complain("interrupted")
-        return _ENVIRONMENT
+        code = _ENVIRONMENT
+    return code if _print(printed.getvalue()) else code or _ENVIRONMENT
+
+
+def _print(text: str) -> bool:
+    """Prints the text; False, and a message, where standard output cannot be written."""
+    if sys.stdout is None:
+        return True
+    # A path may hold what the terminal's encoding has no character for.
+    sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return True
     except OSError as error:
-        _drop_output()
+        # Python flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return True
         _complain(f"standard output cannot be written: {error.strerror or error}; is its disk full?")
-        return _ENVIRONMENT
-
-
-def _drop_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return False
 
 
 def _complain(text: str) -> None:
@@ -313,7 +320,7 @@ def _run(arguments: list[str] | None) -> int:
     except _UsageError as error:
         _complain(str(error))
         return _USAGE
-    except (RecordError, ArchiveError, _EnvironmentError) as error:
+    except (RecordError, ArchiveError, _EnvironmentError, OSError) as error:
         _complain(str(error))
         return _ENVIRONMENT
 
