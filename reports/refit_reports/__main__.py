@@ -287,7 +287,8 @@ def _print(text: str) -> bool:
     if sys.stdout is None:
         return True
     # A path may hold what the terminal's encoding has no character for.
-    sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
