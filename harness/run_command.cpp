@@ -45,10 +45,27 @@ struct Draft {
 /// Record, JSON and JUnit of a finished or failed run. Returns the record's path.
 std::filesystem::path write_all(const record::RunRecord& record, const std::filesystem::path& path,
                                 const RunOptions& options) {
-    const std::filesystem::path written = record::write_hdf5(record, path);
-    const std::string absolute = std::filesystem::absolute(written).string();
-    if (!options.json.empty()) write_text(options.json, record::to_json(record, absolute) + "\n");
-    if (!options.junit.empty()) write_text(options.junit, record::to_junit(record));
+    const auto report = [&](const record::RunRecord& reported, const std::string& where) {
+        if (!options.json.empty()) {
+            write_text(options.json, record::to_json(reported, where) + "\n");
+        }
+        if (!options.junit.empty()) write_text(options.junit, record::to_junit(reported));
+    };
+    std::string absolute;
+    try {
+        absolute = std::filesystem::absolute(record::write_hdf5(record, path)).string();
+    } catch (const core::RecordError& error) {
+        // What was measured still stands in the reports, with the verdict that the exit code has.
+        record::RunRecord failed = record;
+        failed.verdict = "error";
+        failed.exit_code = static_cast<int>(error.code());
+        failed.error_rank = -1;
+        failed.error_stage = stage_name(Stage::record);
+        failed.error_message = error.what();
+        report(failed, "");
+        throw;
+    }
+    report(record, absolute);
     return absolute;
 }
 
@@ -245,7 +262,7 @@ class Run {
         last_scenario_ = kept.scenario;
         std::string text = case_text(draft_.record, kept);
         if (!kept.case_name.empty() && !options_.summary)
-            text = "# case " + kept.case_name + "\n" + text;
+            text = "# case " + one_line(kept.case_name) + "\n" + text;
         if (!options_.summary)
             text += findings_text(kept, options_.explain ? 200 : 12, options_.explain);
         say(options_, text);
@@ -505,9 +522,9 @@ int run_command(const RunOptions& options, const std::vector<std::string>& argv,
         const LoadedScenarios loaded = load_scenarios(options, world);
         if (options.dry_run) {
             int code = 0;
-            if (world == nullptr) return dry_run(options, loaded.cases, false);
+            if (world == nullptr) return dry_run(options, argv, loaded.cases, false);
             together(*world, [&] {
-                if (world->rank() == 0) code = dry_run(options, loaded.cases, true);
+                if (world->rank() == 0) code = dry_run(options, argv, loaded.cases, true);
             });
             return code;
         }
