@@ -20,10 +20,14 @@ const json& member(const json& object, const char* key) {
 }
 
 /// What an engine says of one group; "" where it has a class for its experts.
-std::string refusal_of(const json& group) {
+std::string refusal_of(const json& group, UnknownNames engine) {
     const json& weights = member(member(group, "weights"), "strategy");
     const json& inputs = member(group, "input_activations");
-    if (inputs.is_null()) return "RuntimeError: Unsupported FusedMoe scheme";
+    if (inputs.is_null()) {
+        return engine == UnknownNames::sglang
+                   ? "AttributeError: 'NoneType' object has no attribute 'num_bits'"
+                   : "ValueError: For Fused MoE layers, only format: pack-quantized";
+    }
     if (weights == json("block")) return "";
     // Both engines take what says nothing for one scale a tensor.
     const json& given = member(inputs, "strategy");
@@ -64,7 +68,7 @@ core::Findings refused_expert_scheme(const EngineContract& contract,
     for (const json& group : groups) {
         // Groups without weights set the KV cache.
         if (!member(group, "weights").is_object()) continue;
-        refusal = refusal_of(group);
+        refusal = refusal_of(group, contract.unknown_names);
         if (refusal.empty()) return {};
     }
     if (refusal.empty()) return {};

@@ -363,6 +363,9 @@ FAULTS = {
     "config strategy tensor": (_weights_of_group(strategy="tensor"), None, False),
     "config strategy channel": (_weights_of_group(strategy="channel", block_structure=None), None,
                                 False),
+    "config activations by tensor": (configure(
+        lambda q: q["config_groups"]["group_0"]["input_activations"].update(strategy="tensor")),
+        None, False),
     "config num bits 4": (_weights_of_group(num_bits=4), None, False),
     "config integers": (_weights_of_group(type="int"), None, False),
     "config without method": (_remove("quant_method"), None, False),

@@ -191,10 +191,11 @@ def quantization_config(scheme):
         return {"quant_method": "modelopt", "quant_algo": algorithm, "ignore": ["lm_head"]}
     strategy = {"ct-block": "block", "channel": "channel", "ct-tensor": "tensor"}[scheme]
     weights = {"num_bits": 8, "type": "float", "symmetric": True, "dynamic": False,
-               "group_size": None, "strategy": strategy, "actorder": None, "observer": "minmax", "observer_kwargs": {},
+               "group_size": None, "strategy": strategy, "actorder": None, "observer": "minmax",
+               "observer_kwargs": {},
                "block_structure": [128, 128] if strategy == "block" else None}
     inputs = {"num_bits": 8, "type": "float", "symmetric": True, "dynamic": True,
-              "strategy": "group" if strategy == "block" else "token",
+              "strategy": {"block": "group", "channel": "token", "tensor": "tensor"}[strategy],
               "group_size": 128 if strategy == "block" else None}
     return {"quant_method": "compressed-tensors", "format": "float-quantized",
             "quantization_status": "compressed", "kv_cache_scheme": None, "ignore": ["lm_head"],

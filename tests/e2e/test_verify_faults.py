@@ -58,7 +58,9 @@ EXCEPTIONS = {
     "config no block size": CPU_IGNORES_CONFIG, "config no activation scheme": CPU_IGNORES_CONFIG,
     "config static": CPU_IGNORES_CONFIG, "config blocks of 64": CPU_IGNORES_CONFIG,
     "config pack quantized": {"sglang": "open"},
-    "config num bits 4": {"": "open"}, "config integers": {"": "open"},
+    # Experts take channel scales with activations a token only.
+    "config activations by tensor": {"": "pass", "/qwen3moe": "fail"},
+    "config num bits 4": {"sglang": "fail", "": "open"}, "config integers": {"": "open"},
     "config without method": {"": "fail"},
 }
 
@@ -80,6 +82,7 @@ ONLY_SCHEMES = {
     "config pack quantized": {"channel", "ct-block", "ct-tensor"},
     "config strategy tensor": {"channel", "ct-block"},
     "config strategy channel": {"ct-block", "ct-tensor"},
+    "config activations by tensor": {"channel"},
     "config num bits 4": {"channel"}, "config integers": {"channel"},
     "ignore list empty": {"channel", "ct-block", "ct-tensor"},
     "experts stacked": {"block", "channel"},
@@ -128,6 +131,10 @@ def expected(fault, engine, model, scheme):
         verdict = rules[max(fitting, key=lambda key: (key.startswith("/"), len(key)))]
     if engine == "sglang-fp8" and scheme == "block" and family == "llama":
         return "open"
+    # SGLang's loader of DeepSeek models knows both names, but not in the layers that it stacks.
+    if engine == "sglang-fp8" and family == "dsv3" and fault in ("scale name",
+                                                                 "attention scale names"):
+        return "pass"
     return verdict
 
 

@@ -53,7 +53,23 @@ TEST(ExpertSchemes, WeightsAndActivationsHaveToGoTogether) {
         EXPECT_EQ(said(engine, "tensor", kToken), "AssertionError") << engine;
         EXPECT_EQ(said(engine, "channel", kTensor), "AssertionError") << engine;
         EXPECT_EQ(said(engine, "channel", kSilent), "AssertionError") << engine;
-        EXPECT_THAT(said(engine, "channel", ""), HasSubstr("Unsupported FusedMoe scheme"));
+    }
+}
+
+TEST(ExpertSchemes, WeightsAloneAreRefused) {
+    EXPECT_THAT(said("vllm-compressed-tensors", "channel", ""),
+                HasSubstr("ValueError: For Fused MoE layers, only format: pack-quantized"));
+    EXPECT_THAT(said("sglang-compressed-tensors", "channel", ""), HasSubstr("AttributeError"));
+}
+
+TEST(ExpertSchemes, EveryDefaultConfigFits) {
+    for (const auto& contract : receiver::engine_catalog()) {
+        if (!contract.layout.experts) continue;
+        for (const quant::Scheme scheme : contract.schemes) {
+            const auto instance = instance_of(contract.name, scheme, named_model("tiny-mla"), 1);
+            EXPECT_TRUE(receiver::refused_expert_scheme(contract, instance).empty())
+                << contract.name << " " << quant::scheme_name(scheme);
+        }
     }
 }
 
