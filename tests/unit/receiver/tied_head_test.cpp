@@ -107,8 +107,9 @@ TEST(TiedHead, ATiedHeadIsMissedOnlyByAClassWithOneOfItsOwn) {
         return receiver::missing_of_tied_pair(find_engine(engine), tied(architecture), false,
                                               absent("lm_head.weight"));
     };
-    EXPECT_THAT(said("sglang-fp8", Architecture::qwen3_moe).message,
-                HasSubstr("SGLang 0.5.23 builds models of qwen3_moe with a head of their own"));
+    EXPECT_THAT(
+        said("sglang-fp8", Architecture::qwen3_moe).message,
+        HasSubstr("SGLang 0.5.23 builds models of Qwen3MoeForCausalLM with a head of their own"));
     EXPECT_EQ(said("sglang-fp8", Architecture::qwen3_moe).severity, Severity::error);
     EXPECT_EQ(said("vllm-fp8", Architecture::qwen3_moe).message, "as the contract said it");
 }
