@@ -14,8 +14,10 @@
 #include "core/error.hpp"
 #include "receiver/contract_check.hpp"
 #include "receiver/engine_contract.hpp"
+#include "receiver/expert_schemes.hpp"
 #include "receiver/quantization_config.hpp"
 #include "receiver/router_check.hpp"
+#include "receiver/tied_head.hpp"
 #include "receiver/unknown_names.hpp"
 
 namespace refit::harness {
@@ -147,6 +149,7 @@ EngineVerdict judge_for_engine(const CheckpointSurvey& survey, const std::string
     EngineVerdict verdict;
     verdict.engine = contract.name;
     verdict.engine_version = contract.version;
+    const bool head_stored = survey.files().find(kHead).tensor != nullptr;
     std::optional<receiver::ContractInstance> instance;
     const receiver::ConfigReading reading =
         receiver::read_quantization_config(engine, survey.quantization_config());
@@ -154,7 +157,9 @@ EngineVerdict judge_for_engine(const CheckpointSurvey& survey, const std::string
     try {
         if (reading.usable) {
             verdict.scheme = std::string(quant::scheme_name(reading.config.scheme));
-            instance = receiver::apply_contract(contract, survey.model(), reading.config, tp);
+            instance = receiver::apply_contract(
+                contract, receiver::model_as_built(contract, survey.model(), head_stored),
+                reading.config, tp);
         }
     } catch (const core::ScenarioError& refusal) {
         verdict.findings.push_back(config_finding(refusal.what()));
@@ -166,12 +171,16 @@ EngineVerdict judge_for_engine(const CheckpointSurvey& survey, const std::string
         core::Findings routers =
             receiver::unlisted_routers(contract, survey.model(), reading.config);
         std::move(routers.begin(), routers.end(), std::back_inserter(verdict.findings));
+        core::Findings experts = receiver::refused_expert_scheme(contract, *instance);
+        std::move(experts.begin(), experts.end(), std::back_inserter(verdict.findings));
         for (Finding& finding :
              receiver::check_manifest(manifest_for(survey, *instance), *instance)) {
             // Whether the stored head is a true alias is known from its bytes, not its name.
             const bool alias = finding.tensor == kHead && survey.model().tied_embeddings &&
                                finding.severity == Severity::warning;
-            if (!alias) verdict.findings.push_back(std::move(finding));
+            if (alias) continue;
+            verdict.findings.push_back(receiver::missing_of_tied_pair(
+                contract, survey.model(), head_stored, std::move(finding)));
         }
     }
     for (Finding finding : values) {
@@ -179,6 +188,10 @@ EngineVerdict judge_for_engine(const CheckpointSurvey& survey, const std::string
                                stands_for_experts(finding.tensor, loaded) ||
                                receiver::is_cache_scale(finding.tensor);
         if (!is_loaded) finding.severity = Severity::warning;
+        if (finding.tensor == kHead && finding.check == CheckpointSurvey::kTiedPair) {
+            finding =
+                receiver::differing_head(contract, survey.model().architecture, std::move(finding));
+        }
         if (finding.tensor == CheckpointSurvey::kIndex && needs_index(contract)) {
             finding.severity = Severity::error;
             finding.engine_behaviour = "raises";

@@ -119,6 +119,15 @@ struct CacheScaleRule {
     core::Shape shape = {};          ///< of the engine's parameter
 };
 
+/// Which head an engine computes with where a checkpoint stores one although config.json ties it to
+/// the embedding.
+enum class TiedHead {
+    unknown,    ///< the engine was not asked, or it is a profile of several
+    embedding,  ///< the stored head is dropped
+    stored,     ///< the head is built apart, loaded, and tied again only if both are equal
+    either      ///< as `stored`; and a head without an embedding stands for the embedding too
+};
+
 /// A model class whose loader is at odds with a scheme.
 struct LoaderDefect {
     model::Architecture architecture = model::Architecture::llama;
@@ -163,6 +172,10 @@ struct EngineContract {
     /// Families whose router is quantized with the other layers unless the skip list names it; see
     /// router_check.hpp.
     std::vector<model::Architecture> quantized_routers;
+    TiedHead tied_head = TiedHead::unknown;  ///< see tied_head.hpp
+    /// Families whose class has a head of its own whatever tie_word_embeddings says.
+    std::vector<model::Architecture> own_heads;
+    std::string tied_head_source;  ///< product and version that said so: "vLLM 0.33.0"
     std::vector<ContractRow> rows;
     std::string snapshot;  ///< repository and commit: "neuralmagic/vllm 017e9f4448b7"
     std::string source;    ///< repository, commit, files

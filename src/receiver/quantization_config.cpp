@@ -241,7 +241,11 @@ json compressed_tensors_default(Scheme scheme) {
                    {"dynamic", true},
                    {"strategy", "token"}};
     if (scheme == Scheme::fp8_channelwise) weights["strategy"] = "channel";
-    if (scheme == Scheme::fp8_tensorwise) weights["strategy"] = "tensor";
+    if (scheme == Scheme::fp8_tensorwise) {
+        weights["strategy"] = "tensor";
+        // Dense layers take activations a token as well; experts do not: see expert_schemes.hpp.
+        inputs["strategy"] = "tensor";
+    }
     if (scheme == Scheme::fp8_blockwise) {
         weights["strategy"] = "block";
         weights["block_structure"] = {128, 128};
