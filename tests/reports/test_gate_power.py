@@ -39,7 +39,7 @@ def test_quiet_nights_fail_in_less_than_one_percent(cases):
 @pytest.mark.parametrize("simulations", [200, pytest.param(10000, marks=MANY)])
 def test_three_percent_in_one_of_three_cases_are_found_within_ten_nights(simulations):
     found = simulated(gate_power.found_within, simulations, 0.03, 10, 3, seed=22)
-    assert found[-1] >= 0.90
+    assert found[-1] >= (0.90 if simulations > 1000 else 1.0 - at_most(0.10, simulations))
 
 
 @pytest.mark.parametrize("simulations", [400, pytest.param(10000, marks=MANY)])
