@@ -120,6 +120,16 @@ std::set<std::string> loaded_names(const receiver::ContractInstance& instance) {
     return names;
 }
 
+/// What is judged of checkpoints only: the config of a refit is the receiver's own.
+void add_checkpoint_findings(const receiver::EngineContract& contract,
+                             const CheckpointSurvey& survey,
+                             const receiver::ContractInstance& instance, core::Findings& findings) {
+    core::Findings routers = receiver::unlisted_routers(contract, survey.model(), instance.config);
+    std::move(routers.begin(), routers.end(), std::back_inserter(findings));
+    core::Findings experts = receiver::refused_expert_scheme(contract, instance);
+    std::move(experts.begin(), experts.end(), std::back_inserter(findings));
+}
+
 }  // namespace
 
 std::vector<std::string> engines_for(const CheckpointSurvey& survey) {
@@ -168,11 +178,11 @@ EngineVerdict judge_for_engine(const CheckpointSurvey& survey, const std::string
     verdict.judged = instance.has_value();
     if (instance) {
         loaded = loaded_names(*instance);
-        core::Findings routers =
-            receiver::unlisted_routers(contract, survey.model(), reading.config);
-        std::move(routers.begin(), routers.end(), std::back_inserter(verdict.findings));
-        core::Findings experts = receiver::refused_expert_scheme(contract, *instance);
-        std::move(experts.begin(), experts.end(), std::back_inserter(verdict.findings));
+        add_checkpoint_findings(contract, survey, *instance, verdict.findings);
+        for (const receiver::ContractInstance& member : instance->members) {
+            add_checkpoint_findings(receiver::find_engine(member.engine), survey, member,
+                                    verdict.findings);
+        }
         for (Finding& finding :
              receiver::check_manifest(manifest_for(survey, *instance), *instance)) {
             // Whether the stored head is a true alias is known from its bytes, not its name.
