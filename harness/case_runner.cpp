@@ -19,10 +19,13 @@
 #include "checks/audit.hpp"
 #include "checks/layer_output.hpp"
 #include "core/error.hpp"
+#include "harness/case_audit.hpp"
+#include "harness/case_outcome.hpp"
 #include "harness/case_setup.hpp"
 #include "harness/ceilings.hpp"
 #include "harness/floor.hpp"
 #include "harness/loaded_digest.hpp"
+#include "harness/planted_faults.hpp"
 #include "harness/preflight.hpp"
 #include "harness/process_memory.hpp"
 #include "harness/rank_agreement.hpp"
@@ -63,7 +66,7 @@ class CaseRunner {
           transport_name_(transport_of(c, context.world.is_mpi())) {
         trainer_ = world_.rank() < c.trainer_ranks;
         receiver_index_ = world_.rank() - c.trainer_ranks;
-        describe();
+        record_ = begun_case(c, transport_name_);
     }
 
     record::CaseRecord run() {
@@ -77,7 +80,7 @@ class CaseRunner {
         if (!open_transport()) return std::move(record_);
         together(world_, [&] { allocate(); });
         const bool refitted = run_refits();
-        if (refitted) audit_and_merge();
+        if (refitted) audit();
         collect_memory();
         close();
         conclude(refitted);
@@ -85,30 +88,6 @@ class CaseRunner {
     }
 
  private:
-    void describe() {
-        record_.scenario = case_.scenario;
-        record_.purpose = case_.purpose;
-        record_.case_name = case_.name;
-        record_.model = case_.model_config ? case_.model_config->string() : case_.model_name;
-        if (case_.layers) record_.model += " (" + std::to_string(*case_.layers) + " layers)";
-        record_.engine = case_.engine;
-        record_.transport = transport_name_;
-        record_.backend = case_.backend;
-        record_.tp = case_.tp;
-        record_.engines = case_.engines;
-        record_.cores = static_cast<int>(std::thread::hardware_concurrency());
-        if (case_.link_bytes_per_s != 0) {
-            record_.link_bytes_per_s = static_cast<double>(case_.link_bytes_per_s);
-            record_.link_emulated = true;
-        }
-        if (!case_.remark.empty()) record_.notes["remark"] = case_.remark;
-        record_.scheme = case_.scheme;
-        record_.recipe = case_.recipe;
-        std::string names;
-        for (const std::string& name : case_.checks) names += (names.empty() ? "" : ",") + name;
-        record_.notes["checks"] = names;
-    }
-
     void set_up() {
         run_.status.enter(Stage::setup);
         setup_ = set_up_case(case_);
@@ -186,7 +165,7 @@ class CaseRunner {
             if (receiver_index_ == 0 || differs) found = findings_to_json(findings);
         });
         for (const std::string& one : world_.allgather(found)) {
-            if (!one.empty()) add_findings(findings_from_json(one));
+            if (!one.empty()) add_findings(record_, findings_from_json(one));
         }
         record_.bytes_wire = static_cast<std::int64_t>(manifest_.payload_bytes());
         if (case_.reload != "none") {
@@ -229,7 +208,7 @@ class CaseRunner {
             found = findings_to_json(findings);
         });
         found = broadcast_text(world_, found);
-        add_findings(findings_from_json(found));
+        add_findings(record_, findings_from_json(found));
     }
 
     record::CaseRecord finish_without_refit() {
@@ -277,7 +256,7 @@ class CaseRunner {
                 }
                 transport_ = transport::make_transport(options, endpoint);
                 if (!setup_.transport_faults.empty()) {
-                    aim_transport_faults();
+                    aim_transport_faults(setup_, manifest_, case_.tp);
                     transport_ = transport::make_faulty_transport(std::move(transport_), endpoint,
                                                                   setup_.transport_faults);
                 }
@@ -335,44 +314,6 @@ class CaseRunner {
 
     [[nodiscard]] bool checks_source() const { return resident_ && checks("source_unchanged"); }
 
-    /// A flipped byte strikes a cell that the receiver concerned keeps: elsewhere nobody would load
-    /// it.
-    void aim_transport_faults() {
-        for (transport::TransportFault& fault : setup_.transport_faults) {
-            if (fault.bucket >= manifest_.buckets.size()) continue;
-            const auto tp_rank = static_cast<std::size_t>(fault.receiver % case_.tp);
-            const std::vector<wire::PiecePlan>& pieces = manifest_.buckets[fault.bucket].pieces;
-            bool aimed = false;
-            for (std::size_t t = 0; t < pieces.size() && !aimed; ++t) {
-                for (const wire::PieceEntry& entry : pieces[t].entries) {
-                    if (!aim(fault, entry, setup_.loading().spans[tp_rank])) continue;
-                    fault.trainer = static_cast<int>(t);
-                    aimed = true;
-                    break;
-                }
-            }
-        }
-    }
-
-    bool aim(transport::TransportFault& fault, const wire::PieceEntry& entry,
-             const std::vector<receiver::LoadSpan>& spans) const {
-        const wire::ParameterMeta& meta = manifest_.parameters[entry.parameter];
-        for (const receiver::LoadSpan& span : spans) {
-            if (setup_.loading().wanted[span.wanted].name != meta.name) continue;
-            const core::Region sent = entry.region(meta);
-            const std::int64_t row = std::max(sent.row, span.source.row);
-            const std::int64_t col = std::max(sent.col, span.source.col);
-            if (row >= std::min(sent.row + sent.rows, span.source.row + span.source.rows) ||
-                col >= std::min(sent.col + sent.cols, span.source.col + span.source.cols))
-                continue;
-            const std::int64_t element = (row - sent.row) * sent.cols + col - sent.col;
-            fault.byte =
-                entry.offset + static_cast<std::uint64_t>(element * core::size_bytes(meta.dtype));
-            return true;
-        }
-        return false;
-    }
-
     void allocate() {
         run_.status.enter(Stage::source);
         source_ = open_weights(case_, setup_.tensors);
@@ -416,25 +357,9 @@ class CaseRunner {
                 setup_.loading(), manifest_, receiver_index_ % case_.tp, mode,
                 struck ? setup_.load_faults : receiver::LoadFaults{}, moved);
         }
-        run_.status.set_on_enter(
-            [this](Stage stage, std::int64_t bucket) { strike(stage, bucket); });
-    }
-
-    /// Planted faults that end, stop or throw at a stage.
-    void strike(Stage stage, std::int64_t bucket) {
-        for (const FaultSpec& fault : case_.faults) {
-            if (fault.rank != world_.rank() || fault.stage != stage_name(stage) ||
-                fault.iteration != iteration_)
-                continue;
-            if (bucket >= 0 && fault.bucket != bucket) continue;
-            if (fault.name == "kill") kill(getpid(), SIGKILL);
-            if (fault.name == "stop") kill(getpid(), SIGSTOP);
-            if (fault.name == "throw") {
-                throw core::Error(core::ExitCode::environment,
-                                  "planted fault: rank " + std::to_string(fault.rank) +
-                                      " throws in stage " + fault.stage);
-            }
-        }
+        run_.status.set_on_enter([this](Stage stage, std::int64_t bucket) {
+            strike(case_, world_.rank(), iteration_, stage, bucket);
+        });
     }
 
     /// All refits with their iterations. False when a refit failed: then the audit has nothing to
@@ -450,8 +375,7 @@ class CaseRunner {
                 bucket_source_->read(bucket, on_progress);
             };
         }
-        if (trainer_ && checks_source())
-            before_ = shard_->digests([this] { run_.status.progressed(); });
+        if (trainer_ && checks_source()) audit_.remember_source(*shard_);
         for (int refit = 0; refit < case_.refits; ++refit) {
             if (refit > 0 && !next_step(refit)) return false;
             const int warmup = refit == 0 ? case_.warmup : 0;
@@ -466,7 +390,7 @@ class CaseRunner {
                 const bool last = i + 1 == case_.iterations && refit + 1 == case_.refits;
                 if (!one_refit(context, i >= 0, last)) return false;
             }
-            if (refit + 1 < case_.refits && !audit_and_merge()) return false;
+            if (refit + 1 < case_.refits && !audit()) return false;
         }
         return true;
     }
@@ -479,8 +403,7 @@ class CaseRunner {
             if (trainer_) calibrate();
             if (shard_ != nullptr) {
                 shard_->reload(setup_.tensors, *source_, [this] { run_.status.progressed(); });
-                if (checks_source())
-                    before_ = shard_->digests([this] { run_.status.progressed(); });
+                if (checks_source()) audit_.remember_source(*shard_);
             }
         });
         return true;
@@ -518,7 +441,7 @@ class CaseRunner {
                 std::erase_if(all[r].findings,
                               [](const core::Finding& f) { return f.check == "completeness"; });
             receiver::add_unnoticed_by_engine(all[r].findings, setup_.payload.framing);
-            add_findings(all[r].findings);
+            add_findings(record_, all[r].findings);
             if (!all[r].error.empty() && error_.empty()) {
                 error_ = "rank " + std::to_string(r) + ": " + all[r].error;
                 error_rank_ = static_cast<int>(r);
@@ -566,210 +489,10 @@ class CaseRunner {
         return std::find(case_.checks.begin(), case_.checks.end(), name) != case_.checks.end();
     }
 
-    /// What was loaded against the truth, outside the wall. False when it found an error.
-    bool audit_and_merge() {
-        const std::int64_t start = steady_now_ns();
-        const std::set<std::string> enabled(case_.checks.begin(), case_.checks.end());
-        const std::function<void()> moved = [this] { run_.status.progressed(); };
-        std::string mine;
-        std::string sources;
-        together(world_, [&] {
-            run_.status.enter(Stage::audit);
-            if (loader_ != nullptr) {
-                std::optional<checks::CacheTruth> cache;
-                if (calibration_ != nullptr)
-                    cache.emplace(checks::CacheTruth{setup_.payload.calibrations, *calibration_});
-                checks::AuditResult audit =
-                    checks::audit_parameters(setup_.instance, loader_->tp_rank(), loader_->loaded(),
-                                             setup_.tensors, *source_, setup_.facts, enabled,
-                                             world_.rank(), moved, cache ? &*cache : nullptr);
-                if (enabled.contains("version")) {
-                    for (core::Finding& finding :
-                         receiver::check_derived(loader_->instance(), loader_->loaded(),
-                                                 loader_->derived(), loader_->version())) {
-                        finding.rank = world_.rank();
-                        audit.findings.push_back(std::move(finding));
-                    }
-                    for (core::Finding& finding :
-                         receiver::check_host_scales(loader_->instance(), loader_->loaded(),
-                                                     loader_->host_scales(), loader_->version())) {
-                        finding.rank = world_.rank();
-                        audit.findings.push_back(std::move(finding));
-                    }
-                }
-                mine = checks::to_json(audit);
-            } else if (checks_source()) {
-                sources = source_digests(moved);
-            }
-        });
-        merge(world_.allgather(mine), enabled);
-        if (checks_source()) merge_sources(world_.allgather(sources));
-        if (enabled.contains("version")) merge_versions();
-        if (last_digests_.empty() || case_.refits > 1) {
-            std::vector<model::TensorSpec> digested = setup_.tensors;
-            digested.insert(digested.end(), setup_.cache_scales.begin(), setup_.cache_scales.end());
-            last_digests_ = loaded_digests(world_, case_.trainer_ranks, setup_.instance,
-                                           loader_.get(), digested, moved);
-            for (record::TensorRow& row : record_.tensor_rows) row.digest = last_digests_[row.name];
-        }
-        record_.audit_s += 1e-9 * static_cast<double>(steady_now_ns() - start);
-        return !core::has_error(record_.findings);
-    }
-
-    std::string source_digests(const std::function<void()>& moved) {
-        // A planted write comes after the refit, where a buggy quantizer that works in place would
-        // show.
-        for (std::size_t i = 0; i < setup_.tensors.size(); ++i) {
-            const bool struck =
-                !setup_.trainer_faults.source_write.empty() && world_.rank() == 0 &&
-                weights::glob_match(setup_.trainer_faults.source_write, setup_.tensors[i].name);
-            const core::Region& held = shard_->held(i);
-            if (struck && !parallel::is_empty(held)) *shard_->at(i, held.row, held.col) ^= 1;
-        }
-        const std::vector<wire::Digest> after = shard_->digests(moved);
-        nlohmann::json rows = nlohmann::json::array();
-        for (std::size_t i = 0; i < after.size(); ++i) {
-            if (before_[i] == after[i]) continue;
-            rows.push_back({setup_.tensors[i].name, world_.rank(), before_[i].low, before_[i].high,
-                            after[i].low, after[i].high});
-        }
-        return rows.dump();
-    }
-
-    void merge_sources(const std::vector<std::string>& all) {
-        std::vector<checks::SourceDigest> digests;
-        for (const std::string& one : all) {
-            if (one.empty()) continue;
-            for (const nlohmann::json& row : nlohmann::json::parse(one)) {
-                digests.push_back(
-                    {row.at(0).get<std::string>(),
-                     row.at(1).get<int>(),
-                     {row.at(2).get<std::uint64_t>(), row.at(3).get<std::uint64_t>()},
-                     {row.at(4).get<std::uint64_t>(), row.at(5).get<std::uint64_t>()}});
-            }
-        }
-        add_findings(checks::check_source_unchanged(digests));
-    }
-
-    void merge_versions() {
-        const std::string mine = loader_ == nullptr ? std::string()
-                                                    : std::to_string(loader_->version()) +
-                                                          (loader_->torn() ? " torn" : " whole");
-        const std::vector<std::string> all = world_.allgather(mine);
-        std::vector<int> ranks;
-        std::vector<std::uint64_t> versions;
-        std::vector<bool> torn;
-        for (std::size_t r = 0; r < all.size(); ++r) {
-            if (all[r].empty()) continue;
-            ranks.push_back(static_cast<int>(r));
-            versions.push_back(std::stoull(all[r]));
-            torn.push_back(all[r].ends_with("torn"));
-        }
-        add_findings(checks::check_versions(version_, ranks, versions, torn));
-    }
-
-    void merge(const std::vector<std::string>& all, const std::set<std::string>& enabled) {
-        std::vector<checks::RankAudit> every;
-        std::vector<checks::RankAudit> first_engine;
-        for (std::size_t r = static_cast<std::size_t>(case_.trainer_ranks); r < all.size(); ++r) {
-            checks::RankAudit audit{static_cast<int>(r), checks::audit_from_json(all[r])};
-            add_findings(audit.result.findings);
-            if (static_cast<int>(r) < case_.trainer_ranks + case_.tp) first_engine.push_back(audit);
-            every.push_back(std::move(audit));
-        }
-        // Engines hold the same parts; the sums are of one engine, identity is asked of all.
-        const checks::MergedAudit merged = checks::merge_audits(first_engine, enabled);
-        add_findings(merged.findings);
-        if (enabled.contains("byte_identity")) add_findings(checks::check_byte_identity(every));
-        record_.sqnr_db.reset();
-        if (setup_.payload.recipe != nullptr) record_.sqnr_db = merged.pooled_sqnr_db;
-        record_.max_error_over_bound = merged.max_error_over_bound;
-        record_.saturated = merged.saturated;
-        record_.flushed = merged.flushed;
-        record_.exact = merged.exact;
-        record_.subnormal = merged.subnormal;
-        record_.output_snr_db.reset();
-        record_.expected_output_snr_db.reset();
-        if (!std::isnan(merged.expected_output_snr_db)) {
-            record_.output_snr_db = merged.output_snr_db;
-            record_.expected_output_snr_db = merged.expected_output_snr_db;
-        }
-        record_.code_histogram = merged.codes;
-        record_.scale_histogram.clear();
-        record_.scale_bin_width = 1.0 / checks::kScaleBinsPerOctave;
-        for (const auto& [bin, count] : merged.scales) {
-            record_.scale_histogram.emplace_back(bin * record_.scale_bin_width, count);
-        }
-        fill_tensor_rows(merged);
-    }
-
-    void fill_tensor_rows(const checks::MergedAudit& merged) {
-        std::map<std::string, const checks::TensorAudit*> audits;
-        for (const checks::TensorAudit& audit : merged.tensors) audits[audit.tensor] = &audit;
-        std::map<std::string, std::int64_t> scale_bytes;
-        for (const wire::ParameterMeta& parameter : manifest_.parameters) {
-            if (!parameter.scale_of.empty())
-                scale_bytes[parameter.scale_of] = parameter.rows() * parameter.row_bytes();
-        }
-        const std::map<std::string, std::int64_t> in_kernel_format = bytes_in_kernel_format(setup_);
-        std::set<std::string> quantized;
-        for (const wire::WantedParameter& wanted : setup_.instance.wanted) {
-            if (!wanted.scale.empty()) quantized.insert(wanted.name);
-        }
-        record_.tensor_rows.clear();
-        for (const model::TensorSpec& tensor : setup_.tensors) {
-            record::TensorRow row;
-            row.name = tensor.name;
-            row.role = std::string(model::role_name(tensor.role));
-            row.rows = core::matrix_rows(tensor.shape);
-            row.cols = core::matrix_cols(tensor.shape);
-            const auto kernel_bytes = in_kernel_format.find(tensor.name);
-            if (kernel_bytes != in_kernel_format.end()) {
-                row.bytes = kernel_bytes->second;
-                if (quantized.contains(tensor.name)) row.recipe = record_.recipe;
-            }
-            const std::int64_t index = manifest_.find(tensor.name);
-            if (index >= 0) {
-                const wire::ParameterMeta& parameter =
-                    manifest_.parameters[static_cast<std::size_t>(index)];
-                row.bytes = parameter.rows() * parameter.row_bytes() + scale_bytes[tensor.name];
-                row.recipe = parameter.recipe;
-            }
-            row.sqnr_db = row.expected_sqnr_db = kNaN;
-            row.relative_error = row.cosine = kNaN;
-            row.output_snr_db = row.expected_output_snr_db = kNaN;
-            const auto found = audits.find(tensor.name);
-            if (found != audits.end()) {
-                const checks::TensorAudit& audit = *found->second;
-                if (audit.quantized) {
-                    row.sqnr_db = checks::sqnr_db(audit.sum_x2, audit.sum_error2);
-                    row.expected_sqnr_db = checks::sqnr_db(audit.sum_x2, audit.sum_expected_error2);
-                    row.relative_error = checks::relative_error(audit);
-                    row.cosine = checks::cosine(audit);
-                    row.output_snr_db = checks::output_snr_db(audit.output);
-                    row.expected_output_snr_db = checks::expected_output_snr_db(audit.output);
-                }
-                row.max_error_over_bound = audit.max_error_over_bound;
-                row.saturated = audit.saturated;
-                row.flushed = audit.flushed;
-                row.exact = audit.exact;
-                row.subnormal = checks::subnormal_codes(audit);
-            }
-            record_.tensor_rows.push_back(std::move(row));
-        }
-        for (const model::TensorSpec& scale : setup_.cache_scales) {
-            record::TensorRow row;
-            row.name = scale.name;
-            row.role = "kv_cache_scale";
-            row.rows = 1;
-            row.cols = 1;
-            row.bytes = static_cast<std::int64_t>(sizeof(float));
-            row.sqnr_db = row.expected_sqnr_db = row.relative_error = row.cosine = kNaN;
-            row.output_snr_db = row.expected_output_snr_db = kNaN;
-            const auto found = audits.find(scale.name);
-            if (found != audits.end()) row.exact = found->second->exact;
-            record_.tensor_rows.push_back(std::move(row));
-        }
+    bool audit() {
+        return audit_.run(
+            {loader_.get(), shard_.get(), source_.get(), calibration_.get(), checks_source()},
+            version_);
     }
 
     void collect_memory() {
@@ -840,18 +563,6 @@ class CaseRunner {
         record_.skip_reason = reason;
     }
 
-    void add_findings(const core::Findings& findings) {
-        for (const core::Finding& finding : findings) {
-            const bool known = std::any_of(
-                record_.findings.begin(), record_.findings.end(), [&](const core::Finding& old) {
-                    return old.check == finding.check && old.tensor == finding.tensor &&
-                           old.index == finding.index && old.measured == finding.measured &&
-                           old.rank == finding.rank;
-                });
-            if (!known) record_.findings.push_back(finding);
-        }
-    }
-
     void wait_turn() {
         run_.status.beat();
         if (run_.status.given_up_by_other()) throw RunGivenUp{};
@@ -870,6 +581,7 @@ class CaseRunner {
     trainer::RefitPlan plan_;          ///< of a trainer, but for wire: kernel
     trainer::KernelPlan kernel_plan_;  ///< of the trainer with wire: kernel
     wire::RefitManifest manifest_;
+    CaseAudit audit_{world_, run_.status, case_, setup_, manifest_, record_};
     std::unique_ptr<transport::Transport> transport_;
     std::unique_ptr<weights::WeightSource> source_;
     std::unique_ptr<weights::WeightSource> calibration_;  ///< with scales of the KV cache
@@ -879,10 +591,8 @@ class CaseRunner {
     std::unique_ptr<trainer::BucketSource> bucket_source_;  ///< on a trainer
     std::unique_ptr<trainer::Publisher> publisher_;
     std::unique_ptr<receiver::WeightLoader> loader_;
-    std::vector<wire::Digest> before_;
     std::vector<double> cpu_sums_;
     std::set<const std::byte*> addresses_;  ///< where visible weights of this receiver ever began
-    std::map<std::string, std::string> last_digests_;
     std::string error_;
     int error_rank_ = -1;
     std::string error_stage_;
@@ -895,41 +605,6 @@ class CaseRunner {
 
 record::CaseRecord run_case(RunContext& context, const Case& c) {
     return CaseRunner(context, c).run();
-}
-
-record::CaseRecord skipped_case(const Case& c, const std::string& reason) {
-    record::CaseRecord record;
-    record.scenario = c.scenario;
-    record.purpose = c.purpose;
-    record.case_name = c.name;
-    record.model = c.model_config ? c.model_config->string() : c.model_name;
-    record.scheme = c.scheme;
-    record.recipe = c.recipe;
-    record.engine = c.engine;
-    record.transport = c.transport;
-    record.backend = c.backend;
-    record.tp = c.tp;
-    record.engines = c.engines;
-    record.outcome = "skipped";
-    record.skip_reason = reason;
-    return record;
-}
-
-std::string judge_outcome(const Expectation& expect, const core::Findings& findings, bool error) {
-    if (expect.outcome == "error") {
-        if (error) return "expected_error";
-        return core::has_error(findings) ? "fail" : "unexpected_pass";
-    }
-    if (error) return "error";
-    if (expect.outcome != "finding") return core::has_error(findings) ? "fail" : "pass";
-    const bool expected =
-        std::any_of(findings.begin(), findings.end(), [&](const core::Finding& finding) {
-            return finding.severity == core::Severity::error &&
-                   (expect.check.empty() || finding.check == expect.check) &&
-                   (expect.tensor.empty() || weights::glob_match(expect.tensor, finding.tensor));
-        });
-    if (expected) return "expected_finding";
-    return core::has_error(findings) ? "fail" : "unexpected_pass";
 }
 
 }  // namespace refit::harness

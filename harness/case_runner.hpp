@@ -38,12 +38,4 @@ struct RunContext {
 /// outcome "skipped" with its reason.
 [[nodiscard]] record::CaseRecord run_case(RunContext& context, const Case& c);
 
-/// The record of a case that does not run, with its reason.
-[[nodiscard]] record::CaseRecord skipped_case(const Case& c, const std::string& reason);
-
-/// Whether findings and error fit what the scenario expects: pass | fail | expected_finding |
-/// expected_error | unexpected_pass | error.
-[[nodiscard]] std::string judge_outcome(const Expectation& expect, const core::Findings& findings,
-                                        bool error);
-
 }  // namespace refit::harness

@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "core/error.hpp"
+#include "harness/case_outcome.hpp"
 #include "harness/case_runner.hpp"
 #include "harness/ceilings.hpp"
 #include "harness/console.hpp"

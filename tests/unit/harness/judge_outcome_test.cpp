@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "harness/case_runner.hpp"
+#include "harness/case_outcome.hpp"
 
 namespace refit::harness {
 namespace {

@@ -1,0 +1,70 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+#include "harness/planted_faults.hpp"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "core/error.hpp"
+
+namespace refit::harness {
+namespace {
+
+// False when the receiver keeps nothing of the entry.
+bool aim(transport::TransportFault& fault, const wire::PieceEntry& entry,
+         const wire::RefitManifest& manifest, const receiver::ContractInstance& loading,
+         std::size_t tp_rank) {
+    const wire::ParameterMeta& meta = manifest.parameters[entry.parameter];
+    for (const receiver::LoadSpan& span : loading.spans[tp_rank]) {
+        if (loading.wanted[span.wanted].name != meta.name) continue;
+        const core::Region sent = entry.region(meta);
+        const std::int64_t row = std::max(sent.row, span.source.row);
+        const std::int64_t col = std::max(sent.col, span.source.col);
+        if (row >= std::min(sent.row + sent.rows, span.source.row + span.source.rows) ||
+            col >= std::min(sent.col + sent.cols, span.source.col + span.source.cols))
+            continue;
+        const std::int64_t element = (row - sent.row) * sent.cols + col - sent.col;
+        fault.byte =
+            entry.offset + static_cast<std::uint64_t>(element * core::size_bytes(meta.dtype));
+        return true;
+    }
+    return false;
+}
+
+}  // namespace
+
+void aim_transport_faults(CaseSetup& setup, const wire::RefitManifest& manifest, int tp) {
+    for (transport::TransportFault& fault : setup.transport_faults) {
+        if (fault.bucket >= manifest.buckets.size()) continue;
+        const auto tp_rank = static_cast<std::size_t>(fault.receiver % tp);
+        const std::vector<wire::PiecePlan>& pieces = manifest.buckets[fault.bucket].pieces;
+        bool aimed = false;
+        for (std::size_t t = 0; t < pieces.size() && !aimed; ++t) {
+            for (const wire::PieceEntry& entry : pieces[t].entries) {
+                if (!aim(fault, entry, manifest, setup.loading(), tp_rank)) continue;
+                fault.trainer = static_cast<int>(t);
+                aimed = true;
+                break;
+            }
+        }
+    }
+}
+
+void strike(const Case& c, int rank, std::int64_t iteration, Stage stage, std::int64_t bucket) {
+    for (const FaultSpec& fault : c.faults) {
+        if (fault.rank != rank || fault.stage != stage_name(stage) || fault.iteration != iteration)
+            continue;
+        if (bucket >= 0 && fault.bucket != bucket) continue;
+        if (fault.name == "kill") kill(getpid(), SIGKILL);
+        if (fault.name == "stop") kill(getpid(), SIGSTOP);
+        if (fault.name == "throw") {
+            throw core::Error(core::ExitCode::environment, "planted fault: rank " +
+                                                               std::to_string(fault.rank) +
+                                                               " throws in stage " + fault.stage);
+        }
+    }
+}
+
+}  // namespace refit::harness
