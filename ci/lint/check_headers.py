@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The refitbench authors
 # SPDX-License-Identifier: Apache-2.0
-"""Every header compiles alone, with the flags of a source file near it.
+"""Every header compiles alone: the build shows it, or the compiler is asked.
+
+A source file that includes a header before anything else shows it for that header when it is
+compiled. Each other header is compiled with the flags of a source file near it.
 
     check_headers.py ROOT --build FOLDER [--jobs N]
 
@@ -13,6 +16,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import re
 import shlex
 import subprocess
 import sys
@@ -29,14 +33,15 @@ def load_commands(build, root):
     for entry in json.loads(text):
         source = os.path.relpath(os.path.join(entry["directory"], entry["file"]), root)
         words = entry.get("arguments") or shlex.split(entry["command"])
+        launchers = [i for i, word in enumerate(words) if word.split("/")[-1] == "ccache"]
         flags = []
         skip = False
-        for word in words:
+        for word in words[launchers[-1] + 1 if launchers else 0:]:
             if skip:
                 skip = False
-            elif word in ("-o", "-MF", "-MT", "-MQ"):
+            elif word in ("-o", "-MF", "-MT", "-MQ", "-include"):
                 skip = True
-            elif word not in ("-c", "-MD", "-MMD", entry["file"]) and "ccache" not in word:
+            elif word not in ("-c", "-MD", "-MMD", "-Winvalid-pch", entry["file"]):
                 flags.append(word)
         if not source.startswith("..") and source.endswith(".cpp"):
             commands[source] = (entry["directory"], flags)
@@ -57,6 +62,21 @@ def nearest_source(header, sources):
         return (-shared, other.stem != path.stem, len(other.parts), source)
 
     return min(sources, key=distance)
+
+
+def headers_compiled_first(root, sources):
+    """Headers that a file of `sources` (compiled with nothing before them) includes first."""
+    first = set()
+    for source in sources:
+        text = pathlib.Path(root, source).read_text(encoding="utf-8", errors="replace")
+        found = re.search(r"^[ \t]*#[ \t]*(?:include[ \t]+\"([^\"]+)\"|\w+)", text, re.MULTILINE)
+        if found and found.group(1):
+            beside = pathlib.PurePosixPath(source).parent / found.group(1)
+            for header in (str(beside), found.group(1), f"src/{found.group(1)}"):
+                if pathlib.Path(root, header).is_file():
+                    first.add(os.path.normpath(header))
+                    break
+    return first
 
 
 def compile_alone(root, header, command):
@@ -83,8 +103,11 @@ def main(arguments):
     if not commands:
         print(f"{options.build}/compile_commands.json names no source file of {options.root}")
         return 1
+    # Tests are compiled after the headers that they share, so they show nothing of their own.
+    shown = headers_compiled_first(
+        options.root, [path for path in commands if not path.startswith("tests/")])
     headers = [path for path in source_tree.source_files(options.root)
-               if path.endswith(".hpp") and not path.startswith(_LEFT_OUT)]
+               if path.endswith(".hpp") and not path.startswith(_LEFT_OUT) and path not in shown]
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         problems = pool.map(
             lambda header: compile_alone(

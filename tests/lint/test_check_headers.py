@@ -42,6 +42,41 @@ def test_accepts_headers_that_compile_alone(tree, capsys):
     assert (code, capsys.readouterr().out) == (0, "")
 
 
+def test_leaves_to_the_build_only_what_a_source_includes_before_all_else(tree, capsys):
+    leaning = "#pragma once\nstd::string name();\n"
+    root = tree({
+        "src/core/first.hpp": leaning, "src/core/first.cpp": '#include "core/first.hpp"\n',
+        "src/core/second.hpp": leaning,
+        "src/core/second.cpp": '#include <string>\n\n#include "core/second.hpp"\n',
+        "src/core/guarded.hpp": leaning,
+        "src/core/guarded.cpp": '#define NAME 1\n#include "core/guarded.hpp"\n',
+        "tests/shared.hpp": leaning, "tests/shared_test.cpp": '#include "shared.hpp"\n',
+    })
+
+    code = check_headers.main([str(root), *compile_commands(
+        root, "src/core/first.cpp", "src/core/second.cpp", "src/core/guarded.cpp",
+        "tests/shared_test.cpp")])
+
+    said = capsys.readouterr().out
+    failing = {line.split(":")[0] for line in said.splitlines() if "compile alone" in line}
+    assert code == 1
+    assert failing == {"src/core/second.hpp", "src/core/guarded.hpp", "tests/shared.hpp"}
+
+
+def test_asks_the_compiler_without_launchers_and_shared_headers(tree):
+    root = tree({"src/core/good.cpp": ""})
+    entry = {"directory": str(root), "file": str(root / "src/core/good.cpp"),
+             "command": "/usr/bin/cmake -E env CCACHE_SLOPPINESS=pch_defines /usr/bin/ccache c++ "
+                        "-DX=1 -Winvalid-pch -include /b/cmake_pch.hxx -MD -MF a.d -o a.o "
+                        f"-c {root}/src/core/good.cpp"}
+    (root / "build").mkdir()
+    (root / "build" / "compile_commands.json").write_text(json.dumps([entry]), encoding="utf-8")
+
+    commands = check_headers.load_commands(root / "build", root)
+
+    assert commands == {"src/core/good.cpp": (str(root), ["c++", "-DX=1"])}
+
+
 def test_an_empty_build_folder_is_a_failure(tree, capsys):
     root = tree({"src/core/good.hpp": ""})
 
