@@ -252,7 +252,13 @@ class CaseRunner {
             case_, setup_,
             trainer_ && !kernel() ? plan_ : trainer::RefitPlan{manifest_, {}, {}, {}, {}, {}},
             transport_name_, resident_);
-        together(world_, [&] { check_needs(needs, share); });
+        together(world_, [&] {
+            check_needs(needs, share);
+            if (needs.device_memory == 0) return;
+            // Without a device it is the transport that says so.
+            if (const auto memory = kernels::cuda::device_memory())
+                check_device_needs(needs, share, *memory);
+        });
 
         transport::TransportOptions options;
         options.name = transport_name_;

@@ -15,15 +15,11 @@
 #include "kernels/cpu/tile_walk.hpp"
 #include "kernels/cuda/cuda_call.hpp"
 #include "kernels/cuda/device_kernels.hpp"
+#include "kernels/cuda/staging_plan.hpp"
 
 namespace refit::kernels::cuda {
 namespace {
 
-/// BF16 bytes of a staged stripe: large enough that a copy reaches the speed of the link, small
-/// enough that two slots overlap within one bucket.
-constexpr std::int64_t kStripeBytes = std::int64_t{16} << 20;
-/// Rows between two calls of stripe_done, as the interface has it.
-constexpr std::int64_t kReportedRows = 128;
 /// Device code is built for compute 9.0, and as PTX for 8.0 and later.
 constexpr int kLeastMajor = 8;
 
@@ -38,6 +34,7 @@ int local_rank() {
 
 struct Device {
     int number = 0;
+    int count = 0;        ///< devices that the driver lists
     std::string why_not;  ///< empty when the device is usable
     std::string description;
 };
@@ -72,6 +69,7 @@ Device look_for_device() {
                                                                      : cudaGetErrorString(code));
         return device;
     }
+    device.count = count;
     if (const char* chosen = std::getenv("REFIT_CUDA_DEVICE")) {
         char* end = nullptr;
         const long number = std::strtol(chosen, &end, 10);
@@ -129,7 +127,7 @@ struct Slot {
 /// One set of slots; calls of several threads take turns, since they share the device anyway.
 struct Workspace {
     std::mutex mutex;
-    std::array<Slot, 2> slots;
+    std::array<Slot, kStagingSlots> slots;
     CudaSeconds seconds;
 };
 
@@ -151,12 +149,6 @@ void to_host(Element* to, const Element* from, std::int64_t count, const Stream&
     check_cuda(cudaMemcpyAsync(to, from, static_cast<std::size_t>(count) * sizeof(Element),
                                cudaMemcpyDeviceToHost, stream.get()),
                "cudaMemcpyAsync to the host");
-}
-
-/// Elements from row to row on the device: rows begin at multiples of 16 bytes, so that chunks are
-/// aligned whatever the number of columns.
-std::int64_t device_stride(std::int64_t cols) {
-    return (cols + kChunk - 1) / kChunk * kChunk;
 }
 
 /// One call of the interface: a band, and where its results go. Absent outputs are null.
@@ -210,17 +202,6 @@ struct Staging {
         return job;
     }
 };
-
-/// Rows of a stripe: whole tiles where tiles are shorter than a stripe, and whole patches.
-std::int64_t stripe_rows(const Staging& staging) {
-    const std::int64_t row_bytes = device_stride(staging.band.cols) * 2;
-    const std::int64_t rows = std::max<std::int64_t>(1, kStripeBytes / row_bytes);
-    const std::int64_t unit =
-        staging.grid.tile_rows < kReportedRows
-            ? kReportedRows / staging.grid.tile_rows * staging.grid.tile_rows
-            : (staging.grid.tile_rows <= rows ? staging.grid.tile_rows : kReportedRows);
-    return std::max(unit, rows / unit * unit);
-}
 
 /// Copies rows into locked memory at the device's stride and sends them.
 void upload(const Staging& staging, Slot& slot, const Job& job) {
@@ -333,15 +314,13 @@ void run(const Staging& staging, Work work) {
     const std::lock_guard lock(space.mutex);
     check_cuda(cudaSetDevice(the_device().number), "cudaSetDevice");
     try {
-        const std::int64_t step = stripe_rows(staging);
+        const std::int64_t step = stripe_rows(staging.grid, staging.band.cols);
         std::size_t turn = 0;
         for (std::int64_t row = 0; row < rows; ++turn) {
             Slot& slot = space.slots[turn % space.slots.size()];
             drain(staging, slot, space.seconds);
             slot.row = row;
-            // Stripes end at multiples of the step of the matrix, so that they hold whole tiles.
-            const std::int64_t global = staging.band.row_begin + row;
-            slot.rows = std::min(rows - row, (global / step + 1) * step - global);
+            slot.rows = rows_of_stripe(staging.band.row_begin, row, rows, step);
             start(staging, slot, work);
             row += slot.rows;
         }
@@ -496,6 +475,24 @@ CudaSeconds cuda_seconds() {
     Workspace& space = workspace();
     const std::lock_guard lock(space.mutex);
     return space.seconds;
+}
+
+std::optional<DeviceMemory> device_memory() {
+    if (!cuda_row().viable) return std::nullopt;
+    Workspace& space = workspace();
+    const std::lock_guard lock(space.mutex);
+    check_cuda(cudaSetDevice(the_device().number), "cudaSetDevice");
+    std::size_t free = 0;
+    std::size_t total = 0;
+    check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+    DeviceMemory memory{free, total, 0, the_device().count};
+    for (const Slot& slot : space.slots) {
+        for (const DeviceBuffer* buffer :
+             {&slot.source, &slot.codes, &slot.amax, &slot.scale, &slot.operands}) {
+            memory.held_bytes += buffer->size();
+        }
+    }
+    return memory;
 }
 
 std::string cuda_build() {

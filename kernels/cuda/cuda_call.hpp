@@ -51,6 +51,7 @@ class CudaBuffer {
         }
         return data_;
     }
+    [[nodiscard]] std::size_t size() const { return bytes_; }
     template <class Element>
     [[nodiscard]] Element* as() const {
         return static_cast<Element*>(data_);

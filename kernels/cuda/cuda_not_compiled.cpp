@@ -21,6 +21,10 @@ CudaSeconds cuda_seconds() {
     return {};
 }
 
+std::optional<DeviceMemory> device_memory() {
+    return std::nullopt;
+}
+
 std::string cuda_build() {
     return "not compiled: " REFIT_CUDA_OFF_REASON;
 }
