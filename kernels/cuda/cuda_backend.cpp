@@ -15,6 +15,7 @@
 #include "kernels/cpu/tile_walk.hpp"
 #include "kernels/cuda/cuda_call.hpp"
 #include "kernels/cuda/device_kernels.hpp"
+#include "kernels/cuda/job_setup.hpp"
 #include "kernels/cuda/staging_plan.hpp"
 
 namespace refit::kernels::cuda {
@@ -110,6 +111,14 @@ const Device& the_device() {
     return device;
 }
 
+}  // namespace
+
+void use_device() {
+    check_cuda(cudaSetDevice(the_device().number), "cudaSetDevice");
+}
+
+namespace {
+
 /// What one staged stripe needs. Its events bound the three parts of its way.
 struct Slot {
     Stream stream;
@@ -177,21 +186,14 @@ struct Staging {
         const std::int64_t stride = device_stride(band.cols);
         const auto elements = static_cast<std::size_t>(slot.rows * stride);
         const auto tiles = static_cast<std::size_t>(slot.tiles);
-        Job job;
-        job.scaling = scaling;
+        Band rows = band;
+        rows.row_begin += slot.row;
+        rows.row_count = slot.rows;
+        rows.row_stride = stride;
+        Job job = job_of_band(scaling, rows, grid);
         job.source = static_cast<const std::uint16_t*>(slot.source.reserve(elements * 2));
-        job.source_stride = stride;
         job.codes = static_cast<std::uint8_t*>(slot.codes.reserve(elements));
         job.code_stride = stride;
-        job.row_begin = band.row_begin + slot.row;
-        job.row_count = slot.rows;
-        job.rows = band.rows;
-        job.cols = band.cols;
-        job.tile_rows = grid.tile_rows;
-        job.tile_cols = grid.tile_cols;
-        job.grid_cols = grid.grid_cols;
-        job.first_grid_row = job.row_begin / grid.tile_rows;
-        job.last_element_bits = band.last_element_bits;
         job.amax_bits = static_cast<std::uint32_t*>(slot.amax.reserve(tiles * 4));
         job.scale_inv = static_cast<float*>(slot.scale.reserve(tiles * 4));
         job.operands = static_cast<float*>(slot.operands.reserve(tiles * 4));
@@ -312,7 +314,7 @@ void run(const Staging& staging, Work work) {
     }
     Workspace& space = workspace();
     const std::lock_guard lock(space.mutex);
-    check_cuda(cudaSetDevice(the_device().number), "cudaSetDevice");
+    use_device();
     try {
         const std::int64_t step = stripe_rows(staging.grid, staging.band.cols);
         std::size_t turn = 0;
@@ -358,7 +360,7 @@ class Cuda final : public Backend {
         if (count == 0) return;
         Workspace& space = workspace();
         const std::lock_guard lock(space.mutex);
-        check_cuda(cudaSetDevice(the_device().number), "cudaSetDevice");
+        use_device();
         Slot& slot = space.slots[0];
         Job job;
         job.scaling = scaling;
@@ -438,7 +440,7 @@ class Cuda final : public Backend {
         if (count <= 0) return 0;
         Workspace& space = workspace();
         const std::lock_guard lock(space.mutex);
-        check_cuda(cudaSetDevice(the_device().number), "cudaSetDevice");
+        use_device();
         Slot& slot = space.slots[0];
         auto* result = static_cast<Result*>(slot.amax.reserve(sizeof(Result)));
         check_cuda(cudaMemsetAsync(result, 0, sizeof(Result), slot.stream.get()),
@@ -481,7 +483,7 @@ std::optional<DeviceMemory> device_memory() {
     if (!cuda_row().viable) return std::nullopt;
     Workspace& space = workspace();
     const std::lock_guard lock(space.mutex);
-    check_cuda(cudaSetDevice(the_device().number), "cudaSetDevice");
+    use_device();
     std::size_t free = 0;
     std::size_t total = 0;
     check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");

@@ -28,6 +28,9 @@ inline void check_cuda(cudaError_t code, const char* call) {
                          : ""));
 }
 
+/// Makes the device of this process (see cuda_backend()) the calling thread's.
+void use_device();
+
 /// Memory of the device (`kPinned` false) or of the host, locked for fast copies. Grows, never
 /// shrinks; what was in it is lost when it grows.
 template <bool kPinned>

@@ -5,11 +5,14 @@
 
 #include <bit>
 #include <cstdint>
+#include <stdexcept>
 #include <vector>
 
 #include "kernels/cuda/cuda_backend.hpp"
 #include "kernels/cuda/cuda_call.hpp"
 #include "kernels/cuda/device_kernels.hpp"
+#include "kernels/cuda/device_matrix.hpp"
+#include "quant/recipe.hpp"
 
 namespace refit::kernels::cuda {
 namespace {
@@ -26,6 +29,8 @@ class DeviceKernels : public ::testing::Test {
         check_cuda(cudaMemcpy(memory, values.data(), values.size() * sizeof(Element),
                               cudaMemcpyHostToDevice),
                    "cudaMemcpy");
+        // The kernels' streams are not ordered with the copy, which may still be under way.
+        check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
         return static_cast<Element*>(memory);
     }
     template <class Element>
@@ -93,6 +98,59 @@ TEST_F(DeviceKernels, CompareFindsHowManyBytesDifferAndTheFirst) {
         const auto found = download<unsigned long long>(result_memory, 2);
         EXPECT_EQ(found[0], planted.size());
         EXPECT_EQ(found[1], planted.empty() ? none : planted.front());
+    }
+}
+
+/// Gaussian enough: sums of four bytes of a counter's bits.
+std::vector<std::uint16_t> weights_of(std::int64_t count) {
+    std::vector<std::uint16_t> values(static_cast<std::size_t>(count));
+    std::uint32_t state = 12345;
+    for (std::uint16_t& value : values) {
+        state = state * 1664525U + 1013904223U;
+        int sum = -510;
+        for (int i = 0; i < 4; ++i) sum += static_cast<int>((state >> (8 * i)) & 0xffU);
+        value = numerics::f32_to_bf16(static_cast<float>(sum) * 1e-4F);
+    }
+    return values;
+}
+
+TEST_F(DeviceKernels, AMatrixOnTheDeviceGivesTheHostsBitsAndCountsPlantedFaults) {
+    constexpr std::int64_t kRows = 389;
+    for (const std::int64_t cols : {264, 259}) {
+        const std::vector<std::uint16_t> values = weights_of(kRows * cols);
+        const auto matrix = upload_matrix(values.data(), kRows, cols);
+        ASSERT_NE(matrix, nullptr);
+        std::int64_t count = -1;
+        EXPECT_THROW((void)matrix->count_nan_codes(count), std::invalid_argument);
+        for (const quant::Recipe& recipe : quant::recipe_catalog()) {
+            const TileGrid grid = tile_grid(recipe.scaling, kRows, cols);
+            std::vector<std::uint32_t> amax(static_cast<std::size_t>(grid.grid_rows) *
+                                            static_cast<std::size_t>(grid.grid_cols));
+            std::vector<float> scales(amax.size());
+            std::vector<std::uint8_t> codes(values.size());
+            Band band{values.data(), cols, 0, kRows, kRows, cols, 0};
+            band.last_element_bits = numerics::abs_bits(values.back());
+            find_backend("portable")
+                ->quantize(recipe.scaling, band, amax, scales, codes.data(), cols, {});
+            EXPECT_GT(matrix->quantize(recipe.scaling), 0.0);
+            const DeviceMatrix::Quantized found = matrix->quantized();
+            EXPECT_EQ(found.amax_bits, amax) << recipe.name;
+            EXPECT_EQ(found.scale_inv, scales) << recipe.name;
+            EXPECT_EQ(found.codes, codes) << recipe.name;
+            (void)matrix->compare_codes(codes.data(), count);
+            EXPECT_EQ(count, 0);
+            (void)matrix->count_nan_codes(count);
+            EXPECT_EQ(count, 0);
+            matrix->set_code(kRows * cols - 1, 0xff);
+            (void)matrix->count_nan_codes(count);
+            EXPECT_EQ(count, 1);
+            (void)matrix->compare_codes(codes.data(), count);
+            EXPECT_EQ(count, 1);
+        }
+        std::uint32_t bits = 0;
+        (void)matrix->max_abs_bits(bits);
+        EXPECT_EQ(bits, find_backend("portable")->max_abs_bits(values.data(), kRows * cols));
+        EXPECT_GT(matrix->copy(1 << 20), 0.0);
     }
 }
 

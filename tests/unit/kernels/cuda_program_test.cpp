@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "kernels/backend.hpp"
+#include "kernels/cuda/job_setup.hpp"
 #include "kernels/cuda/tile_program.hpp"
 #include "quant/recipe.hpp"
 
@@ -222,19 +223,8 @@ struct Result {
 };
 
 Job job_of(const TileScaling& scaling, const Band& band, const TileGrid& grid) {
-    Job job;
-    job.scaling = scaling;
+    Job job = job_of_band(scaling, band, grid);
     job.source = band.data;
-    job.source_stride = band.row_stride;
-    job.row_begin = band.row_begin;
-    job.row_count = band.row_count;
-    job.rows = band.rows;
-    job.cols = band.cols;
-    job.tile_rows = grid.tile_rows;
-    job.tile_cols = grid.tile_cols;
-    job.grid_cols = grid.grid_cols;
-    job.first_grid_row = first_grid_row(grid, band);
-    job.last_element_bits = band.last_element_bits;
     job.wide_loads =
         reinterpret_cast<std::uintptr_t>(band.data) % 16 == 0 && band.row_stride % kChunk == 0;
     return job;

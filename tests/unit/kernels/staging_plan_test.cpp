@@ -7,6 +7,8 @@
 
 #include <string>
 
+#include "kernels/cuda/cuda_backend.hpp"
+#include "kernels/cuda/device_matrix.hpp"
 #include "quant/recipe.hpp"
 
 namespace refit::kernels::cuda {
@@ -103,6 +105,14 @@ TEST(StagingPlan, KeepsTheLargestOfSeveralMatricesAndScansInTheFirstSlot) {
     EXPECT_EQ(memory.device_bytes(), device + 200'000);
     memory.add_scan(std::int64_t{1} << 40);  // in pieces of a stripe
     EXPECT_EQ(memory.device_bytes(), device + kStripeBytes - 2 * 1024 * 1024);
+}
+
+TEST(DeviceMatrix, IsNullWithTheRowsReasonWhereThereIsNoDevice) {
+    const std::uint16_t one = 0x3f80;
+    if (cuda_row().viable) GTEST_SKIP() << "a device is here: " << cuda_description();
+    EXPECT_EQ(upload_matrix(&one, 1, 1), nullptr);
+    EXPECT_FALSE(device_memory().has_value());
+    EXPECT_FALSE(cuda_row().reason.empty());
 }
 
 }  // namespace
