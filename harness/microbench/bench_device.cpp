@@ -6,6 +6,7 @@
 // Registered where a device works; elsewhere the program says why not.
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -133,6 +134,29 @@ void bench_nan_codes(benchmark::State& state, const Shape& shape) {
                       [&] { return matrix->count_nan_codes(count); });
 }
 
+void bench_check(benchmark::State& state, const Recipe& recipe, const Shape& shape) {
+    const auto matrix = upload(shape);
+    (void)matrix->quantize(recipe.scaling);
+    std::vector<double> own;
+    for (const std::uint32_t bits : matrix->quantized().amax_bits)
+        own.push_back(static_cast<double>(std::bit_cast<float>(bits)) / 448.0);
+    refit::kernels::cuda::CheckSums sums;
+    const auto check = [&] { return matrix->check(own, 1.0 / 65536.0, sums); };
+    (void)check();
+    // Gaussian weights in E4M3FN have an SQNR near 31.5 dB; a wrong code must be seen.
+    const bool clean = sums.beyond == 0 && sums.elements == shape.elements() &&
+                       std::abs(10.0 * std::log10(sums.x2 / sums.error2) - 31.5) < 0.3;
+    const std::uint8_t right = matrix->quantized().codes[77];
+    matrix->set_code(77, static_cast<std::uint8_t>(right ^ 0x10U));
+    (void)check();
+    if (!clean || sums.beyond != 1 || sums.first_beyond != 77) {
+        state.SkipWithError("the check does not accept right codes, or accepts a wrong one");
+        return;
+    }
+    matrix->set_code(77, right);
+    measure_on_device(state, *matrix, Traffic::read_3, shape, check);
+}
+
 void bench_copy(benchmark::State& state, const Shape& shape) {
     const auto matrix = upload(shape);
     measure_on_device(state, *matrix, Traffic::read_2_write_1, shape, [&] {
@@ -171,6 +195,8 @@ void add_shape(const Shape& shape) {
     const Recipe& blockwise = refit::quant::find_recipe(kKinds[0]);
     add("dequantize" + end,
         [&blockwise, shape](auto& state) { bench_dequantize(state, blockwise, shape); });
+    add("check/elements" + end,
+        [&blockwise, shape](auto& state) { bench_check(state, blockwise, shape); });
     add("nonfinite" + end, [shape](auto& state) { bench_nonfinite(state, shape); });
     add("nan_codes" + end, [shape](auto& state) { bench_nan_codes(state, shape); });
     add("limit/copy" + end, [shape](auto& state) { bench_copy(state, shape); });

@@ -95,6 +95,48 @@ class Matrix final : public DeviceMatrix {
         return seconds;
     }
 
+    double check(std::span<const double> own_scale, double slack, CheckSums& sums) override {
+        need_codes("check");
+        if (static_cast<std::int64_t>(own_scale.size()) != tiles_) {
+            throw std::invalid_argument("CUDA backend: check got " +
+                                        std::to_string(own_scale.size()) + " own scales for " +
+                                        std::to_string(tiles_) + " tiles");
+        }
+        CheckJob job;
+        job.source = source_.as<std::uint16_t>();
+        job.source_stride = cols_;
+        job.codes = codes_.as<std::uint8_t>();
+        job.code_stride = cols_;
+        job.scale_inv = scale_.as<float>();
+        void* own = own_scale_.reserve(own_scale.size_bytes());
+        copy_now(own, own_scale.data(), own_scale.size_bytes(), cudaMemcpyHostToDevice);
+        job.own_scale = static_cast<const double*>(own);
+        job.rows = rows_;
+        job.cols = cols_;
+        job.tile_rows = grid_.tile_rows;
+        job.tile_cols = grid_.tile_cols;
+        job.grid_cols = grid_.grid_cols;
+        job.slack = slack;
+        const std::int64_t patches = patches_down(job) * patches_across(job);
+        auto* results = static_cast<CheckSums*>(
+            sums_.reserve(static_cast<std::size_t>(patches) * sizeof(CheckSums)));
+        const double seconds = timed([&] { launch_check(job, results, stream_.get()); });
+        sums = {};
+        for (const CheckSums& one : downloaded<CheckSums>(sums_, patches)) merge(sums, one);
+        return seconds;
+    }
+
+    double count_nonfinite(NonfiniteCounts& counts) override {
+        counts = {};
+        auto* result = static_cast<NonfiniteCounts*>(result_.reserve(sizeof counts));
+        copy_now(result, &counts, sizeof counts, cudaMemcpyHostToDevice);
+        const double seconds = timed([&] {
+            launch_count_nonfinite(source_.as<std::uint16_t>(), elements(), result, stream_.get());
+        });
+        copy_now(&counts, result, sizeof counts, cudaMemcpyDeviceToHost);
+        return seconds;
+    }
+
     double copy(std::int64_t bytes) override {
         const auto count = static_cast<std::size_t>(bytes);
         void* from = copy_from_.reserve(count);
@@ -201,6 +243,7 @@ class Matrix final : public DeviceMatrix {
     Stream stream_;
     Event begin_, end_;
     DeviceBuffer source_, codes_, amax_, scale_, operands_, decoded_, other_, result_;
+    DeviceBuffer own_scale_, sums_;
     DeviceBuffer copy_from_, copy_to_;
 };
 

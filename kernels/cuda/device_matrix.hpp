@@ -6,9 +6,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "kernels/backend.hpp"
+#include "kernels/cuda/element_program.hpp"
 
 namespace refit::kernels::cuda {
 
@@ -32,6 +34,11 @@ class DeviceMatrix {
     virtual double count_nan_codes(std::int64_t& count) = 0;
     /// How many bytes of the codes differ from `expected` [rows, cols], which is uploaded first.
     virtual double compare_codes(const std::uint8_t* expected, std::int64_t& differing) = 0;
+    /// Compares the codes of the last quantize, decoded, with the matrix, element by element.
+    /// own_scale : [grid_rows, grid_cols], from the matrix alone, as the caller's check has it.
+    virtual double check(std::span<const double> own_scale, double slack, CheckSums& sums) = 0;
+    /// NaN and Inf of the matrix, and the first of them.
+    virtual double count_nonfinite(NonfiniteCounts& counts) = 0;
     /// Copies `bytes` from one place of the device to another: the device's own bandwidth is
     /// 2 * bytes over the time, since each byte is read and written.
     virtual double copy(std::int64_t bytes) = 0;
