@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -146,6 +147,36 @@ Workspace& workspace() {
     return *space;
 }
 
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Of the calling thread, whose stages these seconds belong to.
+thread_local double staging_seconds_of_thread = 0.0;
+
+/// The time of one call that has the device to itself: what was neither kernel nor callback is
+/// staging, also when the call throws.
+class CallClock {
+ public:
+    explicit CallClock(const Workspace& space)
+        : space_(space), kernels_before_(space.seconds.kernels) {}
+    ~CallClock() {
+        staging_seconds_of_thread += staging_of(seconds_since(start_), callbacks_s_,
+                                                space_.seconds.kernels - kernels_before_);
+    }
+    CallClock(const CallClock&) = delete;
+    CallClock& operator=(const CallClock&) = delete;
+    void add_callback(double seconds) { callbacks_s_ += seconds; }
+
+ private:
+    const Workspace& space_;
+    double kernels_before_;
+    double callbacks_s_ = 0.0;
+    Clock::time_point start_ = Clock::now();
+};
+
 template <class Element>
 void to_device(Element* to, const Element* from, std::int64_t count, const Stream& stream) {
     check_cuda(cudaMemcpyAsync(to, from, static_cast<std::size_t>(count) * sizeof(Element),
@@ -231,7 +262,7 @@ void report(const Staging& staging, std::int64_t row, std::int64_t end) {
 }
 
 /// Waits for the slot and hands its results over.
-void drain(const Staging& staging, Slot& slot, CudaSeconds& seconds) {
+void drain(const Staging& staging, Slot& slot, CudaSeconds& seconds, CallClock& clock) {
     if (!slot.busy) return;
     slot.stream.wait();
     slot.busy = false;
@@ -258,7 +289,9 @@ void drain(const Staging& staging, Slot& slot, CudaSeconds& seconds) {
                         slot.host_codes.as<std::uint8_t>() + r * stride,
                         static_cast<std::size_t>(staging.band.cols));
         }
+        const auto start = Clock::now();
         report(staging, slot.row, slot.row + slot.rows);
+        clock.add_callback(seconds_since(start));
     }
 }
 
@@ -314,20 +347,21 @@ void run(const Staging& staging, Work work) {
     }
     Workspace& space = workspace();
     const std::lock_guard lock(space.mutex);
+    CallClock clock(space);
     use_device();
     try {
         const std::int64_t step = stripe_rows(staging.grid, staging.band.cols);
         std::size_t turn = 0;
         for (std::int64_t row = 0; row < rows; ++turn) {
             Slot& slot = space.slots[turn % space.slots.size()];
-            drain(staging, slot, space.seconds);
+            drain(staging, slot, space.seconds, clock);
             slot.row = row;
             slot.rows = rows_of_stripe(staging.band.row_begin, row, rows, step);
             start(staging, slot, work);
             row += slot.rows;
         }
         for (std::size_t i = 0; i < space.slots.size(); ++i, ++turn) {
-            drain(staging, space.slots[turn % space.slots.size()], space.seconds);
+            drain(staging, space.slots[turn % space.slots.size()], space.seconds, clock);
         }
     } catch (...) {
         // Nothing of this call may be under way in the memory of the next one.
@@ -360,6 +394,7 @@ class Cuda final : public Backend {
         if (count == 0) return;
         Workspace& space = workspace();
         const std::lock_guard lock(space.mutex);
+        const CallClock clock(space);
         use_device();
         Slot& slot = space.slots[0];
         Job job;
@@ -368,9 +403,12 @@ class Cuda final : public Backend {
         job.scale_inv = static_cast<float*>(slot.scale.reserve(amax_bits.size_bytes()));
         job.operands = static_cast<float*>(slot.operands.reserve(amax_bits.size_bytes()));
         to_device(job.amax_bits, amax_bits.data(), count, slot.stream);
+        slot.uploaded.record(slot.stream);
         launch_factors(job, count, slot.stream.get());
+        slot.computed.record(slot.stream);
         to_host(scale_inv.data(), job.scale_inv, count, slot.stream);
         slot.stream.wait();
+        space.seconds.kernels += slot.computed.seconds_since(slot.uploaded);
     }
 
     void encode(const numerics::TileScaling& scaling, const Band& band,
@@ -417,6 +455,8 @@ class Cuda final : public Backend {
         run(staging, Work::quantize);
     }
 
+    [[nodiscard]] double staging_seconds() const override { return staging_seconds_of_thread; }
+
     [[nodiscard]] std::uint32_t max_abs_bits(const std::uint16_t* values,
                                              std::int64_t count) const override {
         return scanned<std::uint32_t>(values, count, launch_max_abs);
@@ -440,6 +480,7 @@ class Cuda final : public Backend {
         if (count <= 0) return 0;
         Workspace& space = workspace();
         const std::lock_guard lock(space.mutex);
+        const CallClock clock(space);
         use_device();
         Slot& slot = space.slots[0];
         auto* result = static_cast<Result*>(slot.amax.reserve(sizeof(Result)));

@@ -85,4 +85,11 @@ class StagingMemory {
     std::int64_t scanned_ = 0;   ///< elements, slot 0 only
 };
 
+/// What of a call's wall time was staging: not its kernels, and not what it called back. Where a
+/// kernel ran behind a callback or another stripe's kernel, it counts once more than it took, and
+/// the rest would be negative: then nothing was.
+[[nodiscard]] constexpr double staging_of(double wall_s, double callbacks_s, double kernels_s) {
+    return std::max(0.0, wall_s - callbacks_s - kernels_s);
+}
+
 }  // namespace refit::kernels::cuda
