@@ -236,7 +236,7 @@ run() {
     if [ ! -x "$here/bin/refitbench-micro" ]; then
         note skipped microbench "refitbench-micro was not built when this folder was packed"
     elif grep -q $'^passed\tbytes-device' "$results/parts.tsv"; then
-        part microbench 600 "${loader[@]}" "$here/bin/refitbench-micro" --benchmark_filter='cuda|limit' \
+        part microbench 600 "${loader[@]}" "$here/bin/refitbench-micro" --benchmark_filter='/cuda/' \
             --benchmark_out="$results/microbench.json" --benchmark_out_format=json
     else
         note skipped microbench "no device that works (bytes-device)"

@@ -231,7 +231,13 @@ class CaseRunner {
             case_, setup_,
             trainer_ && !kernel() ? plan_ : trainer::RefitPlan{manifest_, {}, {}, {}, {}, {}},
             transport_name_, resident_);
-        together(world_, [&] { check_needs(needs, share); });
+        together(world_, [&] {
+            check_needs(needs, share);
+            if (needs.device_memory == 0) return;
+            // Without a device it is the transport that says so.
+            if (const auto memory = kernels::cuda::device_memory())
+                check_device_needs(needs, share, *memory);
+        });
 
         transport::TransportOptions options;
         options.name = transport_name_;
@@ -369,6 +375,7 @@ class CaseRunner {
                              manifest_,        case_.trainer_ranks, case_.pipeline,
                              publisher_.get(), loader_.get()};
         context.source_by_bucket = !resident_;
+        if (trainer_ && stages()) context.staging_backend = backend_;
         if (bucket_source_ != nullptr) {
             context.read_source = [this](std::size_t bucket,
                                          const std::function<void()>& on_progress) {
@@ -453,6 +460,9 @@ class CaseRunner {
         return fine && error_.empty() && !core::has_error(record_.findings);
     }
 
+    /// Whether the arithmetic runs in memory of its own.
+    [[nodiscard]] bool stages() const { return record_.backend == "cuda"; }
+
     void keep_samples(const std::vector<RefitResult>& all) {
         auto row_of = [&](const std::string& stage) {
             std::vector<double> row;
@@ -464,6 +474,7 @@ class CaseRunner {
         };
         for (const char* stage : record::kStages) record_.samples[stage].push_back(row_of(stage));
         if (!resident_) record_.samples["source"].push_back(row_of("source"));
+        if (stages()) record_.samples["staging"].push_back(row_of("staging"));
         std::vector<double> wall;
         double cpu = 0.0;
         for (const RefitResult& one : all) {

@@ -49,6 +49,7 @@ int dry_run(const RunOptions& options, const std::vector<std::string>& argv,
                         {"bytes_wire", plan.manifest.payload_bytes()},
                         {"memory_bytes", needs.total()},
                         {"shared_memory_bytes", needs.shared_memory},
+                        {"device_memory_bytes", needs.device_memory},
                         {"buckets", plan.manifest.buckets.size()}});
     }
     if (!options.json.empty()) {

@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "core/error.hpp"
+#include "kernels/cuda/staging_plan.hpp"
 #include "trainer/bucket_source.hpp"
 
 namespace refit::harness {
@@ -30,6 +31,22 @@ std::string control_group() {
         if (line.starts_with("0::")) return "/sys/fs/cgroup" + line.substr(3);
     }
     return {};
+}
+
+/// The slots of one trainer with backend cuda: any trainer may get the largest parameter.
+kernels::cuda::StagingMemory staging_of(const CaseSetup& setup,
+                                        const wire::RefitManifest& manifest) {
+    kernels::cuda::StagingMemory memory;
+    for (const wire::ParameterMeta& parameter : manifest.parameters) {
+        if (parameter.kind == wire::ParameterKind::codes && setup.payload.recipe != nullptr) {
+            memory.add_quantized(setup.payload.recipe->scaling, parameter.rows(), parameter.cols());
+        }
+        if (parameter.kind != wire::ParameterKind::scale &&
+            setup.payload.nonfinite != trainer::Nonfinite::recipe) {
+            memory.add_scan(parameter.rows() * parameter.cols());
+        }
+    }
+    return memory;
 }
 
 }  // namespace
@@ -57,15 +74,37 @@ CaseNeeds needs_of(const Case& c, const CaseSetup& setup, const trainer::RefitPl
     needs.receiver_copies = (one_copy * (c.commit == "staged" ? 2 : 1) + derived) * receivers;
 
     const transport::StreamPlan stream = stream_plan(c, plan.manifest);
-    std::uint64_t slots = 0;
+    std::uint64_t slots = 0;       // of all trainers
+    std::uint64_t most_slots = 0;  // of one
     for (std::size_t t = 0; t < static_cast<std::size_t>(c.trainer_ranks); ++t) {
         std::uint64_t largest = 0;
         for (const auto& pieces : stream.pieces) largest = std::max(largest, pieces[t]);
         slots += largest * static_cast<std::uint64_t>(c.depth);
+        most_slots = std::max(most_slots, largest * static_cast<std::uint64_t>(c.depth));
     }
-    // Over MPI every receiver has slots of its own; shared memory and loopback need the trainers'
-    // alone.
-    needs.transport_buffers = transport == "mpi" ? slots * (1 + receivers) : slots;
+    // Over MPI, NCCL and CUDA IPC every receiver has slots of its own; shared memory and loopback
+    // need the trainers' alone. The slots of NCCL exist on the device too, those of CUDA IPC only
+    // on the trainers' side.
+    const bool own_slots = transport == "mpi" || transport == "nccl" || transport == "cuda_ipc";
+    needs.transport_buffers = own_slots ? slots * (1 + receivers) : slots;
+    std::uint64_t trainer_device = 0;  // of the trainer that needs most
+    std::uint64_t receiver_device = 0;
+    if (transport == "nccl") {
+        needs.device_memory += slots * (1 + receivers);
+        receiver_device = slots;
+    }
+    if (transport == "cuda_ipc") needs.device_memory += slots;
+    if (transport == "nccl" || transport == "cuda_ipc") trainer_device = most_slots;
+    if (c.backend == "cuda") {
+        const kernels::cuda::StagingMemory staging = staging_of(setup, plan.manifest);
+        // Trainers played by threads of one process share its slots.
+        const auto processes =
+            transport == "loopback" ? 1 : static_cast<std::uint64_t>(c.trainer_ranks);
+        needs.staging = static_cast<std::uint64_t>(staging.host_bytes()) * processes;
+        needs.device_memory += static_cast<std::uint64_t>(staging.device_bytes()) * processes;
+        trainer_device += static_cast<std::uint64_t>(staging.device_bytes());
+    }
+    needs.device_memory_of_rank = std::max(trainer_device, receiver_device);
     needs.shared_memory = transport::shared_memory_bytes(transport, stream, c.trainer_ranks);
     std::uint64_t largest_tensor = 0;
     for (const model::TensorSpec& tensor : setup.tensors) {
@@ -130,7 +169,9 @@ void check_needs(const CaseNeeds& needs, double share) {
             "the case needs " + bytes_text(need) + " of memory (trainers' weights " +
             bytes_text(needs.trainer_shards) + ", receivers' copies " +
             bytes_text(needs.receiver_copies) + ", buffers " + bytes_text(needs.transport_buffers) +
-            ", audit " + bytes_text(needs.audit) + ") and " + bytes_text(have) +
+            ", audit " + bytes_text(needs.audit) +
+            (needs.staging > 0 ? ", staging to the device " + bytes_text(needs.staging) : "") +
+            ") and " + bytes_text(have) +
             " are available; use fewer layers (--set model.layers=N), --set "
             "receiver.commit=in_place, --set weights.resident=false, or a larger machine");
     }
@@ -143,6 +184,23 @@ void check_needs(const CaseNeeds& needs, double share) {
             " are free; give the container more (--shm-size=1g), use smaller buckets (--set "
             "transport.bucket_bytes=16MiB) or --set transport.name=mpi");
     }
+}
+
+void check_device_needs(const CaseNeeds& needs, double share,
+                        const kernels::cuda::DeviceMemory& memory) {
+    const double each = static_cast<double>(needs.device_memory) * share / memory.devices;
+    const std::uint64_t need =
+        std::max(static_cast<std::uint64_t>(each), needs.device_memory_of_rank);
+    const std::uint64_t have = memory.free_bytes + memory.held_bytes;
+    if (need <= have) return;
+    throw core::ResourceError(
+        "the case needs " + bytes_text(need) +
+        " of memory on each CUDA device of this "
+        "node (it has " +
+        std::to_string(memory.devices) + ") and " + bytes_text(have) + " of " +
+        bytes_text(memory.total_bytes) +
+        " are free; use smaller buckets (--set transport.bucket_bytes=16MiB), --set "
+        "backend=auto, --set transport.name=mpi, or end other programs that use the device");
 }
 
 std::string bytes_text(std::uint64_t bytes) {

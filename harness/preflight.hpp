@@ -9,6 +9,7 @@
 
 #include "harness/case_setup.hpp"
 #include "harness/scenario.hpp"
+#include "kernels/cuda/cuda_backend.hpp"
 
 namespace refit::harness {
 
@@ -20,8 +21,13 @@ struct CaseNeeds {
     std::uint64_t receiver_copies = 0;  ///< destinations of all receivers, both copies when staged
     std::uint64_t audit = 0;            ///< work space
     std::uint64_t shared_memory = 0;    ///< of transport_buffers, what must fit into /dev/shm
+    std::uint64_t staging = 0;          ///< locked host memory of backend cuda, of all trainers
+    /// Device memory of all ranks: slots of backend cuda and of the device transports. What the
+    /// driver takes for itself (some hundred MB a process) comes on top.
+    std::uint64_t device_memory = 0;
+    std::uint64_t device_memory_of_rank = 0;  ///< of the rank that needs most
     [[nodiscard]] std::uint64_t total() const {
-        return trainer_shards + transport_buffers + receiver_copies + audit;
+        return trainer_shards + transport_buffers + receiver_copies + audit + staging;
     }
 };
 
@@ -44,6 +50,12 @@ inline constexpr double kResidentShare = 0.5;
 /// Throws ResourceError with need, have and remedy. `share` is the part of the needs that falls on
 /// this node (1 = all).
 void check_needs(const CaseNeeds& needs, double share);
+
+/// Throws ResourceError where this rank's device has less than the needs that fall on it: `share`
+/// of them is this node's and spread over its devices, but one rank's are never divided. What this
+/// process holds already counts as free.
+void check_device_needs(const CaseNeeds& needs, double share,
+                        const kernels::cuda::DeviceMemory& memory);
 
 /// "9.1 GB" (decimal).
 [[nodiscard]] std::string bytes_text(std::uint64_t bytes);

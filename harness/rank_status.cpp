@@ -29,6 +29,8 @@ const char* stage_name(Stage stage) {
             return "gather";
         case Stage::quantize:
             return "quantize";
+        case Stage::staging:
+            return "staging";
         case Stage::pack:
             return "pack";
         case Stage::broadcast:

@@ -24,6 +24,7 @@ enum class Stage : int {
     source,
     gather,
     quantize,
+    staging,
     pack,
     broadcast,
     check,

@@ -64,6 +64,9 @@ void send_all(RefitContext& context, StageClock& clock, RefitResult& result) {
         context.transport.progress();
     };
 
+    const bool stages = context.staging_backend != nullptr;
+    const auto staged = [&] { return stages ? context.staging_backend->staging_seconds() : 0.0; };
+
     for (std::size_t b = 0; b < context.manifest.buckets.size(); ++b) {
         const wire::PiecePlan& piece = context.manifest.buckets[b].pieces[trainer];
         const auto bucket = static_cast<std::int64_t>(b);
@@ -76,6 +79,7 @@ void send_all(RefitContext& context, StageClock& clock, RefitResult& result) {
         clock.begin_bucket(bucket, static_cast<std::int64_t>(piece.bytes));
 
         double begin = clock.now_s();
+        const double staged_before = staged();
         guarded([&] { status.enter(Stage::gather, bucket); });
         publisher.gather(b, [&](std::span<std::uint32_t> amax) {
             clock.pause();
@@ -83,7 +87,9 @@ void send_all(RefitContext& context, StageClock& clock, RefitResult& result) {
             clock.resume();
         });
         double end = clock.now_s();
-        clock.add(Stage::gather, end - begin);
+        const double staged_in_gather = staged() - staged_before;
+        clock.add(Stage::gather, end - begin - staged_in_gather);
+        if (stages) clock.add(Stage::staging, staged_in_gather);
         clock.bucket_span(Stage::gather, begin, end);
 
         if (piece.bytes != 0) {
@@ -109,12 +115,14 @@ void send_all(RefitContext& context, StageClock& clock, RefitResult& result) {
             end = clock.now_s();
             const bool quantizes = times.quantize_s > 0.0;
             if (quantizes) clock.add(Stage::quantize, times.quantize_s);
+            if (stages) clock.add(Stage::staging, times.staging_s);
             clock.add(Stage::pack, times.pack_s);
             // Quantizing and packing alternate stripe by stripe; the spans share the time in the
-            // proportion of their sums.
-            const double busy = times.quantize_s + times.pack_s;
+            // proportion of their sums. Staging lies within what it is done for.
+            const double staging = quantizes ? times.staging_s : 0.0;
+            const double busy = times.quantize_s + staging + times.pack_s;
             const double border =
-                busy > 0.0 ? begin + (end - begin) * times.quantize_s / busy : begin;
+                busy > 0.0 ? begin + (end - begin) * (times.quantize_s + staging) / busy : begin;
             if (quantizes) clock.bucket_span(Stage::quantize, begin, border);
             clock.bucket_span(Stage::pack, border, end);
 

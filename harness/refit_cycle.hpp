@@ -12,6 +12,7 @@
 #include "harness/rank_status.hpp"
 #include "harness/stage_clock.hpp"
 #include "harness/world.hpp"
+#include "kernels/backend.hpp"
 #include "receiver/weight_loader.hpp"
 #include "trainer/publisher.hpp"
 #include "transport/transport.hpp"
@@ -34,6 +35,9 @@ struct RefitContext {
     /// Nothing else moves in such a phase, and so nothing of the refit is hidden behind it; the
     /// price is that buckets do not overlap. The same on all ranks.
     bool source_by_bucket = false;
+    /// Of a trainer whose backend stages: its staging is a stage of its own, taken out of those in
+    /// which it happens. Null where there is none.
+    const kernels::Backend* staging_backend = nullptr;
     /// Of a trainer with `source_by_bucket`: reads a bucket's values; called with on_progress.
     std::function<void(std::size_t bucket, const std::function<void()>&)> read_source = {};
 };

@@ -85,6 +85,11 @@ class Backend {
     [[nodiscard]] virtual std::uint32_t max_abs_bits(const std::uint16_t* values,
                                                      std::int64_t count) const = 0;
 
+    /// Seconds that the calls of this thread spent so far on carrying rows and results between host
+    /// memory and where the arithmetic runs: their wall time without that of the arithmetic and of
+    /// stripe_done. 0 where both are one.
+    [[nodiscard]] virtual double staging_seconds() const { return 0.0; }
+
     /// How many of `count` E4M3FN codes are NaN (0x7f or 0xff).
     [[nodiscard]] virtual std::int64_t count_nan_codes(const std::uint8_t* codes,
                                                        std::int64_t count) const = 0;

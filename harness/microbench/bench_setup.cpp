@@ -212,6 +212,11 @@ const std::uint8_t* Codes::data() const {
     return reinterpret_cast<const std::uint8_t*>(bytes.data());
 }
 
+std::int64_t bytes_moved(Traffic traffic, const Shape& shape) {
+    const Bytes bytes = bytes_of(traffic);
+    return (bytes.read + bytes.written) * shape.elements();
+}
+
 double limit_s(Traffic traffic, const Shape& shape) {
     static std::map<std::pair<int, std::int64_t>, bool> streams;
     const auto [place, is_new] =
@@ -235,10 +240,8 @@ void report(benchmark::State& state, Traffic traffic, const Shape& shape,
     if (work_s.empty()) return;
     const double work = median(std::move(work_s));
     const auto elements = static_cast<double>(shape.elements());
-    const Bytes bytes = bytes_of(traffic);
     state.counters["elements_per_s"] = elements / work;
-    state.counters["bytes_per_s"] =
-        elements * static_cast<double>(bytes.read + bytes.written) / work;
+    state.counters["bytes_per_s"] = static_cast<double>(bytes_moved(traffic, shape)) / work;
     state.counters["of_limit"] = median(std::move(limits_s)) / work;
 }
 

@@ -51,6 +51,8 @@ enum class Traffic {
     read_1_write_2,  ///< codes to BF16
     read_2_write_1,  ///< weights to codes
 };
+/// Bytes of one pass, read and written.
+[[nodiscard]] std::int64_t bytes_moved(Traffic traffic, const Shape& shape);
 /// CPU seconds of one pass of a loop with this traffic and no arithmetic to speak of, with stores
 /// through or past the cache, whichever was faster at the first call.
 [[nodiscard]] double limit_s(Traffic traffic, const Shape& shape);

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -15,15 +16,12 @@
 #include "kernels/cpu/tile_walk.hpp"
 #include "kernels/cuda/cuda_call.hpp"
 #include "kernels/cuda/device_kernels.hpp"
+#include "kernels/cuda/job_setup.hpp"
+#include "kernels/cuda/staging_plan.hpp"
 
 namespace refit::kernels::cuda {
 namespace {
 
-/// BF16 bytes of a staged stripe: large enough that a copy reaches the speed of the link, small
-/// enough that two slots overlap within one bucket.
-constexpr std::int64_t kStripeBytes = std::int64_t{16} << 20;
-/// Rows between two calls of stripe_done, as the interface has it.
-constexpr std::int64_t kReportedRows = 128;
 /// Device code is built for compute 9.0, and as PTX for 8.0 and later.
 constexpr int kLeastMajor = 8;
 
@@ -38,6 +36,7 @@ int local_rank() {
 
 struct Device {
     int number = 0;
+    int count = 0;        ///< devices that the driver lists
     std::string why_not;  ///< empty when the device is usable
     std::string description;
 };
@@ -72,6 +71,7 @@ Device look_for_device() {
                                                                      : cudaGetErrorString(code));
         return device;
     }
+    device.count = count;
     if (const char* chosen = std::getenv("REFIT_CUDA_DEVICE")) {
         char* end = nullptr;
         const long number = std::strtol(chosen, &end, 10);
@@ -112,6 +112,14 @@ const Device& the_device() {
     return device;
 }
 
+}  // namespace
+
+void use_device() {
+    check_cuda(cudaSetDevice(the_device().number), "cudaSetDevice");
+}
+
+namespace {
+
 /// What one staged stripe needs. Its events bound the three parts of its way.
 struct Slot {
     Stream stream;
@@ -129,7 +137,7 @@ struct Slot {
 /// One set of slots; calls of several threads take turns, since they share the device anyway.
 struct Workspace {
     std::mutex mutex;
-    std::array<Slot, 2> slots;
+    std::array<Slot, kStagingSlots> slots;
     CudaSeconds seconds;
 };
 
@@ -138,6 +146,36 @@ Workspace& workspace() {
     static auto* const space = new Workspace;
     return *space;
 }
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Of the calling thread, whose stages these seconds belong to.
+thread_local double staging_seconds_of_thread = 0.0;
+
+/// The time of one call that has the device to itself: what was neither kernel nor callback is
+/// staging, also when the call throws.
+class CallClock {
+ public:
+    explicit CallClock(const Workspace& space)
+        : space_(space), kernels_before_(space.seconds.kernels) {}
+    ~CallClock() {
+        staging_seconds_of_thread += staging_of(seconds_since(start_), callbacks_s_,
+                                                space_.seconds.kernels - kernels_before_);
+    }
+    CallClock(const CallClock&) = delete;
+    CallClock& operator=(const CallClock&) = delete;
+    void add_callback(double seconds) { callbacks_s_ += seconds; }
+
+ private:
+    const Workspace& space_;
+    double kernels_before_;
+    double callbacks_s_ = 0.0;
+    Clock::time_point start_ = Clock::now();
+};
 
 template <class Element>
 void to_device(Element* to, const Element* from, std::int64_t count, const Stream& stream) {
@@ -151,12 +189,6 @@ void to_host(Element* to, const Element* from, std::int64_t count, const Stream&
     check_cuda(cudaMemcpyAsync(to, from, static_cast<std::size_t>(count) * sizeof(Element),
                                cudaMemcpyDeviceToHost, stream.get()),
                "cudaMemcpyAsync to the host");
-}
-
-/// Elements from row to row on the device: rows begin at multiples of 16 bytes, so that chunks are
-/// aligned whatever the number of columns.
-std::int64_t device_stride(std::int64_t cols) {
-    return (cols + kChunk - 1) / kChunk * kChunk;
 }
 
 /// One call of the interface: a band, and where its results go. Absent outputs are null.
@@ -185,21 +217,14 @@ struct Staging {
         const std::int64_t stride = device_stride(band.cols);
         const auto elements = static_cast<std::size_t>(slot.rows * stride);
         const auto tiles = static_cast<std::size_t>(slot.tiles);
-        Job job;
-        job.scaling = scaling;
+        Band rows = band;
+        rows.row_begin += slot.row;
+        rows.row_count = slot.rows;
+        rows.row_stride = stride;
+        Job job = job_of_band(scaling, rows, grid);
         job.source = static_cast<const std::uint16_t*>(slot.source.reserve(elements * 2));
-        job.source_stride = stride;
         job.codes = static_cast<std::uint8_t*>(slot.codes.reserve(elements));
         job.code_stride = stride;
-        job.row_begin = band.row_begin + slot.row;
-        job.row_count = slot.rows;
-        job.rows = band.rows;
-        job.cols = band.cols;
-        job.tile_rows = grid.tile_rows;
-        job.tile_cols = grid.tile_cols;
-        job.grid_cols = grid.grid_cols;
-        job.first_grid_row = job.row_begin / grid.tile_rows;
-        job.last_element_bits = band.last_element_bits;
         job.amax_bits = static_cast<std::uint32_t*>(slot.amax.reserve(tiles * 4));
         job.scale_inv = static_cast<float*>(slot.scale.reserve(tiles * 4));
         job.operands = static_cast<float*>(slot.operands.reserve(tiles * 4));
@@ -210,17 +235,6 @@ struct Staging {
         return job;
     }
 };
-
-/// Rows of a stripe: whole tiles where tiles are shorter than a stripe, and whole patches.
-std::int64_t stripe_rows(const Staging& staging) {
-    const std::int64_t row_bytes = device_stride(staging.band.cols) * 2;
-    const std::int64_t rows = std::max<std::int64_t>(1, kStripeBytes / row_bytes);
-    const std::int64_t unit =
-        staging.grid.tile_rows < kReportedRows
-            ? kReportedRows / staging.grid.tile_rows * staging.grid.tile_rows
-            : (staging.grid.tile_rows <= rows ? staging.grid.tile_rows : kReportedRows);
-    return std::max(unit, rows / unit * unit);
-}
 
 /// Copies rows into locked memory at the device's stride and sends them.
 void upload(const Staging& staging, Slot& slot, const Job& job) {
@@ -248,7 +262,7 @@ void report(const Staging& staging, std::int64_t row, std::int64_t end) {
 }
 
 /// Waits for the slot and hands its results over.
-void drain(const Staging& staging, Slot& slot, CudaSeconds& seconds) {
+void drain(const Staging& staging, Slot& slot, CudaSeconds& seconds, CallClock& clock) {
     if (!slot.busy) return;
     slot.stream.wait();
     slot.busy = false;
@@ -275,7 +289,9 @@ void drain(const Staging& staging, Slot& slot, CudaSeconds& seconds) {
                         slot.host_codes.as<std::uint8_t>() + r * stride,
                         static_cast<std::size_t>(staging.band.cols));
         }
+        const auto start = Clock::now();
         report(staging, slot.row, slot.row + slot.rows);
+        clock.add_callback(seconds_since(start));
     }
 }
 
@@ -331,22 +347,21 @@ void run(const Staging& staging, Work work) {
     }
     Workspace& space = workspace();
     const std::lock_guard lock(space.mutex);
-    check_cuda(cudaSetDevice(the_device().number), "cudaSetDevice");
+    CallClock clock(space);
+    use_device();
     try {
-        const std::int64_t step = stripe_rows(staging);
+        const std::int64_t step = stripe_rows(staging.grid, staging.band.cols);
         std::size_t turn = 0;
         for (std::int64_t row = 0; row < rows; ++turn) {
             Slot& slot = space.slots[turn % space.slots.size()];
-            drain(staging, slot, space.seconds);
+            drain(staging, slot, space.seconds, clock);
             slot.row = row;
-            // Stripes end at multiples of the step of the matrix, so that they hold whole tiles.
-            const std::int64_t global = staging.band.row_begin + row;
-            slot.rows = std::min(rows - row, (global / step + 1) * step - global);
+            slot.rows = rows_of_stripe(staging.band.row_begin, row, rows, step);
             start(staging, slot, work);
             row += slot.rows;
         }
         for (std::size_t i = 0; i < space.slots.size(); ++i, ++turn) {
-            drain(staging, space.slots[turn % space.slots.size()], space.seconds);
+            drain(staging, space.slots[turn % space.slots.size()], space.seconds, clock);
         }
     } catch (...) {
         // Nothing of this call may be under way in the memory of the next one.
@@ -379,7 +394,8 @@ class Cuda final : public Backend {
         if (count == 0) return;
         Workspace& space = workspace();
         const std::lock_guard lock(space.mutex);
-        check_cuda(cudaSetDevice(the_device().number), "cudaSetDevice");
+        const CallClock clock(space);
+        use_device();
         Slot& slot = space.slots[0];
         Job job;
         job.scaling = scaling;
@@ -387,9 +403,12 @@ class Cuda final : public Backend {
         job.scale_inv = static_cast<float*>(slot.scale.reserve(amax_bits.size_bytes()));
         job.operands = static_cast<float*>(slot.operands.reserve(amax_bits.size_bytes()));
         to_device(job.amax_bits, amax_bits.data(), count, slot.stream);
+        slot.uploaded.record(slot.stream);
         launch_factors(job, count, slot.stream.get());
+        slot.computed.record(slot.stream);
         to_host(scale_inv.data(), job.scale_inv, count, slot.stream);
         slot.stream.wait();
+        space.seconds.kernels += slot.computed.seconds_since(slot.uploaded);
     }
 
     void encode(const numerics::TileScaling& scaling, const Band& band,
@@ -436,6 +455,8 @@ class Cuda final : public Backend {
         run(staging, Work::quantize);
     }
 
+    [[nodiscard]] double staging_seconds() const override { return staging_seconds_of_thread; }
+
     [[nodiscard]] std::uint32_t max_abs_bits(const std::uint16_t* values,
                                              std::int64_t count) const override {
         return scanned<std::uint32_t>(values, count, launch_max_abs);
@@ -459,7 +480,8 @@ class Cuda final : public Backend {
         if (count <= 0) return 0;
         Workspace& space = workspace();
         const std::lock_guard lock(space.mutex);
-        check_cuda(cudaSetDevice(the_device().number), "cudaSetDevice");
+        const CallClock clock(space);
+        use_device();
         Slot& slot = space.slots[0];
         auto* result = static_cast<Result*>(slot.amax.reserve(sizeof(Result)));
         check_cuda(cudaMemsetAsync(result, 0, sizeof(Result), slot.stream.get()),
@@ -496,6 +518,24 @@ CudaSeconds cuda_seconds() {
     Workspace& space = workspace();
     const std::lock_guard lock(space.mutex);
     return space.seconds;
+}
+
+std::optional<DeviceMemory> device_memory() {
+    if (!cuda_row().viable) return std::nullopt;
+    Workspace& space = workspace();
+    const std::lock_guard lock(space.mutex);
+    use_device();
+    std::size_t free = 0;
+    std::size_t total = 0;
+    check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+    DeviceMemory memory{free, total, 0, the_device().count};
+    for (const Slot& slot : space.slots) {
+        for (const DeviceBuffer* buffer :
+             {&slot.source, &slot.codes, &slot.amax, &slot.scale, &slot.operands}) {
+            memory.held_bytes += buffer->size();
+        }
+    }
+    return memory;
 }
 
 std::string cuda_build() {

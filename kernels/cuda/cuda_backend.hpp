@@ -4,6 +4,9 @@
 // the program starts.
 #pragma once
 
+#include <cstdint>
+#include <optional>
+
 #include "kernels/backend.hpp"
 
 namespace refit::kernels::cuda {
@@ -22,6 +25,16 @@ struct CudaSeconds {
     double from_device = 0.0;  ///< copies of codes and scales to the host
 };
 [[nodiscard]] CudaSeconds cuda_seconds();
+
+/// Memory of this process's device.
+struct DeviceMemory {
+    std::uint64_t free_bytes = 0;
+    std::uint64_t total_bytes = 0;
+    std::uint64_t held_bytes = 0;  ///< by the slots of this process
+    int devices = 1;               ///< on this node, as the driver lists them
+};
+/// Absent without a device. Throws CudaError.
+[[nodiscard]] std::optional<DeviceMemory> device_memory();
 
 /// "runtime 13.0" or "not compiled: ..."; does not ask for a device.
 [[nodiscard]] std::string cuda_build();

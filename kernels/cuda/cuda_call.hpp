@@ -28,6 +28,9 @@ inline void check_cuda(cudaError_t code, const char* call) {
                          : ""));
 }
 
+/// Makes the device of this process (see cuda_backend()) the calling thread's.
+void use_device();
+
 /// Memory of the device (`kPinned` false) or of the host, locked for fast copies. Grows, never
 /// shrinks; what was in it is lost when it grows.
 template <bool kPinned>
@@ -51,6 +54,7 @@ class CudaBuffer {
         }
         return data_;
     }
+    [[nodiscard]] std::size_t size() const { return bytes_; }
     template <class Element>
     [[nodiscard]] Element* as() const {
         return static_cast<Element*>(data_);

@@ -3,6 +3,7 @@
 // Stands in for the CUDA backend where the build has none.
 #include "kernels/cuda/cuda_backend.hpp"
 
+#include "kernels/cuda/device_matrix.hpp"
 #include "refit_cuda_off_reason.hpp"
 
 namespace refit::kernels::cuda {
@@ -19,6 +20,14 @@ const Backend* cuda_backend() {
 
 CudaSeconds cuda_seconds() {
     return {};
+}
+
+std::optional<DeviceMemory> device_memory() {
+    return std::nullopt;
+}
+
+std::unique_ptr<DeviceMatrix> upload_matrix(const std::uint16_t*, std::int64_t, std::int64_t) {
+    return nullptr;
 }
 
 std::string cuda_build() {

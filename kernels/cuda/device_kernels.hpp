@@ -8,6 +8,8 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/element_program.hpp"
+#include "kernels/cuda/placement_program.hpp"
 #include "kernels/cuda/tile_program.hpp"
 
 namespace refit::kernels::cuda {
@@ -35,5 +37,16 @@ void launch_count_nan(const std::uint8_t* codes, std::int64_t count, unsigned lo
 /// Adds to *differing the number of bytes that differ and lowers *first to the first of them.
 void launch_compare(const std::uint8_t* left, const std::uint8_t* right, std::int64_t count,
                     unsigned long long* differing, unsigned long long* first, cudaStream_t stream);
+
+/// Sums of each patch, [patches_down(job), patches_across(job)]; merge() them in this order.
+void launch_check(const CheckJob& job, CheckSums* results, cudaStream_t stream);
+/// Adds to the counts of *result and lowers its first index.
+void launch_count_nonfinite(const std::uint16_t* values, std::int64_t count,
+                            NonfiniteCounts* result, cudaStream_t stream);
+/// Copies all rectangles, of `rows` rows together.
+void launch_place(const PlacedRectangle* rectangles, std::int64_t count, std::int64_t rows,
+                  cudaStream_t stream);
+/// Words of the packed scales; adds to *refused the scales that are no power of two.
+void launch_pack_scales(const ScalePackJob& job, unsigned long long* refused, cudaStream_t stream);
 
 }  // namespace refit::kernels::cuda

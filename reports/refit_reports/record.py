@@ -15,7 +15,7 @@ import pandas as pd
 
 SCHEMA_VERSION = 1
 TABLES = ("tensors", "buckets", "findings")
-STAGES = ["gather", "quantize", "pack", "broadcast", "check", "load", "commit"]
+STAGES = ["gather", "quantize", "staging", "pack", "broadcast", "check", "load", "commit"]
 
 # Groups of a case that hold more than attributes.
 _NOT_FLAT = ("samples", "dimensions", "notes", "histograms")

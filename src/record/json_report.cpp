@@ -63,6 +63,12 @@ Json case_json(const CaseRecord& record) {
         stages["source"] = {{"median_s", number(source->second.median_s)},
                             {"slowest_rank", source->second.slowest_rank}};
     }
+    // Between host memory and that of the backend, where these are two.
+    const auto staging = summaries.find("staging");
+    if (staging != summaries.end()) {
+        stages["staging"] = {{"median_s", number(staging->second.median_s)},
+                             {"slowest_rank", staging->second.slowest_rank}};
+    }
 
     Json link = {{"bytes_per_s", nullptr}, {"emulated", record.link_emulated}};
     if (record.link_bytes_per_s) link["bytes_per_s"] = number(*record.link_bytes_per_s);

@@ -14,7 +14,8 @@
 
 namespace refit::record {
 
-/// Stage names in the order of the refit. `source` is outside the wall.
+/// Stage names in the order of the refit. `source` is outside the wall. `staging`, of trainers
+/// whose backend has memory of its own, is inside and taken out of gather, quantize and pack.
 inline constexpr const char* kStages[] = {"gather", "quantize", "pack",  "broadcast",
                                           "check",  "load",     "commit"};
 
@@ -73,7 +74,7 @@ struct CaseRecord {
     std::int64_t bytes_wire = 0;
     std::int64_t iterations = 0;
     std::map<std::string, Samples>
-        samples;  ///< by stage, and "wall"; also "source" where it applies
+        samples;  ///< by stage, and "wall"; also "source" and "staging" where they apply
     double audit_s = 0.0;
     double cpu_s_sum = 0.0;  ///< summed over ranks, waiting excluded, median iteration
     int cores = 0;

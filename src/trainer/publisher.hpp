@@ -11,10 +11,11 @@
 
 namespace refit::trainer {
 
-/// Seconds by purpose.
+/// Seconds by purpose, each in one of them.
 struct PublishTimes {
     double quantize_s = 0.0;
-    double pack_s = 0.0;  ///< raw tensors and digests
+    double pack_s = 0.0;     ///< raw tensors and digests
+    double staging_s = 0.0;  ///< kernels::Backend::staging_seconds
 };
 
 /// Element-wise maximum over all trainers; collective among them.

@@ -301,6 +301,7 @@ void RefitPublisher::fill_codes(std::size_t bucket, const wire::PieceEntry& entr
                                 std::span<std::byte> piece,
                                 const std::function<void()>& on_progress, PublishTimes& times) {
     const auto start = Clock::now();
+    const double staged_before = backend_.staging_seconds();
     double hashing = 0.0;
     const wire::ParameterMeta& meta = plan_.manifest.parameters[entry.parameter];
     const Production& production = plan_.productions[entry.parameter];
@@ -444,8 +445,10 @@ void RefitPublisher::fill_codes(std::size_t bucket, const wire::PieceEntry& entr
         const wire::PieceEntry whole{scale_parameter, {0, scale.rows()}, 0, kept.size(), {}};
         write_scales(whole, first_grid, panels.back(), kept);
     }
-    times.quantize_s += seconds_since(start) - hashing;
+    const double staged = backend_.staging_seconds() - staged_before;
+    times.quantize_s += seconds_since(start) - hashing - staged;
     times.pack_s += hashing;
+    times.staging_s += staged;
 }
 
 /// The scale entry of a piece holds the tiles that begin in the trainer's rectangle: they are those
@@ -484,6 +487,7 @@ void RefitPublisher::write_scales(const wire::PieceEntry& entry, std::int64_t fi
 void RefitPublisher::fill_raw(const wire::PieceEntry& entry, std::span<std::byte> piece,
                               const std::function<void()>& on_progress, PublishTimes& times) {
     const auto start = Clock::now();
+    const double staged_before = backend_.staging_seconds();
     const wire::ParameterMeta& meta = plan_.manifest.parameters[entry.parameter];
     const Production& production = plan_.productions[entry.parameter];
     const core::Region region = entry.region(meta);
@@ -527,7 +531,10 @@ void RefitPublisher::fill_raw(const wire::PieceEntry& entry, std::span<std::byte
     if (nonfinite && payload_.nonfinite == Nonfinite::reject)
         report_nonfinite(meta, weights_.values(production.tensor, region), region);
     digests.append_to(entry.parameter, digests_);
-    times.pack_s += seconds_since(start);
+    // The look for NaN and Inf goes through the backend too.
+    const double staged = backend_.staging_seconds() - staged_before;
+    times.pack_s += seconds_since(start) - staged;
+    times.staging_s += staged;
 }
 
 void RefitPublisher::write_cache_scale(const wire::PieceEntry& entry, std::span<std::byte> piece) {

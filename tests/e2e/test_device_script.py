@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """ci/device.sh run over programs of our own: what it calls passed, failed and skipped, and its exit code."""
 
+import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import tarfile
 
 import pytest
@@ -42,6 +44,18 @@ def run(root):
     lines = (root / "out" / "parts.tsv").read_text(encoding="utf-8").splitlines()
     parts = {part: (state, reason) for state, part, reason in (x.split("\t") for x in lines)}
     return done.returncode, parts, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("arguments,code,words", [
+    (["--dry-run"], 77, "skipped: no PyTorch"), (["--fast"], 2, "known: --dry-run")])
+def test_the_speed_of_peers_says_why_it_does_not_run(tmp_path, arguments, code, words):
+    # A module of that name that cannot be imported, whatever this Python has.
+    (tmp_path / "torch.py").write_text("raise ImportError\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "ci" / "device" / "peer_speed.py"), *arguments], text=True,
+        capture_output=True, timeout=60, check=False, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.returncode == code
+    assert words in done.stdout + done.stderr
 
 
 def test_all_parts_that_can_run_pass_and_the_results_are_one_archive(folder):

@@ -29,8 +29,8 @@ class Drawing:
 
 
 # Fills from light to dark and a hatch each: told apart without colour. Neighbours differ in both.
-_FILLS = ["#f2f2f2", "#9ecae1", "#e0e0e0", "#fdae6b", "#c7e9c0", "#bcbddc", "#ffffff"]
-_HATCHES = ["", "//", "....", "\\\\", "xx", "--", "||"]
+_FILLS = ["#f2f2f2", "#9ecae1", "#fee0d2", "#e0e0e0", "#fdae6b", "#c7e9c0", "#bcbddc", "#ffffff"]
+_HATCHES = ["", "//", "++", "....", "\\\\", "xx", "--", "||"]
 STAGE_STYLE = {
     stage: {"facecolor": fill, "hatch": hatch, "edgecolor": "#303030", "linewidth": 0.6}
     for stage, fill, hatch in zip(STAGES, _FILLS, _HATCHES)

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 
 #include "core/error.hpp"
@@ -59,7 +60,8 @@ TEST(CheckNeeds, CountsOnlyThisNodesShare) {
 }
 
 TEST(CaseNeeds, SumsItsPartsWithSharedMemoryCountedOnce) {
-    EXPECT_EQ((CaseNeeds{1, 20, 300, 4000, 20}.total()), 4321U);
+    EXPECT_EQ((CaseNeeds{1, 20, 300, 4000, 20, 0, 77}.total()), 4321U);
+    EXPECT_EQ((CaseNeeds{1, 20, 300, 4000, 20, 50'000, 77}.total()), 54'321U);
 }
 
 struct Needs {
@@ -115,6 +117,84 @@ TEST(NeedsOf, NeedsSlotsOfReceiversOverMpiAndSharedMemoryOverWindows) {
     EXPECT_EQ(mpi.transport_buffers, 4 * window.transport_buffers);
     EXPECT_EQ(mpi.shared_memory, 0U);
     EXPECT_GE(window.shared_memory, window.transport_buffers);
+}
+
+/// tiny-llama in FP8 with one trainer's largest matrix, in bytes of a slot of backend cuda.
+CaseNeeds needs_with_backend(const std::string& backend, const std::string& transport,
+                             int trainers = 2) {
+    Case c = harness_test::small_case("vllm-fp8", "fp8_blockwise", trainers, 1);
+    c.engines = 3;
+    c.backend = backend;
+    const CaseSetup setup = set_up_case(c);
+    const trainer::RefitPlan plan = trainer::make_plan(
+        setup.tensors, setup.instance.wanted, setup.payload, setup.sharding, setup.trainer_faults);
+    return needs_of(c, setup, plan, transport, true);
+}
+
+TEST(NeedsOf, CountsTheSlotsThatBackendCudaStagesThrough) {
+    const CaseNeeds cpu = needs_with_backend("auto", "mpi");
+    const CaseNeeds one = needs_with_backend("cuda", "mpi", 1);
+    const CaseNeeds two = needs_with_backend("cuda", "mpi");
+    const CaseNeeds threads = needs_with_backend("cuda", "loopback");
+    EXPECT_EQ(cpu.staging, 0U);
+    EXPECT_EQ(cpu.device_memory, 0U);
+    EXPECT_EQ(two.total(), cpu.total() + two.staging);
+    EXPECT_EQ(two.staging, 2 * one.staging);
+    EXPECT_EQ(threads.staging, one.staging);  // they are threads of one process
+    // Two slots of the largest matrix that is quantized, 3 bytes an element, and a little for its
+    // tiles; on the device also the scan of the embedding, which is larger.
+    std::uint64_t largest = 0;
+    const CaseSetup setup =
+        set_up_case(harness_test::small_case("vllm-fp8", "fp8_blockwise", 1, 1));
+    for (const model::TensorSpec& tensor : setup.tensors) {
+        if (tensor.role != model::Role::down_proj && tensor.role != model::Role::gate_proj)
+            continue;
+        largest = std::max(largest, static_cast<std::uint64_t>(core::element_count(tensor.shape)));
+    }
+    ASSERT_GT(largest, 100'000U);
+    EXPECT_GE(one.staging, 2 * 3 * largest);
+    EXPECT_LE(one.staging, 2 * 3 * largest + largest / 100);
+    EXPECT_GE(one.device_memory, one.staging);
+}
+
+TEST(NeedsOf, CountsTheSlotsOfDeviceTransportsOnHostAndDevice) {
+    const CaseNeeds mpi = needs_with_backend("auto", "mpi");
+    const CaseNeeds nccl = needs_with_backend("auto", "nccl");
+    const CaseNeeds ipc = needs_with_backend("auto", "cuda_ipc");
+    // Three receivers: four slots of NCCL for one of a trainer, on both sides.
+    EXPECT_EQ(nccl.transport_buffers, mpi.transport_buffers);
+    EXPECT_EQ(nccl.device_memory, nccl.transport_buffers);
+    EXPECT_EQ(ipc.transport_buffers, mpi.transport_buffers);
+    EXPECT_EQ(4 * ipc.device_memory, nccl.device_memory);
+    EXPECT_EQ(4 * nccl.device_memory_of_rank, nccl.device_memory);
+    EXPECT_LE(2 * ipc.device_memory_of_rank, ipc.device_memory + ipc.device_memory / 10);
+    EXPECT_GE(2 * ipc.device_memory_of_rank, ipc.device_memory);
+}
+
+TEST(CheckDeviceNeeds, ComparesThisNodesShareWithWhatItsDevicesHaveFree) {
+    const auto refused = [](std::uint64_t need, double share,
+                            const kernels::cuda::DeviceMemory& memory) {
+        CaseNeeds needs;
+        needs.device_memory = need;
+        try {
+            check_device_needs(needs, share, memory);
+        } catch (const core::ResourceError& error) {
+            return std::string(error.what());
+        }
+        return std::string();
+    };
+    constexpr std::uint64_t kGb = 1'000'000'000;
+    EXPECT_EQ(refused(40 * kGb, 1.0, {40 * kGb, 80 * kGb, 0, 1}), "");
+    const std::string text = refused(41 * kGb, 1.0, {40 * kGb, 80 * kGb, 0, 1});
+    for (const char* words : {"41.00 GB", "(it has 1)", "40.00 GB of 80.00 GB", "backend=auto"})
+        EXPECT_NE(text.find(words), std::string::npos) << text;
+    EXPECT_EQ(refused(41 * kGb, 1.0, {40 * kGb, 80 * kGb, kGb, 1}), "");
+    EXPECT_EQ(refused(41 * kGb, 1.0, {40 * kGb, 80 * kGb, 0, 2}), "");
+    EXPECT_EQ(refused(41 * kGb, 0.5, {40 * kGb, 80 * kGb, 0, 1}), "");
+    // What one rank needs is on one device, however many there are.
+    CaseNeeds one;
+    one.device_memory = one.device_memory_of_rank = 41 * kGb;
+    EXPECT_THROW(check_device_needs(one, 1.0, {40 * kGb, 80 * kGb, 0, 8}), core::ResourceError);
 }
 
 TEST(ResidentFits, ComparesThisNodesShareWithHalfOfTheMemory) {

@@ -157,9 +157,9 @@ TEST(ProcessState, TellsStoppedDeadAndGone) {
 }
 
 TEST(StageNames, AreThoseOfTheRecord) {
-    const std::vector<std::string> names = {"setup",    "handshake", "source",    "gather",
-                                            "quantize", "pack",      "broadcast", "check",
-                                            "load",     "commit",    "audit",     "record"};
+    const std::vector<std::string> names = {
+        "setup",     "handshake", "source", "gather", "quantize", "staging", "pack",
+        "broadcast", "check",     "load",   "commit", "audit",    "record"};
     for (std::size_t i = 0; i < names.size(); ++i) {
         EXPECT_EQ(harness::stage_name(static_cast<Stage>(i)), names[i]);
     }

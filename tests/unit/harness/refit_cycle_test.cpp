@@ -8,6 +8,7 @@
 #include <atomic>
 #include <chrono>
 #include <map>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -191,6 +192,82 @@ TEST(RefitCycle, WithWeightsReadByBucketStandsStillWhileTheSourceIsRead) {
     EXPECT_GE(source, 0.2 * reads.load());
     for (const harness::RefitResult& result : run.results)
         EXPECT_LE(result.times.wall_s + source, passed);
+}
+
+/// A CPU backend that carries its rows as a device's would, and says so.
+class CarryingBackend final : public kernels::Backend {
+ public:
+    [[nodiscard]] std::string_view name() const override { return "carrying"; }
+    void tile_amax(const numerics::TileScaling& scaling, const kernels::Band& band,
+                   std::span<std::uint32_t> amax) const override {
+        carry();
+        host_.tile_amax(scaling, band, amax);
+    }
+    void scales(const numerics::TileScaling& scaling, std::span<const std::uint32_t> amax,
+                std::span<float> scales) const override {
+        host_.scales(scaling, amax, scales);
+    }
+    void encode(const numerics::TileScaling& scaling, const kernels::Band& band,
+                std::span<const std::uint32_t> amax, std::uint8_t* codes, std::int64_t stride,
+                const kernels::StripeDone& done) const override {
+        carry();
+        host_.encode(scaling, band, amax, codes, stride, done);
+    }
+    void quantize(const numerics::TileScaling& scaling, const kernels::Band& band,
+                  std::span<std::uint32_t> amax, std::span<float> scales, std::uint8_t* codes,
+                  std::int64_t stride, const kernels::StripeDone& done) const override {
+        carry();
+        host_.quantize(scaling, band, amax, scales, codes, stride, done);
+    }
+    [[nodiscard]] std::uint32_t max_abs_bits(const std::uint16_t* values,
+                                             std::int64_t count) const override {
+        carry();
+        return host_.max_abs_bits(values, count);
+    }
+    [[nodiscard]] std::int64_t count_nan_codes(const std::uint8_t* codes,
+                                               std::int64_t count) const override {
+        return host_.count_nan_codes(codes, count);
+    }
+    [[nodiscard]] double staging_seconds() const override { return seconds_; }
+
+ private:
+    void carry() const {
+        const std::int64_t begin = harness::steady_now_ns();
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        seconds_ += 1e-9 * static_cast<double>(harness::steady_now_ns() - begin);
+    }
+    static thread_local double seconds_;
+    const kernels::Backend& host_ = *kernels::find_backend("auto");
+};
+thread_local double CarryingBackend::seconds_ = 0.0;
+
+TEST(RefitCycle, StagingIsAStageOfItsOwnAndInNoOther) {
+    const CarryingBackend backend;
+    // Cuts at multiples of 1 row share tiles, so that the gather stages too.
+    const harness::Case c = small_case("vllm-fp8", "fp8_blockwise", 2, 2);
+    const SmallRun plain = run_small(c);
+    const SmallRun run = run_small(
+        c, 1,
+        [&](int rank, harness::RankStatus&, harness::RefitContext& context) {
+            if (rank < 2) context.staging_backend = &backend;
+        },
+        &backend);
+    expect_committed(run, 1);
+    EXPECT_EQ(run.digests, plain.digests);
+    for (std::size_t rank = 0; rank < run.results.size(); ++rank) {
+        const auto& times = run.results[rank].times;
+        EXPECT_FALSE(plain.results[rank].times.stage_s.contains("staging"));
+        ASSERT_EQ(times.stage_s.contains("staging"), rank < 2);
+        if (rank >= 2) continue;
+        double sum = 0.0;
+        for (const char* stage : {"gather", "quantize", "staging", "pack"}) {
+            EXPECT_GE(times.stage_s.at(stage), 0.0) << stage;
+            sum += times.stage_s.at(stage);
+        }
+        // Each call takes a millisecond at least, and there are dozens.
+        EXPECT_GT(times.stage_s.at("staging"), 0.02);
+        EXPECT_LE(sum, times.wall_s);
+    }
 }
 
 TEST(RefitCycle, ASourceThatCannotBeReadEndsTheRefitWithoutACommit) {

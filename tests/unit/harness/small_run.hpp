@@ -52,9 +52,10 @@ struct SmallRun {
 };
 
 /// Refits of the versions 1 .. `refits`; `prepare` runs on every rank before the last one.
-inline SmallRun run_small(const harness::Case& c, int refits = 1,
-                          const std::function<void(int rank, harness::RankStatus&,
-                                                   harness::RefitContext&)>& prepare = {}) {
+inline SmallRun run_small(
+    const harness::Case& c, int refits = 1,
+    const std::function<void(int rank, harness::RankStatus&, harness::RefitContext&)>& prepare = {},
+    const kernels::Backend* backend = nullptr) {
     const int size = c.world_size();
     const int receivers = size - c.trainer_ranks;
     SmallRun run;
@@ -95,7 +96,7 @@ inline SmallRun run_small(const harness::Case& c, int refits = 1,
             }
             publisher = std::make_unique<trainer::RefitPublisher>(
                 setup.tensors, plan, setup.payload, setup.trainer_faults,
-                *kernels::find_backend("auto"), *weights, rank);
+                backend != nullptr ? *backend : *kernels::find_backend("auto"), *weights, rank);
         } else {
             loader = std::make_unique<receiver::WeightLoader>(
                 setup.instance, plan.manifest, (rank - c.trainer_ranks) % c.tp,

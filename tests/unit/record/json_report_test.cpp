@@ -104,6 +104,15 @@ TEST(JsonReport, HasTheStageSourceOnlyWhereItWasMeasured) {
     EXPECT_EQ(cases[1]["source_s"], 0.75);
 }
 
+TEST(JsonReport, HasTheStageStagingOnlyWhereItWasMeasured) {
+    refit::record::RunRecord run = refit::test::sample_record();
+    run.cases.resize(2);
+    run.cases[1].samples["staging"] = {{0.25, 0.5, refit::test::kNan, refit::test::kNan}};
+    const json cases = json::parse(refit::record::to_json(run, ""))["cases"];
+    EXPECT_FALSE(cases[0]["stages"].contains("staging"));
+    EXPECT_EQ(cases[1]["stages"]["staging"], (json{{"median_s", 0.5}, {"slowest_rank", 1}}));
+}
+
 TEST(JsonReport, HasWhatLayerOutputFoundOrNull) {
     refit::record::RunRecord run = refit::test::sample_record();
     run.cases[1].output_snr_db = 28.5;

@@ -1,0 +1,114 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// The launches of kernels/cuda with every thread of every block played on the host.
+#include "kernels/cuda/cuda_call.hpp"
+#include "kernels/cuda/device_kernels.hpp"
+#include "support/emulated_cuda.hpp"
+#include "support/tile_emulator.hpp"
+
+namespace refit::kernels::cuda {
+
+using emulated_cuda::enqueue;
+
+void launch_quantize(const Job& job, cudaStream_t stream) {
+    if (program_of(job) == Program::any) throw CudaError("no kernel quantizes this in one pass");
+    enqueue(stream,
+            [job] { with_flavour(job, Fault::none, [](auto emulator) { emulator.quantize(); }); });
+}
+
+void launch_tile_amax(const Job& job, std::int64_t touched_tiles, cudaStream_t stream) {
+    enqueue(stream, [=] {
+        with_flavour(job, Fault::none, [=](auto emulator) { emulator.tile_amax(touched_tiles); });
+    });
+}
+
+void launch_factors(const Job& job, std::int64_t tiles, cudaStream_t stream) {
+    enqueue(stream, [=] {
+        for (std::int64_t i = 0; i < tiles; ++i) make_factor(job, i);
+    });
+}
+
+void launch_encode(const Job& job, cudaStream_t stream) {
+    enqueue(stream,
+            [job] { with_flavour(job, Fault::none, [](auto emulator) { emulator.encode(); }); });
+}
+
+void launch_dequantize(const DequantizeJob& job, cudaStream_t stream) {
+    enqueue(stream, [job] {
+        for (std::int64_t i = 0; i < job.rows * job.cols; ++i) dequantize_element(job, i);
+    });
+}
+
+void launch_max_abs(const std::uint16_t* values, std::int64_t count, std::uint32_t* result,
+                    cudaStream_t stream) {
+    enqueue(stream, [=] {
+        for (std::int64_t i = 0; i < count; ++i)
+            *result = larger(*result, numerics::abs_bits(values[i]));
+    });
+}
+
+void launch_count_nan(const std::uint8_t* codes, std::int64_t count, unsigned long long* result,
+                      cudaStream_t stream) {
+    enqueue(stream, [=] {
+        for (std::int64_t i = 0; i < count; ++i)
+            *result += numerics::e4m3_is_nan(codes[i]) ? 1U : 0U;
+    });
+}
+
+void launch_compare(const std::uint8_t* left, const std::uint8_t* right, std::int64_t count,
+                    unsigned long long* differing, unsigned long long* first, cudaStream_t stream) {
+    enqueue(stream, [=] {
+        for (std::int64_t i = 0; i < count; ++i) {
+            if (left[i] == right[i]) continue;
+            *differing += 1;
+            *first = std::min(*first, static_cast<unsigned long long>(i));
+        }
+    });
+}
+
+void launch_check(const CheckJob& job, CheckSums* results, cudaStream_t stream) {
+    enqueue(stream, [=] {
+        std::vector<CheckSums> sums(kBlockThreads);
+        for (std::int64_t row = 0; row < patches_down(job); ++row) {
+            for (std::int64_t col = 0; col < patches_across(job); ++col) {
+                for (int t = 0; t < kBlockThreads; ++t)
+                    sums[static_cast<std::size_t>(t)] = check_patch(job, row, col, t);
+                for (int distance = kBlockThreads / 2; distance > 0; distance /= 2) {
+                    for (int t = 0; t < kBlockThreads; ++t) merge_step(sums.data(), t, distance);
+                }
+                results[row * patches_across(job) + col] = sums.front();
+            }
+        }
+    });
+}
+
+void launch_count_nonfinite(const std::uint16_t* values, std::int64_t count,
+                            NonfiniteCounts* result, cudaStream_t stream) {
+    enqueue(stream, [=] {
+        for (std::int64_t i = 0; i < count; ++i) {
+            const int kind = nonfinite_kind(values[i]);
+            if (kind == 0) continue;
+            (kind == 1 ? result->nan : result->inf) += 1;
+            result->first = std::min(result->first, static_cast<unsigned long long>(i));
+        }
+    });
+}
+
+void launch_place(const PlacedRectangle* rectangles, std::int64_t count, std::int64_t rows,
+                  cudaStream_t stream) {
+    enqueue(stream, [=] {
+        for (std::int64_t row = 0; row < rows; ++row) {
+            for (int t = 0; t < kBlockThreads; ++t)
+                place_row(rectangles, count, row, t, kBlockThreads);
+        }
+    });
+}
+
+void launch_pack_scales(const ScalePackJob& job, unsigned long long* refused, cudaStream_t stream) {
+    enqueue(stream, [=] {
+        for (std::int64_t i = 0; i < packed_words(job); ++i)
+            *refused += static_cast<unsigned long long>(pack_scales(job, i));
+    });
+}
+
+}  // namespace refit::kernels::cuda
