@@ -40,7 +40,7 @@ FENCES = [
     ("NCCL", re.compile(r"nccl"), ["src/transport/nccl/", "tests/"]),
     ("CUDA", re.compile(r"(cuda|cub/|thrust/|cooperative_groups|nvml|nvToolsExt)"),
      ["kernels/cuda/", "src/transport/nccl/", "src/transport/cuda_ipc/", "tests/"]),
-    ("HDF5", re.compile(r"(hdf5|H5)"), ["src/record/hdf5_writer.cpp"]),
+    ("HDF5", re.compile(r"(hdf5|H5)"), ["src/record/hdf5/"]),
     ("yaml-cpp", re.compile(r"yaml-cpp/"), ["harness/scenario.cpp"]),
     ("CLI11", re.compile(r"CLI/"), ["harness/command_line.cpp"]),
     ("intrinsics", re.compile(r"(\w*mmintrin\.h|immintrin\.h|x86intrin\.h|arm_neon\.h|arm_sve\.h)$"),

@@ -18,7 +18,7 @@ import math
 import warnings
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 SAME, FASTER, SLOWER, AMBIGUOUS = "SAME", "FASTER", "SLOWER", "AMBIGUOUS"
 
@@ -86,6 +86,9 @@ def mann_whitney_p(a: np.ndarray, b: np.ndarray) -> float:
     """Two-sided p; exact without ties up to 8 samples, as scipy decides."""
     if np.all(a == a[0]) and np.all(b == a[0]):
         return 1.0
+    # Imported here: scipy.stats takes half a second, and most commands do without it.
+    from scipy import stats
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return float(stats.mannwhitneyu(a, b, alternative="two-sided").pvalue)

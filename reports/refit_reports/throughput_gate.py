@@ -38,7 +38,7 @@ _FEWEST_CASES_FOR_POOL = 4
 _FEWEST_CORRELATION = 0.5
 # An earlier night was as bad as tonight if it was that much of tonight's change, and so many spreads off (of
 # 60 normal nights, one in 70 has such a night by chance).
-_AS_BAD_AS_TONIGHT = 0.8
+_AS_BAD_AS_TONIGHT = 0.7
 _FAR_OFF = 3.5
 _BETTER_THAN_PHYSICS = 1.0
 
@@ -367,13 +367,17 @@ def _second_in_a_row(series: Series, first: Shift) -> bool:
 def _not_seen_before(series: Series, first: Shift) -> tuple[str, str, list[str]]:
     """SLOWER, unless nights as bad as this one came and went before: then the next night tells."""
     center = float(series.judged[-1]) - first.change
-    limit = min(_AS_BAD_AS_TONIGHT * first.change, -_FAR_OFF * first.spread)
-    as_bad = int(np.sum(series.reference - center <= limit))
+    # The robust spread: else the bad nights widen the spread until they seem to be a part of it.
+    spread = max(night_noise.deviation(night_noise.tamed(series.reference, series.reference)),
+                 night_noise.RESOLUTION)
+    limit = min(_AS_BAD_AS_TONIGHT * first.change, -_FAR_OFF * spread)
+    # Also those after the reference: the night before tonight was not as bad.
+    nights = series.judged[series.span[0]:-1]
+    as_bad = int(np.sum(nights - center <= limit))
     if as_bad == 0 or _second_in_a_row(series, first):
         return SLOWER, FAIL, []
     return AMBIGUOUS, AMBIGUOUS_GATE, [
-        f"but {as_bad} of the {first.before} nights were as slow, and the next ones were not: another night "
-        "tells"]
+        f"but {as_bad} of {len(nights)} nights were as slow, and the next ones were not: another night tells"]
 
 
 def _heavy_tail(series: Series, first: Shift) -> tuple[str, str, list[str]]:

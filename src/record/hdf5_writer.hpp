@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
-// RunRecord to one HDF5 file; the only place that touches HDF5.
+// RunRecord to one HDF5 file: its name and its way onto the disk. What is in it: record/hdf5/.
 #pragma once
 
 #include <filesystem>

@@ -50,7 +50,7 @@ def test_accepts_what_the_table_allows(tree, capsys):
         "kernels/cpu/avx2.cpp": '#include <immintrin.h>\n#include <vector>\n#include "kernels/a.hpp"\n',
         "src/transport/mpi/a.cpp": '#include <mpi.h>\n#include "wire/bucket.hpp"\n',
         "src/transport/mpi_window/a.cpp": '#include <mpi.h>\n#include "transport/transport.hpp"\n',
-        "src/record/hdf5_writer.cpp": "#include <hdf5.h>\n#include <hdf5_hl.h>\n",
+        "src/record/hdf5/table.cpp": "#include <hdf5.h>\n#include <hdf5_hl.h>\n",
         "src/record/build_info.cpp": '#include "refit_git_state.hpp"\n',
         "src/checks/a.cpp": '#include "weights/weight_source.hpp"\n#include "receiver/a.hpp"\n',
         "src/model/hf_config.cpp": "#include <nlohmann/json.hpp>\n#include <fmt/core.h>\n",

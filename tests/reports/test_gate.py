@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gate through its command line: each rule with a planted fault and a clean case."""
 
+import dataclasses
 import json
+import os
 import shutil
 
 import h5py
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 import nights
+from refit_reports import archive
 
 
 @pytest.fixture()
@@ -21,6 +24,23 @@ def base(sample, tmp_path):
 def quiet(sample, tmp_path_factory):
     """Sixty quiet nights of three cases."""
     return nights.archive(sample, tmp_path_factory.mktemp("archive") / "quiet", 60, seed=7)
+
+
+@pytest.fixture(scope="session")
+def quiet_records(quiet):
+    return archive.read(quiet)[0]
+
+
+@pytest.fixture()
+def read_once(quiet_records, monkeypatch):
+    """The gate has the sixty nights in memory already, in whatever folder they are; it reads the others."""
+    read = archive.read
+
+    def read_others(folder):
+        return read(folder, [dataclasses.replace(record, path=os.path.join(folder, os.path.basename(record.path)))
+                             for record in quiet_records])
+
+    monkeypatch.setattr(archive, "read", read_others)
 
 
 @pytest.fixture()
@@ -208,7 +228,7 @@ def test_the_first_night_is_held_against_the_references(base, gate, tmp_path):
     "factors, code, verdicts",
     [((1.0,), 0, ["SAME"] * 3), ((1.0, 1.15, 1.0), 1, ["SAME", "SLOWER", "SAME"])],
 )
-def test_one_night_against_sixty(factors, code, verdicts, quiet, sample, gate, tmp_path):
+def test_one_night_against_sixty(factors, code, verdicts, quiet, read_once, sample, gate, tmp_path):
     run = nights.make(sample, tmp_path / "run.h5", 60, factors)
     done = gate(run, "--history", quiet)
     assert done.code == code, done.out
@@ -216,7 +236,7 @@ def test_one_night_against_sixty(factors, code, verdicts, quiet, sample, gate, t
 
 
 def test_a_small_slowdown_is_found_after_ten_nights_with_night_and_stage(
-    quiet, sample, gate, tmp_path
+    quiet, read_once, sample, gate, tmp_path
 ):
     folder = tmp_path / "archive"
     shutil.copytree(quiet, folder)
@@ -231,7 +251,7 @@ def test_a_small_slowdown_is_found_after_ten_nights_with_night_and_stage(
     assert "since 2026-03-0" in line["evidence"]
 
 
-def test_a_half_decibel_is_found_the_first_night_and_the_second(quiet, sample, gate, tmp_path):
+def test_a_half_decibel_is_found_the_first_night_and_the_second(quiet, read_once, sample, gate, tmp_path):
     folder = tmp_path / "archive"
     shutil.copytree(quiet, folder)
     worse = nights.shift_column(1, "sqnr_db", -0.5)
@@ -240,7 +260,7 @@ def test_a_half_decibel_is_found_the_first_night_and_the_second(quiet, sample, g
         assert gate(path, "--history", folder).code == 1
 
 
-def test_an_accepted_change_starts_anew(quiet, sample, gate, tmp_path):
+def test_an_accepted_change_starts_anew(quiet, read_once, sample, gate, tmp_path):
     folder = tmp_path / "archive"
     shutil.copytree(quiet, folder)
     for night in (60, 61):

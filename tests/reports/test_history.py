@@ -81,11 +81,11 @@ def test_every_metric_has_a_picture_and_its_numbers(drawn):
     assert page.count('src="data:image/png;base64,') == 8 and "http" not in page
 
 
-def test_bad_nights_are_left_out_and_named(sample, command, tmp_path):
+def test_bad_nights_are_left_out_and_named(small, command, tmp_path):
     folder = tmp_path / "archive"
     folder.mkdir()
-    nights.make(sample, folder / "good.h5", 0)
-    (folder / "bad.h5").write_bytes(sample.read_bytes()[:5000])
+    nights.make(small, folder / "good.h5", 0)
+    (folder / "bad.h5").write_bytes(small.read_bytes()[:5000])
     done = command("history", folder, "-o", tmp_path / "out")
     assert done.code == 0 and "bad.h5" in done.out and "1 records" in done.out
     assert "bad.h5" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")

@@ -37,9 +37,9 @@ def test_a_reader_that_leaves_changes_no_exit_code(output, sample, without_repor
     assert done.stderr == ""
 
 
-def test_a_full_standard_output_is_3_without_a_traceback(sample, tmp_path):
+def test_a_full_standard_output_is_3_without_a_traceback(small, tmp_path):
     with open("/dev/full", "w", encoding="utf-8") as full:
-        done = start("report", sample, "-o", tmp_path / "report", stdout=full)
+        done = start("report", small, "-o", tmp_path / "report", stdout=full)
 
     assert done.returncode == 3
     assert done.stderr.startswith("error: standard output") and "Traceback" not in done.stderr

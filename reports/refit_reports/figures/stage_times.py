@@ -67,11 +67,13 @@ def draw(record: Record) -> list[Drawing]:
                     va="center",
                     fontsize=8,
                     bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
+                    zorder=5,  # The floor may run through it.
                 )
             left += width
         wall = rows["wall_median_s"].iloc[0] * factor
         floor = rows["floor_wall_s"].iloc[0] * factor
-        axes.plot([wall], [position], marker="D", markersize=8, color="black", zorder=4)
+        # On the lower edge, where it hides no label.
+        axes.plot([wall], [position + 0.3], marker="D", markersize=8, color="black", zorder=4)
         axes.plot([floor] * 2, [position - 0.42, position + 0.42], color="black", lw=2.5, zorder=4)
     axes.set_yticks(range(len(cases)), [case_label(record, n) for n in cases], fontsize=9)
     axes.set_ylim(len(cases) - 0.45, -0.55)
