@@ -153,7 +153,7 @@ EngineVerdict judge_for_engine(const CheckpointSurvey& survey, const std::string
     verdict.findings = reading.findings;
     try {
         if (reading.usable) {
-            verdict.scheme = std::string(quant::scheme_name(reading.config.scheme));
+            verdict.scheme = reading.config.scheme_text();
             instance = receiver::apply_contract(contract, survey.model(), reading.config, tp);
         }
     } catch (const core::ScenarioError& refusal) {

@@ -223,6 +223,9 @@ class Planner {
             }
             receiver::ContractInstance instance =
                 receiver::apply_contract(contract_, plan_.model, config, request_.tp);
+            if (!instance.not_for_scenarios.empty()) {
+                throw core::UsageError(instance.not_for_scenarios);
+            }
             const bool listed = add_overridden(instance);
             if (add_fused(instance) || listed) continue;
             if (!core::has_error(instance.refusals)) return instance;

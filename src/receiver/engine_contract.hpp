@@ -71,17 +71,24 @@ enum class SkipRule {
     wildcards,          ///< vLLM ModelOpt: paths, parts of the fused layer's path, shell patterns
 };
 
-/// Which blocks of 128 rows and columns an engine cannot hold.
+/// Which blocks an engine cannot hold: "ragged" is a part that ends within a block.
 enum class BlockRule {
     fused_at_load,  ///< fused layers are built ragged and fail, or end wrong, when they are loaded
     at_construction,  ///< every part but the last of a layer that the ranks do not share
     every_part,       ///< every part of a fused or shared layer
     exact_tiles,      ///< rows and columns of every layer
-    scale_grid,       ///< sizes that the number of blocks does not divide into blocks of 128
+    scale_grid,       ///< sizes that the number of blocks does not divide into blocks of that size
 };
 
 /// What the loader of a model class does with a name that it does not know.
 enum class UnknownNames { vllm, sglang, transformers, raises };
+
+/// What an engine holds of the experts of a quantized model, whatever its config says of layers.
+enum class ExpertFormat {
+    as_config,  ///< the format of the group or config that names them
+    one_value,  ///< a weight scale and a static input scale for every projection of an expert
+    raw_only,   ///< refuses quantized experts; those on the skip list are loaded
+};
 
 /// How an engine holds a model.
 struct EngineLayout {
@@ -96,6 +103,8 @@ struct EngineLayout {
     /// with the scale's own ending.
     std::string experts_gate_up = "routed_experts.w13_weight";
     std::string experts_down = "routed_experts.w2_weight";
+    ExpertFormat expert_format = ExpertFormat::as_config;
+    bool up_before_gate = false;  ///< order of the rows of the gate and up stack
     std::int64_t vocabulary_multiple = 64;
 };
 
@@ -148,6 +157,10 @@ struct EngineContract {
     /// tensor. An explicit null is one scale a tensor in either case.
     bool defaults_to_blocks = false;
     bool refuses_packed_formats = true;  ///< of compressed-tensors
+    /// Of compressed-tensors: how groups of several formats are told apart is not known.
+    bool one_format_for_all = false;
+    /// Of blocks that are not square: quantizes inputs in groups of the rows of a block.
+    bool groups_inputs_by_rows = false;
     SkipRule skip_rule = SkipRule::exact;
     BlockRule block_rule = BlockRule::fused_at_load;
     UnknownNames unknown_names = UnknownNames::raises;
@@ -164,6 +177,8 @@ struct EngineContract {
     /// router_check.hpp.
     std::vector<model::Architecture> quantized_routers;
     std::vector<ContractRow> rows;
+    /// Families whose model class was not read for this contract, and so are refused.
+    std::vector<model::Architecture> unread_architectures;
     std::string snapshot;  ///< repository and commit: "neuralmagic/vllm 017e9f4448b7"
     std::string source;    ///< repository, commit, files
 };
@@ -186,10 +201,12 @@ struct DestinationParameter {
     std::int64_t padding_rows = 0;  ///< most rows of any rank that the engine itself fills with
                                     ///< zeros: the vocabulary padding of the last ranks
     /// Of a quantized weight: index of its scale destination, and how the engine's kernel applies
-    /// it: element (r, c) uses block: scale[r / 128, c / 128] of the FUSED matrix; channel:
-    /// scale[r]; tensor: the scale of the span it came in.
+    /// it: element (r, c) uses block: scale[r / block_rows, c / block_cols] of the FUSED matrix;
+    /// channel: scale[r]; tensor: the scale of the span it came in.
     std::int64_t scale = -1;
     Granularity granularity = Granularity::none;
+    std::int64_t block_rows = 128;
+    std::int64_t block_cols = 128;
 
     /// The parameter as a matrix, which is what spans address: the matrices of a 3-D parameter
     /// (those of the experts, [experts, rows, cols]) one below the other; else first dimension by
@@ -240,6 +257,8 @@ struct ContractInstance {
     /// What the engine refuses or would get silently wrong, in the order in which it would meet
     /// them: sizes, layers as they are built, then loading.
     core::Findings refusals;
+    /// Why no scenario can use it although the engine does; empty where it can.
+    std::string not_for_scenarios = {};
     /// Other names on the wire that load as a wanted parameter does: its name.
     std::map<std::string, std::string> aliases = {};
 

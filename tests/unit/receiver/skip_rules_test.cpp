@@ -127,14 +127,19 @@ TEST(SkipRules, TargetsAreClassesPathsOrPatterns) {
     EXPECT_EQ(answer(engine, {}, kQkv, {"RowParallelLinear"}), "skipped");
     EXPECT_EQ(answer(engine, {}, kQkv, kQkv.parts), "quantized");
     EXPECT_EQ(answer(engine, {}, kQkv, {kQkv.parts[0]}), "skipped");
-    EXPECT_EQ(answer("sglang-compressed-tensors", {}, kQkv, kQkv.parts), "skipped");
+    // SGLang knows no parts, and builds no layer that none of the targets names.
+    EXPECT_EQ(answer("sglang-compressed-tensors", {}, kQkv, kQkv.parts), "raises");
+    EXPECT_THAT(
+        rules("sglang-compressed-tensors", {}, kQkv.parts).ask(kQkv).engine_message,
+        testing::HasSubstr("Unable to find matching target for model.layers.1.self_attn.qkv"));
+    EXPECT_EQ(answer("sglang-compressed-tensors", {kQkv.module}, kQkv, kQkv.parts), "skipped");
     EXPECT_EQ(answer("sglang-compressed-tensors", {}, kQkv, {kQkv.module}), "quantized");
 }
 
 TEST(SkipRules, ExpertsFollowTheirStack) {
     const std::string stack = "model.layers.0.mlp.experts";
     const auto of = [&](const std::string& engine, const std::vector<std::string>& list) {
-        const SkipAnswer result = rules(engine, list).ask_experts(stack, 2);
+        const SkipAnswer result = rules(engine, list).ask_experts(stack);
         return !result.behaviour.empty() ? result.behaviour
                                          : std::string(result.skipped ? "skipped" : "quantized");
     };
@@ -149,9 +154,58 @@ TEST(SkipRules, ExpertsFollowTheirStack) {
     EXPECT_EQ(of("sglang-fp8", {"model.layers.0.mlp"}), "skipped");
     EXPECT_EQ(of("transformers-fp8", {"model.layers.0.mlp"}), "skipped");
     EXPECT_EQ(of("vllm-compressed-tensors", {"re:.*experts.*"}), "skipped");
-    EXPECT_EQ(of("vllm-compressed-tensors", {"re:.*experts\\.1\\."}), "raises");
+    // The first expert answers for all.
+    EXPECT_EQ(of("vllm-compressed-tensors", {"re:.*experts\\.1\\."}), "quantized");
+    EXPECT_EQ(of("vllm-compressed-tensors", {"re:.*experts\\.0\\."}), "skipped");
+    EXPECT_EQ(of("vllm-compressed-tensors", {"re:.*experts\\.0\\.up"}), "raises");
+    EXPECT_EQ(of("vllm-modelopt", {stack + ".1.up_proj"}), "skipped");
+    EXPECT_EQ(of("vllm-modelopt", {"*.mlp.experts*"}), "skipped");
+    EXPECT_EQ(of("vllm-modelopt", {"*.mlp.gate"}), "quantized");
     EXPECT_EQ(of("sglang-compressed-tensors", {"re:.*experts"}), "skipped");
     EXPECT_EQ(of("vllm-compressed-tensors", {}), "quantized");
+}
+
+/// The scheme that a layer gets from targets of a scheme each, or what else becomes of it.
+std::string scheme_for(const std::string& engine, const SkipQuestion& question,
+                       const std::vector<std::pair<std::string, quant::Scheme>>& targets) {
+    receiver::QuantizationConfig config;
+    config.quant_method = "compressed-tensors";
+    config.scheme = quant::Scheme::fp8_tensorwise;
+    for (const auto& [target, scheme] : targets) {
+        config.mixed.push_back({target, {.scheme = scheme}});
+    }
+    const SkipAnswer result = SkipRules(receiver::find_engine(engine), config).ask(question);
+    if (!result.behaviour.empty()) return result.behaviour;
+    return result.skipped ? "skipped" : std::string(quant::scheme_name(result.format.scheme));
+}
+
+// compressed_tensors/utils.py, find_matched_target, of both engines.
+TEST(SkipRules, FormatsAreThoseOfTheTargetThatTheEngineFindsFirst) {
+    const auto block = quant::Scheme::fp8_blockwise;
+    const auto channel = quant::Scheme::fp8_channelwise;
+    const std::string vllm = "vllm-compressed-tensors";
+    const std::string sglang = "sglang-compressed-tensors";
+    for (const std::string& engine : {vllm, sglang}) {
+        // A path or pattern of the layer comes before the class, wherever it stands.
+        EXPECT_EQ(scheme_for(engine, kDown, {{"Linear", block}, {"re:.*mlp.*", channel}}),
+                  "fp8_channelwise");
+        EXPECT_EQ(scheme_for(engine, kQkv, {{"Linear", block}, {"re:.*mlp.*", channel}}),
+                  "fp8_blockwise");
+        EXPECT_EQ(scheme_for(engine, kDown, {{"re:.*down.*", block}, {"re:.*mlp.*", channel}}),
+                  "fp8_blockwise");
+        EXPECT_EQ(scheme_for(engine, kQkv, {{"QKVParallel", block}, {"linear", channel}}),
+                  "fp8_blockwise");
+    }
+    // Parts of a fused layer come before its class where the engine knows them; of parts in two
+    // groups the first counts.
+    const std::vector<std::pair<std::string, quant::Scheme>> parts = {
+        {"Linear", block}, {"re:.*[kv]_proj", block}, {"re:.*q_proj", channel}};
+    EXPECT_EQ(scheme_for(vllm, kQkv, parts), "fp8_channelwise");
+    EXPECT_EQ(scheme_for(sglang, kQkv, parts), "fp8_blockwise");
+    EXPECT_EQ(scheme_for(vllm, kQkv, {{"Linear", block}, {"re:.*q_proj", channel}}),
+              "fp8_blockwise");
+    EXPECT_EQ(scheme_for(vllm, kDown, {{"re:.*q_proj", channel}}), "skipped");
+    EXPECT_EQ(scheme_for(sglang, kDown, {{"re:.*q_proj", channel}}), "raises");
 }
 
 }  // namespace
