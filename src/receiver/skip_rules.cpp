@@ -266,6 +266,7 @@ SkipAnswer SkipRules::by_parts(const SkipQuestion& question) const {
 
 SkipAnswer SkipRules::ask(const SkipQuestion& question) const {
     SkipAnswer answer = skip_of(question);
+    answer.format = format_;
     if (answer.skipped || answer.behaviour == "raises") return answer;
     find_format(question.module, target_of(question), answer);
     return answer;

@@ -164,7 +164,7 @@ def test_the_config_keeps_its_keys_and_names_the_format(refitbench, tmp_path):
 
 
 @pytest.mark.parametrize("recipe, strategy, inputs", [
-    ("compressed-tensors-channel", "channel", "token"), ("tensorwise", "tensor", "token"),
+    ("compressed-tensors-channel", "channel", "token"), ("tensorwise", "tensor", "tensor"),
     ("prime-rl-blockwise", "block", "group")])
 def test_compressed_tensors_has_the_keys_of_its_format(refitbench, tmp_path, recipe, strategy, inputs):
     write_model(tmp_path / "bf16", CONFIGS["llama"])
