@@ -231,7 +231,8 @@ def test_a_refit_takes_experts_only_in_bf16(refitbench, engine):
             "quantization_config: {quant_method: modelopt, quant_algo: FP8_PER_CHANNEL_PER_TOKEN, ignore: [%s]}}\n"
             "iterations: 1\nwarmup: 0\nchecks: [shape_contract, names, dtype, completeness, digest, round_trip]\n")
     case = refitbench.run(text % f'"lm_head", "*.mlp.experts*", {ROUTERS}').expect(0).json["cases"][0]
-    assert case["outcome"] == "pass" and not case["findings"]
+    # The trainer's own rule quantizes experts, which is told of as a warning.
+    assert case["outcome"] == "pass" and {f["severity"] for f in case["findings"]} <= {"warning"}
     refused = refitbench.run(text % f'"lm_head", {ROUTERS}')
     if engine == "vllm-modelopt":
         refused.expect(2).expect_said("experts", "input_scale", "ignore")
