@@ -8,6 +8,17 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
+for argument in "$@"; do
+    case $argument in
+    -h | --help)
+        sed -n '5,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+        printf 'Example: bash ci/quickstart.sh\n'
+        exit 0
+        ;;
+    *) refit_stop 2 "ci/quickstart.sh: unknown argument '$argument'; known: --help" ;;
+    esac
+done
+
 scenario=scenarios/smoke/quickstart.yaml
 results="$REFIT_BUILD/results"
 

@@ -238,7 +238,7 @@ void CheckpointSurvey::judge_one(const std::string& name, const Progress& progre
     if (is_scale && counts.extreme > 0) judge_range(name, counts, findings);
 }
 
-/// The engines take the embedding and leave the stored head alone.
+/// Which of the two an engine uses is its own rule; see receiver/tied_head.hpp.
 void CheckpointSurvey::judge_tied_head(core::Findings& findings) const {
     const auto head = files_.find(kHead);
     const auto embedding = files_.find(kEmbedding);
@@ -246,16 +246,15 @@ void CheckpointSurvey::judge_tied_head(core::Findings& findings) const {
     if (same_bytes(head, embedding)) return;
     const bool alike = is_alike(head, embedding);
     Finding finding;
-    finding.check = "byte_identity";
+    finding.check = kTiedPair;
     finding.severity = Severity::warning;
     finding.tensor = kHead;
     finding.measured = alike ? "other bytes" : "another dtype or shape";
     finding.limit = std::string("the bytes of ") + kEmbedding;
-    finding.engine_behaviour = "ignored";
     finding.remedy = "leave it out, or set tie_word_embeddings to false if it is meant";
     finding.message = std::string(kHead) +
-                      ": differs from the embedding that config.json ties it to, and engines use "
-                      "the embedding; " +
+                      ": differs from the embedding that config.json ties it to, and some engines "
+                      "use the stored head, others the embedding; " +
                       finding.remedy;
     findings.push_back(std::move(finding));
 }

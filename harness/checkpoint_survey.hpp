@@ -62,6 +62,8 @@ class CheckpointSurvey {
 
     /// The tensor of the finding that shards have no index.
     static constexpr const char* kIndex = "model.safetensors.index.json";
+    /// The check of the finding that a stored head differs from the embedding it is tied to.
+    static constexpr const char* kTiedPair = "byte_identity";
     /// The limit of findings that call a scale too small, which only the weights that the
     /// checkpoint was made from can refute.
     static constexpr const char* kSmallestScale = ">= 1.17549435e-38";

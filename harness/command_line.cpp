@@ -157,6 +157,17 @@ void require_nothing_left(const CLI::App& app, bool is_main) {
     throw Misuse{"the argument '" + left.front() + "' is one too many"};
 }
 
+/// An empty name, as a script's unset variable gives, would mean no report at all.
+void require_no_empty_report(const CLI::App& app) {
+    for (const char* name : {"--json", "--junit"}) {
+        const CLI::Option* option = app.get_option_no_throw(name);
+        if (option == nullptr || option->count() == 0 || !option->results().back().empty()) {
+            continue;
+        }
+        throw Misuse{std::string(name) + ": found an empty name; expected a file, or -"};
+    }
+}
+
 void require_one_of(const std::string& option, const std::string& found, const Names& allowed) {
     if (std::find(allowed.begin(), allowed.end(), found) != allowed.end()) return;
     throw Misuse{option + ": " + core::unknown_name_message("value", found, allowed)};
@@ -192,17 +203,23 @@ void add_run(CLI::App& app, RunOptions& run, Texts& texts) {
         ->type_name("KEY=VALUE");
     sub->add_option("--output", run.output, "folder of the record, made if missing (default: here)")
         ->type_name("DIR");
-    sub->add_option("--json", run.json, "result as JSON to this file, - for standard output")
+    sub->add_option("--json", run.json,
+                    "result as JSON to this file, - for standard output (default: none)")
         ->type_name("FILE");
-    sub->add_option("--junit", run.junit, "result as JUnit XML to this file")->type_name("FILE");
-    sub->add_option("-n", texts.iterations, "measured iterations, instead of the scenario's")
+    sub->add_option("--junit", run.junit,
+                    "result as JUnit XML to this file, - for standard output (default: none)")
+        ->type_name("FILE");
+    sub->add_option("-n", texts.iterations, "measured iterations (default: the scenario's, else 5)")
         ->type_name("N");
-    sub->add_option("-w", texts.warmup, "warm-up iterations, instead of the scenario's")
+    sub->add_option("-w", texts.warmup, "warm-up iterations (default: the scenario's, else 1)")
         ->type_name("N");
-    sub->add_option("--timeout", texts.timeout, "longest time without progress, in seconds")
+    sub->add_option(
+           "--timeout", texts.timeout,
+           "longest time without progress of any rank, in seconds (default: the scenario's, "
+           "else 60)")
         ->type_name("S");
     add_repeatable(*sub, "--filter", texts.filters,
-                   "only cases whose 'scenario/case' matches; repeatable")
+                   "only cases whose 'scenario/case' matches; repeatable (default: all)")
         ->type_name("GLOB");
     sub->add_flag("--summary", run.summary, "one line a case");
     sub->add_flag("--explain", run.explain,
@@ -217,7 +234,8 @@ void add_list(CLI::App& app, ListOptions& list) {
         "KIND", list.kind,
         "scenarios, models, recipes, schemes, engines, transports, backends, checks, faults or "
         "framings; all with their counts where left out");
-    sub->add_option("--json", list.json, "as JSON to this file, - for standard output")
+    sub->add_option("--json", list.json,
+                    "as JSON to this file, - for standard output (default: none)")
         ->type_name("FILE");
     sub->add_flag("--tp", list.tp, "with models: the tensor-parallel sizes each engine can hold");
     sub->footer(std::string(kListExample) + "\n" + kExitCodes);
@@ -229,14 +247,16 @@ void add_quantize(CLI::App& app, QuantizeOptions& quantize, Texts& texts) {
         ->type_name("R");
     sub->add_option("--input", quantize.input, "BF16 safetensors file")->type_name("FILE");
     sub->add_option("--output", quantize.output, "file to write")->type_name("FILE");
-    sub->add_option("--backend", quantize.backend, "auto, portable, avx2, avx512 or cuda")
+    sub->add_option("--backend", quantize.backend,
+                    "auto (default: the fastest here), portable, avx2, avx512 or cuda")
         ->type_name("NAME");
     sub->add_option("--nonfinite", quantize.nonfinite,
-                    "what to do with NaN and Inf: recipe (as its source does), propagate, sanitize "
-                    "or reject")
+                    "what to do with NaN and Inf: recipe (default: as its source does), propagate, "
+                    "sanitize or reject")
         ->type_name("POLICY");
     sub->add_option("--threads", texts.threads, "threads (default 1)")->type_name("N");
-    sub->add_option("--json", quantize.json, "result as JSON to this file, - for standard output")
+    sub->add_option("--json", quantize.json,
+                    "result as JSON to this file, - for standard output (default: none)")
         ->type_name("FILE");
     sub->footer(std::string(kQuantizeExample) + "\n" + kExitCodes);
 }
@@ -246,7 +266,8 @@ void add_dequantize(CLI::App& app, DequantizeOptions& dequantize) {
     sub->add_option("--input", dequantize.input, "FP8 safetensors file")->type_name("FILE");
     sub->add_option("--output", dequantize.output, "file to write")->type_name("FILE");
     sub->add_option("--dtype", dequantize.dtype, "bf16 (default) or f32")->type_name("DTYPE");
-    sub->add_option("--json", dequantize.json, "result as JSON to this file, - for standard output")
+    sub->add_option("--json", dequantize.json,
+                    "result as JSON to this file, - for standard output (default: none)")
         ->type_name("FILE");
     sub->footer(std::string(kDequantizeExample) + "\n" + kExitCodes);
 }
@@ -256,7 +277,8 @@ void add_identify(CLI::App& app, IdentifyOptions& identify) {
     sub->add_option("FILE", identify.file, "FP8 safetensors file");
     sub->add_option("--reference", identify.reference, "BF16 safetensors file it was made from")
         ->type_name("FILE");
-    sub->add_option("--json", identify.json, "result as JSON to this file, - for standard output")
+    sub->add_option("--json", identify.json,
+                    "result as JSON to this file, - for standard output (default: none)")
         ->type_name("FILE");
     sub->footer(std::string(kIdentifyExample) + "\n" + kExitCodes);
 }
@@ -272,7 +294,7 @@ void add_export(CLI::App& app, ExportOptions& exporting, Texts& texts) {
     sub->add_option("--output", exporting.output, "directory to make")->type_name("DIR");
     sub->add_option("--config-override", exporting.config_override,
                     "JSON object merged into config.json; null removes a key, names in its skip "
-                    "lists stay in BF16 too")
+                    "lists stay in BF16 too (default: none)")
         ->type_name("FILE");
     sub->add_option("--unloadable", exporting.unloadable,
                     "what to do where the engine cannot load a layer quantized: refuse (default), "
@@ -284,7 +306,8 @@ void add_export(CLI::App& app, ExportOptions& exporting, Texts& texts) {
     sub->add_option("--max-shard-size", texts.shard_size,
                     "bytes of a file, with a suffix such as MB, MiB, GB or GiB (default 5GB)")
         ->type_name("SIZE");
-    sub->add_option("--json", exporting.json, "result as JSON to this file, - for standard output")
+    sub->add_option("--json", exporting.json,
+                    "result as JSON to this file, - for standard output (default: none)")
         ->type_name("FILE");
     sub->footer(std::string(kExportExample) + "\n" + kExitCodes);
 }
@@ -297,11 +320,35 @@ void add_verify(CLI::App& app, VerifyOptions& verify, Texts& texts) {
         ->type_name("E");
     sub->add_option("--tp", texts.tp, "tensor-parallel size (default 1)")->type_name("N");
     sub->add_option("--reference", verify.reference,
-                    "BF16 checkpoint directory that DIR was made from")
+                    "BF16 checkpoint directory that DIR was made from (default: none)")
         ->type_name("DIR");
-    sub->add_option("--json", verify.json, "result as JSON to this file, - for standard output")
+    sub->add_option("--json", verify.json,
+                    "result as JSON to this file, - for standard output (default: none)")
         ->type_name("FILE");
     sub->footer(std::string(kVerifyExample) + "\n" + kExitCodes);
+}
+
+/// Neither report may replace the other or a scenario.
+void require_reports_apart(const RunOptions& run) {
+    const auto is_same = [](const std::filesystem::path& a, const std::filesystem::path& b) {
+        std::error_code ignored;
+        return a.lexically_normal() == b.lexically_normal() ||
+               std::filesystem::equivalent(a, b, ignored);
+    };
+    if (!run.json.empty() && !run.junit.empty() && is_same(run.json, run.junit)) {
+        throw Misuse{"--json and --junit both name '" + run.json + "'; name two files"};
+    }
+    for (const auto& [option, target] :
+         {std::pair<const char*, std::string>{"--json", run.json}, {"--junit", run.junit}}) {
+        for (const std::filesystem::path& file : run.files) {
+            std::error_code ignored;
+            if (target.empty() || !std::filesystem::is_regular_file(file, ignored)) continue;
+            if (is_same(target, file)) {
+                throw Misuse{std::string(option) + " is the scenario " + file.string() +
+                             "; name another file"};
+            }
+        }
+    }
 }
 
 void read_run(const Texts& texts, RunOptions& run) {
@@ -326,6 +373,7 @@ void read_run(const Texts& texts, RunOptions& run) {
         run.filter.timeout_s = seconds;
     }
     if (run.output.empty()) throw Misuse{"--output: found an empty name; expected a folder"};
+    require_reports_apart(run);
 }
 
 void read_list(const ListOptions& list) {
@@ -478,6 +526,7 @@ CommandLine parse(int argc, char** argv, CommandLine line) {
         }
         if (chosen.size() > 1) throw Misuse{"one command at a time"};
         require_nothing_left(*chosen.front(), false);
+        require_no_empty_report(*chosen.front());
         if (line.subcommand == "run") read_run(texts, line.run);
         if (line.subcommand == "list") read_list(line.list);
         if (line.subcommand == "quantize") read_quantize(texts, line.quantize);

@@ -20,6 +20,15 @@ std::string number_or_dash(double value, const char* format) {
 
 }  // namespace
 
+std::string one_line(std::string text) {
+    for (char& c : text) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (byte < 0x20 || byte == 0x7F) c = ' ';
+    }
+    while (!text.empty() && text.back() == ' ') text.pop_back();
+    return text;
+}
+
 double wall_over_bf16(const record::RunRecord& record, const record::CaseRecord& c) {
     if (c.scheme == "bf16" || c.iterations == 0) return std::numeric_limits<double>::quiet_NaN();
     for (const record::CaseRecord& twin : record.cases) {
@@ -37,7 +46,7 @@ std::string header_text(const record::RunRecord& record, bool summary) {
         fmt::format("# refitbench {} ({}{})\n", record::tool_version(),
                     record::tool_commit().substr(0, 12), record::tool_dirty() ? ", modified" : "");
     text += "# argv:";
-    for (const std::string& word : record.argv) text += " " + word;
+    for (const std::string& word : record.argv) text += " " + one_line(word);
     text += fmt::format("\n# world: {} ranks = {} trainers + {} receivers\n", record.ranks.size(),
                         record.trainers, record.receivers);
     if (summary) return text;
@@ -63,9 +72,9 @@ std::string columns_text(const std::string& scenario, const std::string& purpose
         "#\n# {}: {}\n"
         "#{:<15} {:<22} {:>7} {:>9} {:>6} {:>9} {:>9} {:>9} {:>7} {:>7} {:>8} {:>8} {:>6}  {}\n"
         "#{:<15} {:<22} {:>7} {:>9} {:>6} {:>9} {:>9} {:>9} {:>7} {:>7} {:>8} {:>8} {:>6}  {}\n",
-        scenario, purpose, "scheme", "recipe", "tensors", "wire", "bytes", "wall", "min", "max",
-        "/bf16", "/floor", "algbw", "SQNR", "#wrong", "outcome", "", "", "", "(MB)", "/bf16",
-        "(ms)", "(ms)", "(ms)", "(wall)", "(wall)", "(GB/s)", "(dB)", "", "");
+        one_line(scenario), one_line(purpose), "scheme", "recipe", "tensors", "wire", "bytes",
+        "wall", "min", "max", "/bf16", "/floor", "algbw", "SQNR", "#wrong", "outcome", "", "", "",
+        "(MB)", "/bf16", "(ms)", "(ms)", "(ms)", "(wall)", "(wall)", "(GB/s)", "(dB)", "", "");
 }
 
 std::string case_text(const record::RunRecord& record, const record::CaseRecord& c) {
@@ -87,7 +96,7 @@ std::string case_text(const record::RunRecord& record, const record::CaseRecord&
         number_or_dash(timed && c.floor_wall_s > 0 ? wall.median / c.floor_wall_s : nan, "{:.2f}"),
         number_or_dash(timed ? record::algbw_bytes_per_s(c) / 1e9 : nan, "{:.3f}"),
         number_or_dash(c.sqnr_db.value_or(nan), "{:.2f}"), wrong, c.outcome,
-        c.skip_reason.empty() ? "" : ": " + c.skip_reason);
+        c.skip_reason.empty() ? "" : ": " + one_line(c.skip_reason));
 }
 
 std::string findings_text(const record::CaseRecord& c, std::size_t at_most, bool explain) {
@@ -118,12 +127,13 @@ std::string findings_text(const record::CaseRecord& c, std::size_t at_most, bool
                                         : f.message;
         text += fmt::format("#   {} {} rank {}: {}{}\n",
                             f.severity == core::Severity::error ? "error" : "warning", f.check,
-                            f.rank, subject, message);
+                            f.rank, subject, one_line(message));
         if (explain && !f.engine_behaviour.empty()) {
-            text += fmt::format("#     {}: {}{}\n", c.engine, f.engine_behaviour,
-                                f.engine_message.empty() ? "" : ": \"" + f.engine_message + "\"");
+            text += fmt::format(
+                "#     {}: {}{}\n", c.engine, f.engine_behaviour,
+                f.engine_message.empty() ? "" : ": \"" + one_line(f.engine_message) + "\"");
         }
-        if (!f.remedy.empty()) text += fmt::format("#     remedy: {}\n", f.remedy);
+        if (!f.remedy.empty()) text += fmt::format("#     remedy: {}\n", one_line(f.remedy));
     }
     return text;
 }
@@ -143,7 +153,7 @@ std::string footer_text(const record::RunRecord& record, const std::string& reco
     }
     std::string text =
         fmt::format("# cases: {} as expected, {} not, {} skipped\n", passed, wrong, skipped);
-    if (!record.error_message.empty()) text += "# error: " + record.error_message + "\n";
+    if (!record.error_message.empty()) text += "# error: " + one_line(record.error_message) + "\n";
     text += fmt::format("# verdict: {} (exit code {})\n", record.verdict, record.exit_code);
     if (!record_path.empty()) text += "# record: " + record_path + "\n";
     return text;
@@ -151,8 +161,8 @@ std::string footer_text(const record::RunRecord& record, const std::string& reco
 
 std::string explain_text(const Case& c) {
     std::string text = fmt::format("# {}{}{}: {} trainers ({}) -> {} engines of {} at TP {}\n",
-                                   c.scenario, c.name.empty() ? "" : "/", c.name, c.trainer_ranks,
-                                   c.layout, c.engines, c.engine, c.tp);
+                                   c.scenario, c.name.empty() ? "" : "/", one_line(c.name),
+                                   c.trainer_ranks, c.layout, c.engines, c.engine, c.tp);
     text += fmt::format("#   payload {} {}, scale shape {}, non-finite {}\n", c.scheme,
                         c.recipe.empty() ? "default recipe" : c.recipe, c.scale_shape, c.nonfinite);
     text += fmt::format("#   transport {}, buckets of {}, depth {}, {}\n", c.transport,

@@ -11,6 +11,10 @@
 
 namespace refit::harness {
 
+/// The text with each control character, such as a line feed in a purpose of several lines, as one
+/// blank, so that it stays on its line; none at the end.
+[[nodiscard]] std::string one_line(std::string text);
+
 [[nodiscard]] std::string header_text(const record::RunRecord& record, bool summary);
 /// Column names; printed before the first case of a scenario together with its purpose.
 [[nodiscard]] std::string columns_text(const std::string& scenario, const std::string& purpose);

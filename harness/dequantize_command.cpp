@@ -18,6 +18,8 @@
 
 #include "core/aligned_buffer.hpp"
 #include "harness/fp8_file.hpp"
+#include "harness/interruption.hpp"
+#include "harness/run_output.hpp"
 #include "kernels/numerics/bfloat16.hpp"
 #include "kernels/numerics/float8.hpp"
 #include "quant/recipe.hpp"
@@ -80,6 +82,7 @@ core::AlignedBuffer dequantized(const weights::SafetensorsFile& file, const Fp8M
 int dequantize(const DequantizeOptions& options, const std::vector<std::string>& argv) {
     refuse_same_file("--output", options.output, options.input);
     if (!options.json.empty()) refuse_same_file("--json", options.json, options.input);
+    check_writable(options.json);
     const weights::SafetensorsFile file(options.input);
     const std::vector<Fp8Matrix> matrices = fp8_matrices(file);
     const bool to_bf16 = options.dtype == "bf16";
@@ -88,12 +91,15 @@ int dequantize(const DequantizeOptions& options, const std::vector<std::string>&
     std::set<std::string> replaced;
     std::vector<std::int64_t> nonfinite(matrices.size());
     core::AlignedBuffer current;  // one matrix at a time
+    const std::string attempt = "writing " + options.output.string() + " (nothing was left behind)";
     for (std::size_t i = 0; i < matrices.size(); ++i) {
         const Fp8Matrix& matrix = matrices[i];
         replaced.insert(matrix.codes->name);
         replaced.insert(matrix.scale->name);
         out.push_back({matrix.codes->name, to_bf16 ? core::DType::bf16 : core::DType::f32,
-                       matrix.codes->shape, [&file, &matrix, &current, to_bf16, &nonfinite, i] {
+                       matrix.codes->shape,
+                       [&file, &matrix, &current, &attempt, to_bf16, &nonfinite, i] {
+                           throw_if_interrupted(attempt);
                            current = core::AlignedBuffer();
                            current = dequantized(file, matrix, to_bf16, nonfinite[i]);
                            return std::span<const std::byte>(current.span());
@@ -101,8 +107,10 @@ int dequantize(const DequantizeOptions& options, const std::vector<std::string>&
     }
     for (const weights::StoredTensor& stored : file.tensors()) {
         if (replaced.contains(stored.name)) continue;
-        out.push_back({stored.name, stored.dtype, stored.shape,
-                       [&file, &stored] { return file.bytes(stored); }});
+        out.push_back({stored.name, stored.dtype, stored.shape, [&file, &stored, &attempt] {
+                           throw_if_interrupted(attempt);
+                           return file.bytes(stored);
+                       }});
     }
     std::map<std::string, std::string> metadata = file.metadata();
     metadata.try_emplace("format", "pt");

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "harness/case_setup.hpp"
+#include "harness/console.hpp"
 #include "harness/preflight.hpp"
 #include "harness/run_output.hpp"
 #include "record/build_info.hpp"
@@ -16,7 +17,9 @@ namespace refit::harness {
 
 using nlohmann::json;
 
-int dry_run(const RunOptions& options, const std::vector<Case>& cases, bool is_mpi) {
+int dry_run(const RunOptions& options, const std::vector<std::string>& argv,
+            const std::vector<Case>& cases, bool is_mpi) {
+    check_writable(options.json);
     json rows = json::array();
     std::string text =
         fmt::format("#{:<44} {:>4} {:>8} {:>11} {:>11} {:>11} {:>11}\n", "scenario/case", "np",
@@ -30,7 +33,7 @@ int dry_run(const RunOptions& options, const std::vector<Case>& cases, bool is_m
         const bool resident = c.resident == Resident::automatic ? resident_fits(setup, 1.0)
                                                                 : c.resident == Resident::yes;
         const CaseNeeds needs = needs_of(c, setup, plan, transport, resident);
-        const std::string name = c.scenario + (c.name.empty() ? "" : "/" + c.name);
+        const std::string name = one_line(c.scenario + (c.name.empty() ? "" : "/" + c.name));
         text += fmt::format(" {:<44} {:>4} {:>8} {:>11} {:>11} {:>11} {:>11}\n", name,
                             c.world_size(), setup.tensors.size(),
                             bytes_text(plan.manifest.payload_bytes()), bytes_text(needs.total()),
@@ -54,8 +57,10 @@ int dry_run(const RunOptions& options, const std::vector<Case>& cases, bool is_m
                             {{"name", "refitbench"},
                              {"version", record::tool_version()},
                              {"commit", record::tool_commit()}}},
+                           {"argv", argv},
                            {"cases", rows}};
-        write_text(options.json, root.dump(2) + "\n");
+        // A path in the arguments need not be UTF-8; JSON must.
+        write_text(options.json, root.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
     }
     say(options, text);
     return 0;

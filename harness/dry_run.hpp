@@ -12,6 +12,7 @@ namespace refit::harness {
 
 /// Prints cases, the ranks each needs, its bytes on the wire and its memory; runs nothing. Returns
 /// the exit code.
-[[nodiscard]] int dry_run(const RunOptions& options, const std::vector<Case>& cases, bool is_mpi);
+[[nodiscard]] int dry_run(const RunOptions& options, const std::vector<std::string>& argv,
+                          const std::vector<Case>& cases, bool is_mpi);
 
 }  // namespace refit::harness

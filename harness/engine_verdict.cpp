@@ -16,6 +16,7 @@
 #include "receiver/engine_contract.hpp"
 #include "receiver/quantization_config.hpp"
 #include "receiver/router_check.hpp"
+#include "receiver/tied_head.hpp"
 #include "receiver/unknown_names.hpp"
 
 namespace refit::harness {
@@ -118,6 +119,14 @@ std::set<std::string> loaded_names(const receiver::ContractInstance& instance) {
     return names;
 }
 
+/// What is judged of checkpoints only: the config of a refit is the receiver's own.
+void add_checkpoint_findings(const receiver::EngineContract& contract,
+                             const CheckpointSurvey& survey,
+                             const receiver::ContractInstance& instance, core::Findings& findings) {
+    core::Findings routers = receiver::unlisted_routers(contract, survey.model(), instance.config);
+    std::move(routers.begin(), routers.end(), std::back_inserter(findings));
+}
+
 }  // namespace
 
 std::vector<std::string> engines_for(const CheckpointSurvey& survey) {
@@ -147,6 +156,7 @@ EngineVerdict judge_for_engine(const CheckpointSurvey& survey, const std::string
     EngineVerdict verdict;
     verdict.engine = contract.name;
     verdict.engine_version = contract.version;
+    const bool head_stored = survey.files().find(kHead).tensor != nullptr;
     std::optional<receiver::ContractInstance> instance;
     const receiver::ConfigReading reading =
         receiver::read_quantization_config(engine, survey.quantization_config());
@@ -154,7 +164,9 @@ EngineVerdict judge_for_engine(const CheckpointSurvey& survey, const std::string
     try {
         if (reading.usable) {
             verdict.scheme = reading.config.scheme_text();
-            instance = receiver::apply_contract(contract, survey.model(), reading.config, tp);
+            instance = receiver::apply_contract(
+                contract, receiver::model_as_built(contract, survey.model(), head_stored),
+                reading.config, tp);
         }
     } catch (const core::ScenarioError& refusal) {
         verdict.findings.push_back(config_finding(refusal.what()));
@@ -163,15 +175,19 @@ EngineVerdict judge_for_engine(const CheckpointSurvey& survey, const std::string
     verdict.judged = instance.has_value();
     if (instance) {
         loaded = loaded_names(*instance);
-        core::Findings routers =
-            receiver::unlisted_routers(contract, survey.model(), reading.config);
-        std::move(routers.begin(), routers.end(), std::back_inserter(verdict.findings));
+        add_checkpoint_findings(contract, survey, *instance, verdict.findings);
+        for (const receiver::ContractInstance& member : instance->members) {
+            add_checkpoint_findings(receiver::find_engine(member.engine), survey, member,
+                                    verdict.findings);
+        }
         for (Finding& finding :
              receiver::check_manifest(manifest_for(survey, *instance), *instance)) {
             // Whether the stored head is a true alias is known from its bytes, not its name.
             const bool alias = finding.tensor == kHead && survey.model().tied_embeddings &&
                                finding.severity == Severity::warning;
-            if (!alias) verdict.findings.push_back(std::move(finding));
+            if (alias) continue;
+            verdict.findings.push_back(receiver::missing_of_tied_pair(
+                contract, survey.model(), head_stored, std::move(finding)));
         }
     }
     for (Finding finding : values) {
@@ -179,6 +195,10 @@ EngineVerdict judge_for_engine(const CheckpointSurvey& survey, const std::string
                                stands_for_experts(finding.tensor, loaded) ||
                                receiver::is_cache_scale(finding.tensor);
         if (!is_loaded) finding.severity = Severity::warning;
+        if (finding.tensor == kHead && finding.check == CheckpointSurvey::kTiedPair) {
+            finding =
+                receiver::differing_head(contract, survey.model().architecture, std::move(finding));
+        }
         if (finding.tensor == CheckpointSurvey::kIndex && needs_index(contract)) {
             finding.severity = Severity::error;
             finding.engine_behaviour = "raises";

@@ -17,6 +17,7 @@
 #include "harness/fp8_file.hpp"
 #include "harness/interruption.hpp"
 #include "harness/matrix_quantizer.hpp"
+#include "harness/run_output.hpp"
 #include "model/hf_config.hpp"
 #include "weights/stored_values.hpp"
 
@@ -256,7 +257,6 @@ void report(const ExportOptions& options, const std::vector<std::string>& argv,
 }
 
 int run_export(const ExportOptions& options, const std::vector<std::string>& argv) {
-    watch_for_interruption();
     ExportRequest request;
     request.model = options.model;
     request.recipe = options.recipe;
@@ -264,6 +264,7 @@ int run_export(const ExportOptions& options, const std::vector<std::string>& arg
     request.config_override = options.config_override;
     request.tp = options.tp;
     request.unloadable = options.unloadable == "bf16" ? Unloadable::bf16 : Unloadable::refuse;
+    check_writable(options.json);
     PendingDirectory directory(options.output, options.model);
     const ExportPlan plan = plan_export(request);
 

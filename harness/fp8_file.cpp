@@ -202,7 +202,8 @@ json json_head(const std::string& schema, const std::vector<std::string>& argv) 
 
 void put_json(const std::string& destination, const json& root) {
     if (destination.empty()) return;
-    const std::string text = root.dump(2) + "\n";
+    // A path in the arguments need not be UTF-8; JSON must.
+    const std::string text = root.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
     if (destination == "-") {
         std::fwrite(text.data(), 1, text.size(), stdout);
         return;

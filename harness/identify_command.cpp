@@ -16,6 +16,7 @@
 #include "core/aligned_buffer.hpp"
 #include "core/error.hpp"
 #include "harness/fp8_file.hpp"
+#include "harness/run_output.hpp"
 #include "kernels/backend.hpp"
 #include "kernels/numerics/float8.hpp"
 #include "quant/recipe.hpp"
@@ -262,6 +263,7 @@ int identify(const IdentifyOptions& options, const std::vector<std::string>& arg
         refuse_same_file("--json", options.json, options.file);
         refuse_same_file("--json", options.json, options.reference);
     }
+    check_writable(options.json);
     const weights::SafetensorsFile file(options.file);
     const weights::SafetensorsFile reference(options.reference);
     const std::vector<Fp8Matrix> matrices = fp8_matrices(file);

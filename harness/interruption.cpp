@@ -2,19 +2,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "harness/interruption.hpp"
 
-#include <pthread.h>
 #include <signal.h>
 
 #include "core/error.hpp"
 
 namespace refit::harness {
-
-void watch_for_interruption() {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &set, nullptr);
-}
 
 void throw_if_interrupted(const std::string& what) {
     sigset_t pending;

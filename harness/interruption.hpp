@@ -7,13 +7,9 @@
 
 namespace refit::harness {
 
-/// Blocks SIGHUP too, beside what block_signals() blocks, so that a closed terminal does not end
-/// the process between two steps.
-void watch_for_interruption();
-
 /// Throws Error with exit code 3 and `what` when the process was asked to end (SIGINT, SIGTERM,
-/// SIGHUP). The signals must be blocked, as block_signals() and watch_for_interruption() do; to be
-/// called often enough for a person who waits.
+/// SIGHUP). The signals must be blocked, as block_signals() does; to be called often enough for a
+/// person who waits.
 void throw_if_interrupted(const std::string& what);
 
 }  // namespace refit::harness

@@ -22,6 +22,11 @@ sigset_t watched_signals() {
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGCONT);
+    // Under nohup it is ignored, and would still be delivered if it were blocked.
+    struct sigaction hangup {};
+    if (sigaction(SIGHUP, nullptr, &hangup) == 0 && hangup.sa_handler != SIG_IGN) {
+        sigaddset(&set, SIGHUP);
+    }
     return set;
 }
 
@@ -54,7 +59,7 @@ void LostRankMonitor::watch() {
     while (!stop_.load()) {
         const int signal = sigtimedwait(&set, nullptr, &turn);
         if (stop_.load()) return;
-        if (signal == SIGINT || signal == SIGTERM) {
+        if (signal == SIGINT || signal == SIGTERM || signal == SIGHUP) {
             // mpirun sends SIGTERM after a rank was lost, and when it is itself interrupted: look
             // which it was.
             Loss loss;

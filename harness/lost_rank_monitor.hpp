@@ -26,8 +26,8 @@ struct Loss {
 /// Thrown out of a wait when another rank has claimed the record: this rank's run is over.
 struct RunGivenUp {};
 
-/// Blocks SIGINT, SIGTERM and SIGCONT in this thread and all that it starts. Call before MPI_Init
-/// and any thread.
+/// Blocks SIGINT, SIGTERM, SIGCONT and, unless the caller ignores it, SIGHUP in this thread and all
+/// that it starts. Call before MPI_Init and any thread.
 void block_signals();
 
 class LostRankMonitor {

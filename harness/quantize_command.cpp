@@ -21,7 +21,9 @@
 #include "core/aligned_buffer.hpp"
 #include "core/error.hpp"
 #include "harness/fp8_file.hpp"
+#include "harness/interruption.hpp"
 #include "harness/matrix_quantizer.hpp"
+#include "harness/run_output.hpp"
 #include "kernels/backend.hpp"
 #include "quant/recipe.hpp"
 #include "weights/safetensors_file.hpp"
@@ -209,21 +211,31 @@ std::vector<Quantized> list_matrices(const weights::SafetensorsFile& file,
     return matrices;
 }
 
+/// What an interruption is told to have cut short.
+std::string writing_text(const std::filesystem::path& output) {
+    return "writing " + output.string() + " (nothing was left behind)";
+}
+
 void write_output(const QuantizeOptions& options, const weights::SafetensorsFile& file,
                   const std::vector<Quantized>& matrices) {
     std::vector<weights::TensorToWrite> out;
     std::set<std::string> replaced;
+    const std::string attempt = writing_text(options.output);
     for (const Quantized& tensor : matrices) {
         replaced.insert(tensor.name);
-        out.push_back({tensor.name, core::DType::f8_e4m3, tensor.shape,
-                       [&tensor] { return tensor.codes.span(); }});
+        out.push_back({tensor.name, core::DType::f8_e4m3, tensor.shape, [&tensor, &attempt] {
+                           throw_if_interrupted(attempt);
+                           return tensor.codes.span();
+                       }});
         out.push_back({tensor.scale_name, tensor.scale_dtype, tensor.scale_shape,
                        [&tensor] { return std::span<const std::byte>(tensor.stored_scales); }});
     }
     for (const weights::StoredTensor& stored : file.tensors()) {
         if (replaced.contains(stored.name)) continue;
-        out.push_back({stored.name, stored.dtype, stored.shape,
-                       [&file, &stored] { return file.bytes(stored); }});
+        out.push_back({stored.name, stored.dtype, stored.shape, [&file, &stored, &attempt] {
+                           throw_if_interrupted(attempt);
+                           return file.bytes(stored);
+                       }});
     }
     std::map<std::string, std::string> metadata = file.metadata();
     metadata.try_emplace("format", "pt");
@@ -268,13 +280,16 @@ int quantize(const QuantizeOptions& options, const std::vector<std::string>& arg
     const kernels::Backend& backend = viable_backend(options.backend);
     refuse_same_file("--output", options.output, options.input);
     if (!options.json.empty()) refuse_same_file("--json", options.json, options.input);
+    check_writable(options.json);
     const weights::SafetensorsFile file(options.input);
     std::vector<Quantized> matrices = list_matrices(file, recipe);
     std::vector<std::exception_ptr> problems(matrices.size());
     std::atomic<std::size_t> next{0};
+    const std::string attempt = writing_text(options.output);
     auto work = [&] {
         for (std::size_t i = next++; i < matrices.size(); i = next++) {
             try {
+                throw_if_interrupted(attempt);
                 quantize_one(matrices[i], file, recipe, backend, options.nonfinite);
             } catch (...) {
                 problems[i] = std::current_exception();

@@ -45,10 +45,27 @@ struct Draft {
 /// Record, JSON and JUnit of a finished or failed run. Returns the record's path.
 std::filesystem::path write_all(const record::RunRecord& record, const std::filesystem::path& path,
                                 const RunOptions& options) {
-    const std::filesystem::path written = record::write_hdf5(record, path);
-    const std::string absolute = std::filesystem::absolute(written).string();
-    if (!options.json.empty()) write_text(options.json, record::to_json(record, absolute) + "\n");
-    if (!options.junit.empty()) write_text(options.junit, record::to_junit(record));
+    const auto report = [&](const record::RunRecord& reported, const std::string& where) {
+        if (!options.json.empty()) {
+            write_text(options.json, record::to_json(reported, where) + "\n");
+        }
+        if (!options.junit.empty()) write_text(options.junit, record::to_junit(reported));
+    };
+    std::string absolute;
+    try {
+        absolute = std::filesystem::absolute(record::write_hdf5(record, path)).string();
+    } catch (const core::RecordError& error) {
+        // What was measured still stands in the reports, with the verdict that the exit code has.
+        record::RunRecord failed = record;
+        failed.verdict = "error";
+        failed.exit_code = static_cast<int>(error.code());
+        failed.error_rank = -1;
+        failed.error_stage = stage_name(Stage::record);
+        failed.error_message = error.what();
+        report(failed, "");
+        throw;
+    }
+    report(record, absolute);
     return absolute;
 }
 
@@ -245,7 +262,7 @@ class Run {
         last_scenario_ = kept.scenario;
         std::string text = case_text(draft_.record, kept);
         if (!kept.case_name.empty() && !options_.summary)
-            text = "# case " + kept.case_name + "\n" + text;
+            text = "# case " + one_line(kept.case_name) + "\n" + text;
         if (!options_.summary)
             text += findings_text(kept, options_.explain ? 200 : 12, options_.explain);
         say(options_, text);
@@ -277,6 +294,7 @@ class Run {
 
     std::string run_id;
     double memory_copy = 0.0;
+    std::map<int, double> memory_copy_by_threads;  ///< of runs in one process
 
  private:
     const RunOptions& options_;
@@ -428,14 +446,18 @@ record::CaseRecord run_case_in_threads(Run& run, const RunOptions& options, Draf
     std::vector<std::unique_ptr<RankStatus>> statuses;
     for (auto& world : worlds) statuses.push_back(std::make_unique<RankStatus>(*world, page));
     record::CaseRecord record;
+    // Measured once for each number of threads: it would take longer than most small cases.
+    const auto measured = run.memory_copy_by_threads.find(size);
+    const double known = measured == run.memory_copy_by_threads.end() ? 0.0 : measured->second;
     auto body = [&](std::size_t rank) {
         World& world = *worlds[rank];
         RankStatus& status = *statuses[rank];
         world.set_on_wait([&status] { status.beat(); });
         try {
-            const double copy = measure_memory_copy(world, status);
+            const double copy = known > 0.0 ? known : measure_memory_copy(world, status);
             if (rank == 0) {
                 run.memory_copy = copy;
+                run.memory_copy_by_threads[size] = copy;
                 const std::lock_guard lock(draft.mutex);
                 if (first)
                     draft.record.ceilings.push_back(
@@ -500,9 +522,9 @@ int run_command(const RunOptions& options, const std::vector<std::string>& argv,
         const LoadedScenarios loaded = load_scenarios(options, world);
         if (options.dry_run) {
             int code = 0;
-            if (world == nullptr) return dry_run(options, loaded.cases, false);
+            if (world == nullptr) return dry_run(options, argv, loaded.cases, false);
             together(*world, [&] {
-                if (world->rank() == 0) code = dry_run(options, loaded.cases, true);
+                if (world->rank() == 0) code = dry_run(options, argv, loaded.cases, true);
             });
             return code;
         }

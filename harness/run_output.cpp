@@ -26,16 +26,23 @@ void write_text(const std::string& target, const std::string& text) {
 
 void check_writable(const std::string& target) {
     if (target.empty() || target == "-") return;
-    const bool existed = std::filesystem::exists(target);
+    std::error_code ignored;
+    const std::filesystem::file_status status = std::filesystem::status(target, ignored);
+    const bool existed = std::filesystem::exists(status);
+    // The reader of a pipe would take the trial for the end.
+    if (existed && !std::filesystem::is_regular_file(status) &&
+        !std::filesystem::is_directory(status)) {
+        return;
+    }
     std::ofstream file(target, std::ios::app);
     if (!file)
         throw core::FileError("cannot write " + target + "; is its folder there and writable?");
     file.close();
-    if (!existed) std::filesystem::remove(target);
+    if (!existed) std::filesystem::remove(target, ignored);
 }
 
 bool quiet(const RunOptions& options) {
-    return options.json == "-";
+    return options.json == "-" || options.junit == "-";
 }
 
 void say(const RunOptions& options, const std::string& text) {

@@ -14,7 +14,7 @@ void write_text(const std::string& target, const std::string& text);
 /// Throws FileError unless write_text will be able to write there; "" and "-" always are. Leaves no
 /// new file behind.
 void check_writable(const std::string& target);
-/// True when standard output belongs to the JSON alone (--json -).
+/// True when standard output belongs to one report alone (--json - or --junit -).
 [[nodiscard]] bool quiet(const RunOptions& options);
 /// To standard output, unless quiet.
 void say(const RunOptions& options, const std::string& text);

@@ -318,6 +318,12 @@ Settings filter_settings(const CaseFilter& filter) {
 
 Scenario parse_scenario(const std::filesystem::path& file, const std::string& text,
                         const Overrides& overrides, const CaseFilter& filter) {
+    if (const std::size_t at = text.find('\0'); at != std::string::npos) {
+        const auto line =
+            1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n');
+        throw core::ScenarioError(file.string() + ":" + std::to_string(line) +
+                                  ": holds a byte 0; expected a text file of YAML");
+    }
     Node root = parse_yaml(text, {file.string(), false});
     if (root.kind != Node::Kind::map) {
         throw core::ScenarioError(file.string() +

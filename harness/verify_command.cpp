@@ -18,6 +18,7 @@
 #include "harness/engine_verdict.hpp"
 #include "harness/fp8_file.hpp"
 #include "harness/reference_comparison.hpp"
+#include "harness/run_output.hpp"
 #include "receiver/engine_contract.hpp"
 
 namespace refit::harness {
@@ -215,6 +216,7 @@ void believe_reference(const CheckpointSurvey& survey, const ReferenceResult& re
 
 int verify(const VerifyOptions& options, const std::vector<std::string>& argv) {
     if (!options.engine.empty()) static_cast<void>(receiver::find_engine(options.engine));
+    check_writable(options.json);
     const CheckpointSurvey survey(options.directory);
     core::Findings values;
     {

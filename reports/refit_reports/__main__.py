@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -12,8 +14,13 @@ import sys
 
 from refit_reports import __version__
 
+_USAGE = 2
 _ENVIRONMENT = 3
 _NOTHING = 77
+
+
+class _UsageError(Exception):
+    """An option has a value that means nothing; the message is printed and the exit code is 2."""
 
 
 class _EnvironmentError(Exception):
@@ -142,12 +149,11 @@ def _gate(options: argparse.Namespace) -> int:
     expected = references.load(options.references or references.default_folder(), run)
     spread = options.night_spread or night_noise.ASSUMED_NIGHT_SPREAD
     skipped: list[str] = []
-    if options.baseline:
+    if options.baseline is not None:
         outcome = gate.against_baseline(run, load(options.baseline), expected, spread)
     else:
         records, skipped = archive.read(options.history)
-        since = (archive.parse_time(options.since, "--since") if options.since
-                 else archive.since(options.history))
+        since = _since(options.since) if options.since is not None else archive.since(options.history)
         if since is not None:
             records = [r for r in records if archive.created(r) >= since]
             skipped.append(f"nights before {since.isoformat()} are not compared")
@@ -176,6 +182,15 @@ def _gate(options: argparse.Namespace) -> int:
         print(f"{line.gate.upper():<9} {line.verdict:<9} {line.name}: {_value(line)}; {line.evidence}")
     print(f"verdict: {outcome.verdict}")
     return outcome.exit_code
+
+
+def _since(text: str):
+    from refit_reports import archive
+
+    try:
+        return archive.parse_time(text, "--since")
+    except archive.ArchiveError as error:
+        raise _UsageError(str(error)) from None
 
 
 def _value(line) -> str:
@@ -254,6 +269,44 @@ def _commit() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    # Kept until the end, so that a reader who leaves early (| head) changes no verdict.
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            code = _run(arguments)
+    except SystemExit as end:  # of argparse, after --help or wrong use
+        code = end.code
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        code = _ENVIRONMENT
+    return code if _print(printed.getvalue()) else code or _ENVIRONMENT
+
+
+def _print(text: str) -> bool:
+    """Prints the text; False, and a message, where standard output cannot be written."""
+    if sys.stdout is None:
+        return True
+    # A path may hold what the terminal's encoding has no character for.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return True
+    except OSError as error:
+        # Python flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return True
+        _complain(f"standard output cannot be written: {error.strerror or error}; is its disk full?")
+        return False
+
+
+def _complain(text: str) -> None:
+    print(f"error: {text}", file=sys.stderr)
+
+
+def _run(arguments: list[str] | None) -> int:
     options = _parser().parse_args(arguments)
     # Imported here: matplotlib and scipy take a second, and --help needs none of it.
     try:
@@ -262,14 +315,14 @@ def main(arguments: list[str] | None = None) -> int:
 
         return options.run(options)
     except ImportError as error:
-        print(
-            f"error: {error}; use the Python that the scripts made (build/venv/bin/python) or "
-            "install python3-h5py, python3-matplotlib, python3-pandas and python3-scipy",
-            file=sys.stderr,
-        )
+        _complain(f"{error}; use the Python that the scripts made (build/venv/bin/python) or "
+                  "install python3-h5py, python3-matplotlib, python3-pandas and python3-scipy")
         return _ENVIRONMENT
-    except (RecordError, ArchiveError, _EnvironmentError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except _UsageError as error:
+        _complain(str(error))
+        return _USAGE
+    except (RecordError, ArchiveError, _EnvironmentError, OSError) as error:
+        _complain(str(error))
         return _ENVIRONMENT
 
 

@@ -151,7 +151,8 @@ def _of_the_run(run: Record, tonight: dict[str, CaseFigures],
     scenarios = set(run.scenarios())
     for earlier in reversed(past):
         shared = [c for c in earlier.values() if str(c.name).split("/")[0] in scenarios]
-        if not shared:
+        # What a run that ended early does not have was not left out on purpose.
+        if not shared or shared[0].record.error is not None:
             continue
         for case in shared:
             if case.sound and case.name not in tonight:

@@ -7,6 +7,7 @@ Of the attributes of a case only the settings are used (what was run), never a d
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
 import re
@@ -238,14 +239,39 @@ def _settings(record: Record) -> list[str]:
 
 
 def _documents(record: Record) -> dict[str, str]:
-    """Scenario -> its text. Where texts and scenarios do not match in number, each has all of it; a run that
-    ended early has the first ones."""
+    """Scenario -> its text, found by the purpose, which text and cases both state: a run that ended early has
+    more texts than scenarios, and scenarios that could not be read have none.
+
+    Scenarios whose purpose no text or more than one has go by position where that is possible; else each has
+    all texts.
+    """
     texts = re.split(r"^---\s*$", record.scenario_text, flags=re.MULTILINE)
-    texts = [text for text in texts if text.strip()]
+    texts = [text for text in texts if re.search(r"^\s*[^\s#]", text, flags=re.MULTILINE)]
     scenarios = record.scenarios()
-    if len(texts) != len(scenarios) and (record.error is None or len(texts) < len(scenarios)):
-        return {scenario: record.scenario_text for scenario in scenarios}
-    return dict(zip(scenarios, texts))
+    by_purpose = collections.defaultdict(list)
+    for text in texts:
+        by_purpose[_purpose_of(text)].append(text)
+    ended_early = record.error is not None and len(texts) > len(scenarios)
+    by_position = dict(zip(scenarios, texts)) if len(texts) == len(scenarios) or ended_early else {}
+    result = {}
+    for scenario in scenarios:
+        rows = record.cases[record.cases["scenario"] == scenario]
+        purpose = _on_one_line(str(rows.iloc[0].get("purpose", "")))
+        matching = by_purpose.get(purpose, []) if purpose else []
+        result[scenario] = matching[0] if len(matching) == 1 else (
+            by_position.get(scenario, record.scenario_text))
+    return result
+
+
+def _purpose_of(text: str) -> str:
+    found = re.search(r"^purpose:[ \t]*(.*)$", text, flags=re.MULTILINE)
+    value = found.group(1).strip() if found else ""
+    quoted = re.match(r"(['\"])(.*)\1\s*(#.*)?$", value)
+    return _on_one_line(quoted.group(2) if quoted else re.sub(r"\s#.*$", "", value))
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _weights_of(text: str) -> str:

@@ -29,6 +29,9 @@ using receiver::ContractInstance;
 using receiver::Granularity;
 using receiver::LoadSpan;
 
+/// Rows of a tile that are looked at together.
+constexpr std::int64_t kRowsAtOnce = 8;
+
 /// What every step of the audit reads.
 struct Scene {
     const ContractInstance& instance;
@@ -136,39 +139,74 @@ class QuantizedPart {
              stripe += tiles.stripe_rows()) {
             tiles.read(stripe);
             const std::int64_t end = std::min(stripe + tiles.stripe_rows(), part_end);
-            for (std::int64_t row = std::max(stripe, part.row); row < end; ++row) {
-                walk_row(tiles, row);
+            for (std::int64_t row = std::max(stripe, part.row); row < end;) {
+                const std::int64_t rows =
+                    std::min({end, tiles.tile_end_row(row), row + kRowsAtOnce}) - row;
+                walk_together(tiles, row, rows);
+                for (const std::int64_t last = row + rows; row < last; ++row) {
+                    walk_row(tiles, row);
+                }
             }
             scene_.on_progress();
         }
     }
 
  private:
-    void walk_row(SourceTiles& tiles, std::int64_t row) {
+    /// A stretch of one row within a tile of the source and of the engine.
+    Segment segment_at(SourceTiles& tiles, std::int64_t row, std::int64_t col) {
         const core::Region& part = span_.source;
         const std::int64_t dest_row = span_.dest_row + row - part.row;
+        const std::int64_t dest_col = span_.dest_col + col - part.col;
+        Segment segment;
+        segment.source = tiles.at(row, col);
+        segment.codes = reinterpret_cast<const std::uint8_t*>(view_.at(dest_row, dest_col));
+        segment.count = std::min({part.col + part.cols, tiles.tile_end(col),
+                                  col + scales_.same_scale_columns(dest_col)}) -
+                        col;
+        segment.loaded_scale = scales_.at(dest_row, dest_col);
+        segment.own_scale = tiles.scale(row, col);
+        segment.round_quotient_to_bf16 = scene_.facts.round_quotient_to_bf16;
+        segment.source_finite = tiles.finite(row, col);
+        if (!segment.round_quotient_to_bf16) {
+            segment.nearest = tiles.nearest(row, col, segment.loaded_scale);
+        }
+        return segment;
+    }
+
+    /// Rows of one row of tiles, stretch by stretch; `together_` tells which are done.
+    void walk_together(SourceTiles& tiles, std::int64_t row, std::int64_t rows) {
+        together_.clear();
+        if (rows < 2) return;
+        const core::Region& part = span_.source;
+        const std::int64_t dest_row = span_.dest_row + row - part.row;
+        for (std::int64_t col = part.col; col < part.col + part.cols;) {
+            const Segment segment = segment_at(tiles, row, col);
+            bool same_scale = true;
+            for (std::int64_t r = 1; r < rows && same_scale; ++r) {
+                same_scale = scales_.at(dest_row + r, span_.dest_col + col - part.col) ==
+                             segment.loaded_scale;
+            }
+            const SegmentRows all{rows, tiles.row_stride(), view_.cols()};
+            const bool done = same_scale && walk_rows(segment, all, scene_.facts.slack, audit_);
+            together_.push_back(done ? 1 : 0);
+            col += segment.count;
+        }
+    }
+
+    void walk_row(SourceTiles& tiles, std::int64_t row) {
+        const core::Region& part = span_.source;
         const std::int64_t end = part.col + part.cols;
         const bool with_output = output_ && output_->takes(row);
-        for (std::int64_t col = part.col; col < end;) {
-            const std::int64_t dest_col = span_.dest_col + col - part.col;
-            const std::int64_t stop =
-                std::min({end, tiles.tile_end(col), col + scales_.same_scale_columns(dest_col)});
-            Segment segment;
-            segment.source = tiles.at(row, col);
-            segment.codes = reinterpret_cast<const std::uint8_t*>(view_.at(dest_row, dest_col));
-            segment.count = stop - col;
-            segment.loaded_scale = scales_.at(dest_row, dest_col);
-            segment.own_scale = tiles.scale(row, col);
-            segment.round_quotient_to_bf16 = scene_.facts.round_quotient_to_bf16;
-            segment.source_finite = tiles.finite(row, col);
-            if (!segment.round_quotient_to_bf16) {
-                segment.nearest = tiles.nearest(row, col, segment.loaded_scale);
+        std::size_t index = 0;
+        for (std::int64_t col = part.col; col < end; ++index) {
+            const Segment segment = segment_at(tiles, row, col);
+            if (index >= together_.size() || together_[index] == 0) {
+                walk_segment(segment, scene_.facts.slack, audit_, beyond_, nonfinite_);
+                if (!beyond_.empty() || !nonfinite_.empty()) report(segment, row, col);
             }
-            walk_segment(segment, scene_.facts.slack, audit_, beyond_, nonfinite_);
-            if (!beyond_.empty() || !nonfinite_.empty()) report(segment, row, col);
             count_codes(segment.codes, segment.count, audit_.codes.data());
             if (with_output) output_->add(segment, col);
-            col = stop;
+            col += segment.count;
         }
         if (with_output) output_->finish_row(audit_.output);
     }
@@ -229,6 +267,7 @@ class QuantizedPart {
     std::optional<LayerOutput> output_;
     std::vector<std::int64_t> beyond_;
     std::vector<std::int64_t> nonfinite_;
+    std::vector<char> together_;  ///< of the stretches of a row: already walked with its neighbours
 };
 
 /// Slot of the per-tensor scale that belongs to a weight: where the span of its scale was put.

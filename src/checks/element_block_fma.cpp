@@ -113,7 +113,15 @@ void count_zeros_and_largest(const ElementBlock& block, BlockSums& sums) {
     }
 }
 
-[[gnu::target("avx2,fma")]] bool sum_eights(const ElementBlock& block, BlockSums& result) {
+REFIT_FMA std::int64_t counted(__m256i lanes) {
+    alignas(32) std::int32_t values[8];
+    _mm256_store_si256(reinterpret_cast<__m256i*>(values), lanes);
+    std::int64_t sum = 0;
+    for (const std::int32_t lane : values) sum -= lane;
+    return sum;
+}
+
+REFIT_FMA Constants constants_of(const ElementBlock& block) {
     Constants constants;
     constants.loaded_scale = _mm256_set1_ps(static_cast<float>(block.loaded_scale));
     constants.own_scale = _mm256_set1_ps(static_cast<float>(block.own_scale));
@@ -121,14 +129,23 @@ void count_zeros_and_largest(const ElementBlock& block, BlockSums& sums) {
     constants.relative_bound = _mm256_set1_ps(static_cast<float>(block.threshold / 17.0));
     constants.smallest_bound =
         _mm256_set1_ps(static_cast<float>(block.threshold * block.own_scale / 1024.0));
+    return constants;
+}
+
+REFIT_FMA Sums no_sums() {
     const __m256 zero = _mm256_setzero_ps();
-    Sums sums{zero,
-              zero,
-              zero,
-              zero,
-              _mm256_setzero_si256(),
-              _mm256_castsi256_ps(_mm256_set1_epi32(-1)),
-              _mm256_setzero_si256()};
+    return {zero,
+            zero,
+            zero,
+            zero,
+            _mm256_setzero_si256(),
+            _mm256_castsi256_ps(_mm256_set1_epi32(-1)),
+            _mm256_setzero_si256()};
+}
+
+[[gnu::target("avx2,fma")]] bool sum_eights(const ElementBlock& block, BlockSums& result) {
+    const Constants constants = constants_of(block);
+    Sums sums = no_sums();
     // Magnitude 0 becomes 255, 0x7e and NaN 125 and 126.
     __m256i rare = _mm256_setzero_si256();
     for (std::int64_t i = 0; i < block.count; i += 32) {
@@ -160,28 +177,23 @@ void count_zeros_and_largest(const ElementBlock& block, BlockSums& sums) {
     result.x_error = total(sums.x_error);
     result.expected_error2 = total(sums.expected2);
     result.above = _mm256_movemask_ps(sums.below) != 0xff;
-    alignas(32) std::int32_t exact[8];
-    _mm256_store_si256(reinterpret_cast<__m256i*>(exact), sums.exact);
-    for (const std::int32_t lane : exact) {
-        result.exact -= lane;
-    }
+    result.exact = counted(sums.exact);
     return std::isfinite(result.x2) && std::isfinite(result.error2) &&
            std::isfinite(result.expected_error2);
 }
 
-/// What a block adds up where every code is the nearest one.
+/// What rows add up where codes are the nearest ones.
 struct NearestSums {
     __m256 x2;
     __m256 error2;
     __m256 x_error;
-    __m256i exact;     ///< comparisons give -1
-    __m256i as_table;  ///< all bits set while every code is that of the table
-    __m256i smallest;  ///< smallest magnitudes of the source, 16 bits each
-    __m256i largest;   ///< largest magnitudes of the codes, 8 bits each
+    __m256i exact;  ///< comparisons give -1
 };
 
-/// Codes of 32 values by the table, modulo what it does not cover.
-REFIT_FMA __m256i looked_up(__m256i x0, __m256i x1, __m256i base, __m256i last_of_base) {
+/// Which of 32 elements have the table's code, which is normal. x0 and x1: their sources; the order
+/// of the bytes is that of the elements.
+REFIT_FMA bool as_table(__m256i x0, __m256i x1, __m256i codes, __m256i base, __m256i last_of_base,
+                        __m256i smallest) {
     const __m256i low = _mm256_set1_epi16(0x7f);
     const __m256i significand =
         _mm256_packus_epi16(_mm256_and_si256(x0, low), _mm256_and_si256(x1, low));
@@ -190,25 +202,21 @@ REFIT_FMA __m256i looked_up(__m256i x0, __m256i x1, __m256i base, __m256i last_o
     const __m256i group =
         _mm256_and_si256(_mm256_srli_epi16(significand, 3), _mm256_set1_epi8(0x0f));
     const __m256i next = _mm256_cmpgt_epi8(significand, _mm256_shuffle_epi8(last_of_base, group));
-    const __m256i code = _mm256_and_si256(
+    const __m256i magnitude = _mm256_and_si256(
         _mm256_sub_epi8(_mm256_add_epi8(upper, _mm256_shuffle_epi8(base, group)), next),
         _mm256_set1_epi8(0x7f));
+    // Saturation keeps the sign; a zero has none of the table's codes.
     const __m256i sign = _mm256_and_si256(_mm256_packs_epi16(x0, x1), _mm256_set1_epi8(-128));
-    return _mm256_permute4x64_epi64(_mm256_or_si256(code, sign), 0xd8);
+    const __m256i expected = _mm256_permute4x64_epi64(_mm256_or_si256(magnitude, sign), 0xd8);
+    const __m256i no_sign = _mm256_set1_epi16(0x7fff);
+    const __m256i below = _mm256_cmpgt_epi16(
+        smallest, _mm256_min_epi16(_mm256_and_si256(x0, no_sign), _mm256_and_si256(x1, no_sign)));
+    return _mm256_movemask_epi8(_mm256_andnot_si256(below, _mm256_cmpeq_epi8(codes, expected))) ==
+           -1;
 }
 
 template <bool kAnyExact>
-REFIT_FMA void add_nearest(const std::uint16_t* source, const std::uint8_t* codes, __m256 scale,
-                           NearestSums& sums) {
-    const __m256 x = _mm256_castsi256_ps(_mm256_slli_epi32(
-        _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source))), 16));
-    const __m256i bits =
-        _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(codes)));
-    // Sign-extended and shifted: sign, four exponent bits and three more are in place.
-    const __m256i placed = _mm256_and_si256(_mm256_slli_epi32(bits, 20),
-                                            _mm256_set1_epi32(static_cast<int>(0x87f00000U)));
-    const __m256 value =
-        _mm256_castsi256_ps(_mm256_add_epi32(placed, _mm256_set1_epi32(120 << 23)));
+REFIT_FMA void add_nearest(__m256 x, __m256 value, __m256 scale, NearestSums& sums) {
     const __m256 error = _mm256_fmsub_ps(value, scale, x);
     sums.x2 = _mm256_fmadd_ps(x, x, sums.x2);
     sums.error2 = _mm256_fmadd_ps(error, error, sums.error2);
@@ -219,62 +227,99 @@ REFIT_FMA void add_nearest(const std::uint16_t* source, const std::uint8_t* code
     }
 }
 
+/// Sixteen elements with normal codes. Both sides become F32 in the same order of lanes: a BF16 is
+/// its upper half, and so is a normal code, shifted, with 120 added to its exponent.
 template <bool kAnyExact>
-[[gnu::target("avx2,fma")]] bool sum_nearest(const ElementBlock& block, const NearestCodes& nearest,
-                                             BlockSums& result) {
-    const __m256 scale = _mm256_set1_ps(static_cast<float>(block.loaded_scale));
+REFIT_FMA void add_sixteen(__m256i x, const std::uint8_t* codes, __m256 scale, NearestSums& sums) {
+    const __m256i zero = _mm256_setzero_si256();
+    const __m256i bits =
+        _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
+    const __m256i value =
+        _mm256_add_epi16(_mm256_and_si256(_mm256_slli_epi16(bits, 4),
+                                          _mm256_set1_epi16(static_cast<std::int16_t>(0x87f0U))),
+                         _mm256_set1_epi16(120 << 7));
+    add_nearest<kAnyExact>(_mm256_castsi256_ps(_mm256_unpacklo_epi16(zero, x)),
+                           _mm256_castsi256_ps(_mm256_unpacklo_epi16(zero, value)), scale, sums);
+    add_nearest<kAnyExact>(_mm256_castsi256_ps(_mm256_unpackhi_epi16(zero, x)),
+                           _mm256_castsi256_ps(_mm256_unpackhi_epi16(zero, value)), scale, sums);
+}
+
+/// The elements that are not as the table says, 32 at a time.
+struct OtherElements {
+    Sums sums;
+    BlockSums counts;
+    bool any = false;
+};
+
+[[gnu::target("avx2,fma"), gnu::noinline]] bool add_others(const ElementBlock& block,
+                                                           OtherElements& others) {
+    for (std::int64_t i = 0; i < block.count; ++i) {
+        if ((block.codes[i] & 0x7fU) == 0x7fU) return false;
+    }
+    const Constants constants = constants_of(block);
+    for (std::int64_t i = 0; i < block.count; i += 8) {
+        add_eight(block.source + i, block.codes + i, constants, others.sums);
+    }
+    count_zeros_and_largest(block, others.counts);
+    others.any = true;
+    return true;
+}
+
+template <bool kAnyExact>
+[[gnu::target("avx2,fma")]] bool sum_rows(const ElementRows& rows, const NearestCodes& nearest,
+                                          BlockSums& result) {
+    const __m256 scale = _mm256_set1_ps(static_cast<float>(nearest.loaded_scale));
     const __m256i base = _mm256_broadcastsi128_si256(
         _mm_load_si128(reinterpret_cast<const __m128i*>(nearest.base.data())));
     const __m256i last = _mm256_broadcastsi128_si256(
         _mm_load_si128(reinterpret_cast<const __m128i*>(nearest.last_of_base.data())));
-    const __m256i magnitude = _mm256_set1_epi16(0x7fff);
+    const __m256i smallest = _mm256_set1_epi16(static_cast<std::int16_t>(nearest.smallest));
     const __m256 zero = _mm256_setzero_ps();
-    NearestSums sums{zero,
-                     zero,
-                     zero,
-                     _mm256_setzero_si256(),
-                     _mm256_set1_epi8(-1),
-                     magnitude,
-                     _mm256_setzero_si256()};
-    for (std::int64_t i = 0; i < block.count; i += 32) {
-        const auto* source = reinterpret_cast<const __m256i*>(block.source + i);
-        const __m256i x0 = _mm256_loadu_si256(source);
-        const __m256i x1 = _mm256_loadu_si256(source + 1);
-        const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block.codes + i));
-        sums.as_table = _mm256_and_si256(sums.as_table,
-                                         _mm256_cmpeq_epi8(codes, looked_up(x0, x1, base, last)));
-        sums.smallest = _mm256_min_epu16(
-            sums.smallest,
-            _mm256_min_epu16(_mm256_and_si256(x0, magnitude), _mm256_and_si256(x1, magnitude)));
-        sums.largest =
-            _mm256_max_epu8(sums.largest, _mm256_and_si256(codes, _mm256_set1_epi8(0x7f)));
-#pragma GCC unroll 4
-        for (int k = 0; k < 32; k += 8) {
-            add_nearest<kAnyExact>(block.source + i + k, block.codes + i + k, scale, sums);
+    NearestSums sums{zero, zero, zero, _mm256_setzero_si256()};
+    OtherElements others{no_sums(), {}, false};
+    for (std::int64_t row = 0; row < rows.rows; ++row) {
+        const std::uint16_t* source = rows.source + row * rows.source_stride;
+        const std::uint8_t* codes = rows.codes + row * rows.code_stride;
+        for (std::int64_t i = 0; i < rows.count; i += 32) {
+            const __m256i x0 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source + i));
+            const __m256i x1 =
+                _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source + i + 16));
+            // What lies to the right is wanted next, and short rows are not followed by themselves.
+            __builtin_prefetch(source + i + rows.count);
+            __builtin_prefetch(codes + i + rows.count);
+            const __m256i all = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + i));
+            if (as_table(x0, x1, all, base, last, smallest)) [[likely]] {
+                add_sixteen<kAnyExact>(x0, codes + i, scale, sums);
+                add_sixteen<kAnyExact>(x1, codes + i + 16, scale, sums);
+            } else {
+                const ElementBlock block{source + i,           codes + i,         32,
+                                         nearest.loaded_scale, nearest.own_scale, false,
+                                         rows.saturation,      rows.threshold};
+                if (!add_others(block, others)) return false;
+            }
         }
     }
-    const __m256i uncovered = _mm256_cmpgt_epi16(
-        _mm256_set1_epi16(static_cast<std::int16_t>(nearest.smallest)), sums.smallest);
-    if (_mm256_movemask_epi8(_mm256_andnot_si256(uncovered, sums.as_table)) != -1) {
-        return false;
-    }
-    result = BlockSums();
-    if (_mm256_movemask_epi8(_mm256_cmpgt_epi8(sums.largest, _mm256_set1_epi8(0x7d))) != 0) {
-        count_zeros_and_largest(block, result);
-    }
+    result = others.counts;
     result.x2 = total(sums.x2);
     result.error2 = total(sums.error2);
+    // A code that is the table's modulo 128 only: its error would be as large as the source.
+    const double largest_ratio = nearest.worst_ratio / 17.0;
+    if (!(result.error2 <= largest_ratio * largest_ratio * result.x2 * (1.0 + 1e-5))) return false;
     result.x_error = total(sums.x_error);
     result.expected_error2 = result.error2;
-    result.above = nearest.worst_ratio > block.threshold;
-    if constexpr (kAnyExact) {
-        alignas(32) std::int32_t exact[8];
-        _mm256_store_si256(reinterpret_cast<__m256i*>(exact), sums.exact);
-        for (const std::int32_t lane : exact) {
-            result.exact -= lane;
-        }
+    result.exact = kAnyExact ? counted(sums.exact) : 0;
+    result.above = nearest.worst_ratio > rows.threshold;
+    if (others.any) {
+        if (_mm256_movemask_ps(_mm256_castsi256_ps(others.sums.opposite)) != 0) return false;
+        result.x2 += total(others.sums.x2);
+        result.error2 += total(others.sums.error2);
+        result.x_error += total(others.sums.x_error);
+        result.expected_error2 += total(others.sums.expected2);
+        result.exact += counted(others.sums.exact);
+        result.above = result.above || _mm256_movemask_ps(others.sums.below) != 0xff;
     }
-    return std::isfinite(result.x2) && std::isfinite(result.error2);
+    return std::isfinite(result.x2) && std::isfinite(result.error2) &&
+           std::isfinite(result.expected_error2);
 }
 
 #undef REFIT_FMA
@@ -287,14 +332,15 @@ bool has_fma() {
 
 }  // namespace
 
-bool sum_nearest_block(const ElementBlock& block, const NearestCodes& nearest, BlockSums& sums) {
-    if (!has_fma() || nearest.smallest == 0x8000 || block.count % 32 != 0 ||
-        block.count > kMostFmaElements || block.loaded_scale != nearest.loaded_scale ||
-        block.own_scale != nearest.own_scale || block.round_quotient_to_bf16) {
+bool sum_nearest_rows(const ElementRows& rows, const NearestCodes& nearest, BlockSums& sums) {
+    // Nothing that the table covers saturates.
+    if (!has_fma() || nearest.smallest == 0x8000 || rows.count % 32 != 0 ||
+        rows.rows * rows.count > kMostNearestElements ||
+        rows.saturation < kE4m3Max * nearest.own_scale * (1.0 + 1e-6)) {
         return false;
     }
-    return nearest.any_exact ? sum_nearest<true>(block, nearest, sums)
-                             : sum_nearest<false>(block, nearest, sums);
+    return nearest.any_exact ? sum_rows<true>(rows, nearest, sums)
+                             : sum_rows<false>(rows, nearest, sums);
 }
 
 bool sum_block_fma(const ElementBlock& block, BlockSums& sums) {
@@ -313,8 +359,8 @@ bool sum_block_fma(const ElementBlock& block, BlockSums& sums) {
 
 namespace refit::checks {
 
-bool sum_nearest_block(const ElementBlock& /*block*/, const NearestCodes& /*nearest*/,
-                       BlockSums& /*sums*/) {
+bool sum_nearest_rows(const ElementRows& /*rows*/, const NearestCodes& /*nearest*/,
+                      BlockSums& /*sums*/) {
     return false;
 }
 

@@ -33,38 +33,57 @@ void look_at_errors(const Segment& segment, std::int64_t begin, std::int64_t end
     }
 }
 
+/// Elements below this ratio need no further look: they are legal, and not the worst by more than
+/// the error of the sums.
+double threshold_of(double worst, double allowed) {
+    return std::min(worst * (1.0 + kSumError), allowed * (1.0 - kSumError));
+}
+
+void add_sums(const BlockSums& sums, TensorAudit& audit) {
+    audit.sum_x2 += sums.x2;
+    audit.sum_error2 += sums.error2;
+    audit.sum_x_error += sums.x_error;
+    audit.sum_expected_error2 += sums.expected_error2;
+    audit.saturated += sums.saturated;
+    audit.flushed += sums.flushed;
+    audit.exact += sums.exact;
+}
+
 /// Elements [begin, end) of a segment, all with a finite source.
 void walk_finite(const Segment& segment, std::int64_t begin, std::int64_t end, double slack,
                  TensorAudit& audit, std::vector<std::int64_t>& beyond) {
     const double allowed = 1.0 + slack;
-    double worst = audit.max_error_over_bound;
-    for (std::int64_t i = begin; i < end; i += kBlock) {
-        ElementBlock block;
-        block.source = segment.source + i;
-        block.codes = segment.codes + i;
-        block.count = std::min(kBlock, end - i);
-        block.loaded_scale = segment.loaded_scale;
-        block.own_scale = segment.own_scale;
-        block.round_quotient_to_bf16 = segment.round_quotient_to_bf16;
-        block.saturation = kE4m3Max * segment.loaded_scale * allowed;
-        // Elements below this ratio need no further look: they are legal, and not the worst by more
-        // than the error of the sums.
-        block.threshold = std::min(worst * (1.0 + kSumError), allowed * (1.0 - kSumError));
-        BlockSums sums;
-        if (segment.nearest == nullptr || !sum_nearest_block(block, *segment.nearest, sums)) {
-            sums = sum_block(block);
+    for (std::int64_t i = begin; i < end;) {
+        Segment part = segment;
+        part.source += i;
+        part.codes += i;
+        part.count = std::min(kBlock, end - i);
+        // A long stretch is as good as several rows.
+        const std::int64_t rows = std::min(kMostNearestElements, end - i) / kBlock;
+        if (rows > 0 && walk_rows(part, {rows, kBlock, kBlock}, slack, audit)) {
+            i += rows * kBlock;
+            continue;
         }
-        if (sums.above) look_at_errors(segment, i, i + block.count, allowed, worst, beyond);
-        audit.sum_x2 += sums.x2;
-        audit.sum_error2 += sums.error2;
-        audit.sum_x_error += sums.x_error;
-        audit.sum_expected_error2 += sums.expected_error2;
-        audit.saturated += sums.saturated;
-        audit.flushed += sums.flushed;
-        audit.exact += sums.exact;
+        double worst = audit.max_error_over_bound;
+        for (const std::int64_t stop = i + std::max<std::int64_t>(rows * kBlock, part.count);
+             i < stop; i += kBlock) {
+            ElementBlock block;
+            block.source = segment.source + i;
+            block.codes = segment.codes + i;
+            block.count = std::min(kBlock, end - i);
+            block.loaded_scale = segment.loaded_scale;
+            block.own_scale = segment.own_scale;
+            block.round_quotient_to_bf16 = segment.round_quotient_to_bf16;
+            block.saturation = kE4m3Max * segment.loaded_scale * allowed;
+            block.threshold = threshold_of(worst, allowed);
+            const BlockSums sums = sum_block(block);
+            if (sums.above) look_at_errors(segment, i, i + block.count, allowed, worst, beyond);
+            add_sums(sums, audit);
+            audit.elements += block.count;
+        }
+        audit.max_error_over_bound = worst;
+        i = std::min(i, end);
     }
-    audit.elements += end - begin;
-    audit.max_error_over_bound = worst;
 }
 
 /// The stretches between non-finite source elements, which are named and left out.
@@ -128,6 +147,30 @@ double error_over_bound(double source, double decoded, double own_scale) {
     if (error == 0.0) return 0.0;
     const double ratio = error / bound;
     return std::isnan(ratio) ? std::numeric_limits<double>::infinity() : ratio;
+}
+
+bool walk_rows(const Segment& segment, const SegmentRows& rows, double slack, TensorAudit& audit) {
+    if (segment.nearest == nullptr || segment.own_scale == 0.0 || !segment.source_finite ||
+        segment.round_quotient_to_bf16 || segment.loaded_scale != segment.nearest->loaded_scale ||
+        segment.own_scale != segment.nearest->own_scale) {
+        return false;
+    }
+    const double allowed = 1.0 + slack;
+    ElementRows elements;
+    elements.source = segment.source;
+    elements.codes = segment.codes;
+    elements.rows = rows.rows;
+    elements.count = segment.count;
+    elements.source_stride = rows.source_stride;
+    elements.code_stride = rows.code_stride;
+    elements.saturation = kE4m3Max * segment.loaded_scale * allowed;
+    elements.threshold = threshold_of(audit.max_error_over_bound, allowed);
+    BlockSums sums;
+    // Errors near the bound are for walk_segment, which knows which elements they are of.
+    if (!sum_nearest_rows(elements, *segment.nearest, sums) || sums.above) return false;
+    add_sums(sums, audit);
+    audit.elements += rows.rows * segment.count;
+    return true;
 }
 
 void walk_segment(const Segment& segment, double slack, TensorAudit& audit,

@@ -35,6 +35,19 @@ struct Segment {
 /// +inf where the decoded value is NaN, or is not zero in a tile that holds nothing but zeros.
 [[nodiscard]] double error_over_bound(double source, double decoded, double own_scale);
 
+/// Further rows below a segment, of the same tile and scale.
+struct SegmentRows {
+    std::int64_t rows = 1;           ///< with the segment's own
+    std::int64_t source_stride = 0;  ///< elements
+    std::int64_t code_stride = 0;
+};
+
+/// Adds the rows to the counters and sums of `audit` and returns true where a look at all of them
+/// together tells that no element is beyond the bound and none is the worst so far; else does
+/// nothing, and each row is for walk_segment. At most kMostNearestElements elements.
+[[nodiscard]] bool walk_rows(const Segment& segment, const SegmentRows& rows, double slack,
+                             TensorAudit& audit);
+
 /// Adds the segment to the counters and sums of `audit` (`mismatched` included), and writes the
 /// positions of elements beyond the bound to `beyond` and of non-finite source elements to
 /// `nonfinite` (both are cleared first). Non-finite source elements enter neither sums nor

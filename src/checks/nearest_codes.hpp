@@ -37,11 +37,27 @@ inline constexpr std::int64_t kNearestCodesElements = 2048;
 /// are not within [2^-40, 2^40].
 [[nodiscard]] NearestCodes nearest_codes(double own_scale, double loaded_scale);
 
-/// sum_block for a block whose elements all have the nearest, normal code: expected_error2 is
-/// error2 (the scales differ by rounding only), `above` says that worst_ratio is above the
-/// threshold. False, with `sums` unspecified, where an element has not, or the processor or the
-/// count (a multiple of 32) does not suit.
-[[nodiscard]] bool sum_nearest_block(const ElementBlock& block, const NearestCodes& nearest,
-                                     BlockSums& sums);
+/// Neighbouring rows of neighbouring elements, all of a finite source, that share both scales.
+struct ElementRows {
+    const std::uint16_t* source = nullptr;  ///< [rows, count] BF16
+    const std::uint8_t* codes = nullptr;    ///< [rows, count] E4M3FN, as loaded
+    std::int64_t rows = 0;
+    std::int64_t count = 0;
+    std::int64_t source_stride = 0;
+    std::int64_t code_stride = 0;
+    double saturation = 0.0;  ///< magnitudes above it saturate with the loaded scale
+    double threshold = 0.0;   ///< of error over bound
+};
+
+/// Most elements of one call: more additions to one F32 would lose more of the sums than 1e-6.
+inline constexpr std::int64_t kMostNearestElements = 1024;
+
+/// sum_block over rows of which nearly all elements have the nearest, normal code; magnitudes are
+/// at most 448 own scales. For these expected_error2 is error2 (the scales differ by rounding
+/// only), and `above` says that worst_ratio is above the threshold. False, with `sums` unspecified,
+/// where the rows, the table or the processor do not suit: a count that is not a multiple of 32,
+/// NaN codes, codes of the other sign.
+[[nodiscard]] bool sum_nearest_rows(const ElementRows& rows, const NearestCodes& nearest,
+                                    BlockSums& sums);
 
 }  // namespace refit::checks

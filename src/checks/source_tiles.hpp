@@ -57,6 +57,12 @@ class SourceTiles {
     /// null where the tile is too small for a table. Valid until the next call of read().
     [[nodiscard]] const NearestCodes* nearest(std::int64_t row, std::int64_t col,
                                               double loaded_scale);
+    /// One past the last row of the tile that holds `row`.
+    [[nodiscard]] std::int64_t tile_end_row(std::int64_t row) const {
+        return (row / tile_rows_ + 1) * tile_rows_;
+    }
+    /// Elements from a row of the stripe to the next one.
+    [[nodiscard]] std::int64_t row_stride() const { return stripe_.cols; }
     /// One past the last column of the tile that holds `col`.
     [[nodiscard]] std::int64_t tile_end(std::int64_t col) const;
 

@@ -16,6 +16,10 @@ using quant::Scheme;
 constexpr const char* kNoScheme =
     "NotImplementedError: No compressed-tensors compatible scheme was found.";
 
+constexpr const char* kFourBits =
+    "NotImplementedError: Activation-quantized float4 is only supported in the NVFP4 layout "
+    "(tensor_group, group_size 16)";
+
 /// Groups of attention modules set the KV cache; they say nothing about weights.
 bool names_attention(const json& group) {
     const json* targets = ConfigReader::value_of(group, "targets");
@@ -88,10 +92,22 @@ class GroupReader {
                         .engine_message = kNoScheme});
     }
 
-    /// Neither engine looks at the number of bits of a floating-point group.
+    /// No engine looks at the number of bits of a floating-point group, but for one: SGLang 0.5.23
+    /// takes four bits with quantized activations for NVFP4 and refuses every other strategy
+    /// (layers/quantization/compressed_tensors/compressed_tensors.py).
     void check_bits(const json& weights) {
         const json* bits = ConfigReader::value_of(weights, "num_bits");
         if (bits != nullptr && *bits == json(8)) return;
+        const bool activations = ConfigReader::value_of(group_, "input_activations") != nullptr;
+        if (reader_.contract().unknown_names == UnknownNames::sglang && activations &&
+            bits != nullptr && *bits == json(4)) {
+            reader_.refuse({.key = where_ + ".weights.num_bits",
+                            .found = "4",
+                            .expected = "8",
+                            .remedy = "write 8: SGLang 0.5.23 refuses four bits with quantized "
+                                      "activations outside of NVFP4",
+                            .engine_message = kFourBits});
+        }
         reader_.warn({.key = where_ + ".weights.num_bits",
                       .found = ConfigReader::shown(bits),
                       .expected = "8",

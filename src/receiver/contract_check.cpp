@@ -303,7 +303,9 @@ class Checker {
         const auto partner = wanted_.find(other);
         if (other.empty() || partner == wanted_.end() || came_.count(other) != 0) return false;
         renamed_.insert(other);
-        if (leaf_of(name) == "scale" && contract_.unknown_names == UnknownNames::transformers) {
+        const bool both = latent_partner(name).empty() || came_.count(latent_partner(name)) != 0 ||
+                          wanted_.count(latent_partner(other)) == 0;
+        if (both && is_read_as_inverse(instance_, contract_.unknown_names, name)) {
             read_under_other_name(parameter, partner->second);
             return true;
         }
@@ -320,15 +322,17 @@ class Checker {
         return true;
     }
 
-    /// transformers renames "X.scale" while it loads.
+    /// Some loaders know a scale under two names; see is_read_as_inverse().
     void read_under_other_name(const wire::ParameterMeta& parameter, std::size_t index) {
+        const bool sglang = contract_.unknown_names == UnknownNames::sglang;
+        const std::string reader = sglang ? "SGLang 0.5.23" : instance_.engine;
         add(parameter.name, {.check = "names",
                              .severity = Severity::warning,
                              .measured = leaf_of(parameter.name),
                              .limit = leaf_of(instance_.wanted[index].name),
                              .behaviour = "ignored",
                              .remedy = "write the scale as " + instance_.wanted[index].name,
-                             .message = "is read by " + instance_.engine + " as " +
+                             .message = "is read by " + reader + " as " +
                                         instance_.wanted[index].name + ", by others not"});
         // Cells belong to the wanted name.
         if (parameter.shape != instance_.wanted[index].shape) compare_shape(parameter, index);

@@ -21,6 +21,25 @@ std::string stack_suffix(const std::string& stack, const std::string& suffix) {
     return stack + suffix.substr(std::string("weight").size());
 }
 
+/// What the engine says of experts in a group of this format; "" where it has a class for them:
+/// scales of whole tensors go with activations of whole tensors, channel scales with dynamic ones a
+/// token, block scales with any, and weights alone with none. Sources: vLLM 0.33.0,
+/// layers/quantization/compressed_tensors/compressed_tensors_moe/; SGLang 0.5.23,
+/// srt/layers/quantization/compressed_tensors/schemes/compressed_tensors_w8a8_fp8_moe.py.
+std::string expert_refusal(const WeightFormat& format, UnknownNames engine) {
+    if (format.inputs.empty()) {
+        if (engine == UnknownNames::sglang) {
+            return "AttributeError: 'NoneType' object has no attribute 'num_bits'";
+        }
+        return format.scheme == Scheme::fp8_channelwise
+                   ? "ValueError: For Fused MoE layers, only format: pack-quantized"
+                   : "RuntimeError: Unsupported FusedMoe scheme: ...";
+    }
+    if (format.scheme == Scheme::fp8_blockwise) return "";
+    const char* fits = format.scheme == Scheme::fp8_tensorwise ? "tensor" : "token";
+    return format.inputs == fits ? "" : "AssertionError";
+}
+
 }  // namespace
 
 /// Whether the skip list leaves the stack in BF16, and else how its engine holds it.
@@ -62,19 +81,15 @@ void ContractApplier::require_expert_format(const Layer& layer) {
         return;
     }
     if (out_.config.quant_method != "compressed-tensors" || contract_.intersection) return;
-    const bool inputs_fit = format.scheme == Scheme::fp8_tensorwise    ? format.inputs == "tensor"
-                            : format.scheme == Scheme::fp8_channelwise ? format.inputs == "token"
-                                                                       : !format.inputs.empty();
-    if (inputs_fit) return;
+    const std::string refusal = expert_refusal(format, contract_.unknown_names);
+    if (refusal.empty()) return;
     const std::string found = format.inputs.empty()
                                   ? std::string("no input_activations")
                                   : "input_activations of strategy " + format.inputs;
-    refuse(first, "raises",
-           format.inputs.empty() ? "RuntimeError: Unsupported FusedMoe scheme: ..."
-                                 : "AssertionError without text",
-           found + " for experts of scheme " + layer.scheme(),
-           "strategy tensor for weights of strategy tensor, token for channel, group for block",
-           "quantize the inputs of the experts' group in that way");
+    refuse(first, "raises", refusal, found + " for experts of scheme " + layer.scheme(),
+           "weights and activations by tensor, by channel and token, or blocks",
+           "give the experts channel scales with dynamic activations a token, or scales of whole "
+           "tensors with activations of whole tensors, or blocks; or put them on the ignore list");
 }
 
 /// The stack of experts as a layer of its own.

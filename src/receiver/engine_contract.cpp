@@ -33,14 +33,6 @@ void check_expert_parallel(const EngineContract& contract, const model::ModelCon
     }
 }
 
-std::string engines_with_experts() {
-    std::string names;
-    for (const EngineContract& contract : engine_catalog()) {
-        if (contract.layout.experts) names += (names.empty() ? "" : ", ") + contract.name;
-    }
-    return names;
-}
-
 }  // namespace
 
 std::int64_t DestinationParameter::rows() const {
@@ -63,12 +55,6 @@ ContractInstance apply_contract(const EngineContract& contract, const model::Mod
         throw core::ScenarioError("receiver.tp is " + std::to_string(tp) + ", expected at least 1");
     }
     check_expert_parallel(contract, model, tp, ep);
-    if (!contract.layout.experts && model.experts > 0) {
-        throw core::ScenarioError("engine " + contract.name +
-                                  " has no contract for a mixture of experts (" +
-                                  model::architecture_name(model.architecture) +
-                                  "); engines that have: " + engines_with_experts());
-    }
     if (!contract.layout.tensor_parallel && tp > 1) {
         throw core::ScenarioError("receiver.tp is " + std::to_string(tp) + ", but " +
                                   contract.name +

@@ -94,7 +94,6 @@ enum class ExpertFormat {
 struct EngineLayout {
     bool fuses = true;            ///< q/k/v and gate/up become one parameter
     bool tensor_parallel = true;  ///< false: TP 1 only
-    bool experts = true;          ///< holds mixtures of experts
     /// block scales of a merged layer: rounds the whole up and then divides by the TP size, instead
     /// of the other way round
     bool ceil_then_divide = false;
@@ -126,6 +125,15 @@ struct CacheScaleRule {
     bool under_projections = false;  ///< to be sent as "k_proj.k_scale" instead of "k_scale"
     bool starts_at_one = false;      ///< a scale that never comes stays at 1.0 instead of -1
     core::Shape shape = {};          ///< of the engine's parameter
+};
+
+/// Which head an engine computes with where a checkpoint stores one although config.json ties it to
+/// the embedding.
+enum class TiedHead {
+    unknown,    ///< the engine was not asked, or it is a profile of several
+    embedding,  ///< the stored head is dropped
+    stored,     ///< the head is built apart, loaded, and tied again only if both are equal
+    either      ///< as `stored`; and a head without an embedding stands for the embedding too
 };
 
 /// A model class whose loader is at odds with a scheme.
@@ -176,6 +184,10 @@ struct EngineContract {
     /// Families whose router is quantized with the other layers unless the skip list names it; see
     /// router_check.hpp.
     std::vector<model::Architecture> quantized_routers;
+    TiedHead tied_head = TiedHead::unknown;  ///< see tied_head.hpp
+    /// Families whose class has a head of its own whatever tie_word_embeddings says.
+    std::vector<model::Architecture> own_heads;
+    std::string tied_head_source;  ///< product and version that said so: "vLLM 0.33.0"
     std::vector<ContractRow> rows;
     /// Families whose model class was not read for this contract, and so are refused.
     std::vector<model::Architecture> unread_architectures;

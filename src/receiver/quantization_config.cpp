@@ -258,8 +258,8 @@ json compressed_tensors_default(Scheme scheme) {
                    {"strategy", "token"}};
     if (scheme == Scheme::fp8_channelwise) weights["strategy"] = "channel";
     if (scheme == Scheme::fp8_tensorwise) {
-        // Experts of one scale want inputs of one scale; other layers take either.
         weights["strategy"] = "tensor";
+        // Dense layers take activations a token as well; experts do not.
         inputs["strategy"] = "tensor";
     }
     if (scheme == Scheme::fp8_blockwise) {

@@ -20,7 +20,7 @@ struct WeightFormat {
     std::int64_t block_cols = 128;    ///< of fp8_blockwise
     bool static_activations = false;  ///< the module has an input_scale
     /// Of compressed-tensors: the strategy of input_activations; "" where nothing is said of them.
-    std::string inputs;
+    std::string inputs = {};
 
     [[nodiscard]] bool operator==(const WeightFormat&) const = default;
 };
@@ -45,7 +45,7 @@ struct QuantizationConfig {
     /// "Linear", else of the first target. Empty where all groups have one format.
     std::vector<TargetFormat> mixed;
     bool static_activations = false;  ///< every quantized module has an input_scale
-    std::string inputs;               ///< as in WeightFormat
+    std::string inputs = {};          ///< as in WeightFormat
     bool e8m0_scales = false;         ///< scale_fmt "ue8m0"
     std::string json;                 ///< the text it was read from; "" for none
 

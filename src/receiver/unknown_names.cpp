@@ -67,6 +67,30 @@ UnknownNameOutcome of_vllm(const ContractInstance& instance, const std::string& 
     return {"raises", "ValueError: There is no module or parameter named '" + inner + "' in ..."};
 }
 
+/// A projection of an expert by its number: "....mlp.experts.3.down_proj".
+bool is_one_expert(const std::string& module) {
+    const std::string expert = stem_of(module);
+    const std::string number = leaf_of(expert);
+    return stem_of(expert).ends_with(".mlp.experts") &&
+           std::all_of(number.begin(), number.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+/// DeepSeek's loader stacks gate and up only, and looks for scales under both of their names.
+UnknownNameOutcome of_sglang_deepseek(const std::string& name) {
+    const std::string module = stem_of(name);
+    const std::string part = leaf_of(module);
+    if (is_one_expert(module)) {
+        if (leaf_of(name) != "weight_scale") return {"warns", name + " not found in params_dict."};
+        return {"raises",
+                "TypeError: FusedMoE.weight_loader() missing 3 required positional arguments: "
+                "'weight_name', 'shard_id', and 'expert_id'"};
+    }
+    if (part == "gate_proj" || part == "up_proj") {
+        return {"raises", "KeyError: '" + stacked_name(name) + "'"};
+    }
+    return {"warns", name + " not found in params_dict."};
+}
+
 UnknownNameOutcome of_sglang(const ContractInstance& instance, const std::string& name) {
     if (layer_of_name(name) >= instance.layers) return {"ignored", ""};
     const bool remaps = instance.architecture == Architecture::llama ||
@@ -80,6 +104,8 @@ UnknownNameOutcome of_sglang(const ContractInstance& instance, const std::string
     switch (instance.architecture) {
         case Architecture::qwen3_moe:
             return {"ignored", ""};
+        case Architecture::deepseek_v3:
+            return of_sglang_deepseek(name);
         case Architecture::qwen3:
             if (!stacked.empty()) return {"raises", "KeyError: '" + stacked + "'"};
             break;
@@ -91,6 +117,27 @@ UnknownNameOutcome of_sglang(const ContractInstance& instance, const std::string
 }
 
 }  // namespace
+
+bool is_read_as_inverse(const ContractInstance& instance, UnknownNames rule,
+                        const std::string& name) {
+    if (rule == UnknownNames::transformers) return leaf_of(name) == "scale";
+    if (rule != UnknownNames::sglang || instance.architecture != Architecture::deepseek_v3) {
+        return false;
+    }
+    const std::string module = stem_of(name);
+    const std::string part = leaf_of(module);
+    return leaf_of(name) == "weight_scale" && part != "gate_proj" && part != "up_proj" &&
+           !is_one_expert(module);
+}
+
+std::string latent_partner(const std::string& name) {
+    const std::string module = stem_of(name);
+    const std::string parent = stem_of(module) + ".";
+    const std::string leaf = "." + leaf_of(name);
+    if (leaf_of(module) == "q_a_proj") return parent + "kv_a_proj_with_mqa" + leaf;
+    if (leaf_of(module) == "kv_a_proj_with_mqa") return parent + "q_a_proj" + leaf;
+    return {};
+}
 
 bool is_cache_scale(const std::string& name) {
     if (name.find(".self_attn.") == std::string::npos) return false;

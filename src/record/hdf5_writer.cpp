@@ -29,6 +29,8 @@ namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr int kMostCounters = 1'000'000;
+// A name may have 255 bytes; time, counter, and what the temporary file adds, need some of them.
+constexpr std::size_t kLongestStem = 180;
 
 // ---------------------------------------------------------------------------------------------
 // HDF5 handles and errors
@@ -722,6 +724,12 @@ std::filesystem::path new_record_path(const std::filesystem::path& directory,
                                       const std::string& stem, const std::string& created_utc) {
     std::string name;
     for (const char c : stem) name += c == '/' || c == '\0' ? '_' : c;
+    if (name.size() > kLongestStem) {
+        std::size_t end = kLongestStem;
+        // Not between the bytes of one UTF-8 character.
+        while (end > 0 && (static_cast<unsigned char>(name[end]) & 0xC0U) == 0x80U) --end;
+        name.resize(end);
+    }
     std::string time;
     for (const char c : created_utc) {
         if (c == '.') break;

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 
 #include "record/build_info.hpp"
 
@@ -280,7 +281,13 @@ std::string to_json(const RunRecord& record, const std::string& record_path) {
 std::string to_junit(const RunRecord& record) {
     std::string suites;
     std::size_t tests = 0, failures = 0, errors = 0, skips = 0;
-    const auto append_suite = [&](const std::string& name, const std::vector<JunitCase>& entries) {
+    std::set<std::string> names;
+    const auto append_suite = [&](std::string name, const std::vector<JunitCase>& entries) {
+        // Scenarios of two folders may share a name; what a CI system keeps by name must not.
+        const std::string wanted = name;
+        for (int count = 2; !names.insert(name).second; ++count) {
+            name = fmt::format("{} ({})", wanted, count);
+        }
         const auto count = [&entries](const char* kind) {
             return static_cast<std::size_t>(
                 std::count_if(entries.begin(), entries.end(),

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <memory>
+#include <mutex>
 
 #include "core/error.hpp"
 #include "weights/hash.hpp"
@@ -86,16 +88,55 @@ float from_bf16(std::uint16_t bits) {
     return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
 }
 
+/// The draws of one seed.
+struct Draws {
+    struct Stream {
+        std::uint64_t stream = 0;
+        std::vector<std::uint16_t> base;
+    };
+    std::vector<Stream> weights;  ///< kPoolCount
+    Stream norms;
+};
+
+Draws::Stream draw(std::uint64_t stream, double mean, double deviation) {
+    Draws::Stream drawn{stream, std::vector<std::uint16_t>(kPoolSize)};
+    const std::uint64_t draws = mix(stream, kLabelValue);
+    for (std::uint64_t i = 0; i < kPoolSize; ++i) {
+        drawn.base[i] = to_bf16(static_cast<float>(mean + deviation * gaussian(draws, i)));
+    }
+    return drawn;
+}
+
+std::shared_ptr<const Draws> draw_all(std::uint64_t seed) {
+    auto draws = std::make_shared<Draws>();
+    draws->norms = draw(mix(seed, kPoolCount), 1.0, kNormDeviation);
+    double deviation = kDeviation / std::sqrt(2.0) * std::sqrt(kSpreadRatio);
+    for (std::uint64_t k = 0; k < kPoolCount; ++k) {
+        draws->weights.push_back(draw(mix(seed, k), 0.0, deviation));
+        deviation *= kSpreadRatio;
+    }
+    return draws;
+}
+
+/// draw_all, remembering the last seed: the cases of a run and the ranks of a process mostly share
+/// one, and a million Gaussian draws take longer than the refit of a small model.
+std::shared_ptr<const Draws> draws_of(std::uint64_t seed) {
+    static std::mutex mutex;
+    static std::shared_ptr<const Draws> last;
+    static std::uint64_t last_seed = 0;
+    const std::lock_guard lock(mutex);
+    if (last == nullptr || last_seed != seed) {
+        last = draw_all(seed);
+        last_seed = seed;
+    }
+    return last;
+}
+
 /// Values at step 0 without their moves, and at the step asked for.
 class Pool {
  public:
-    Pool(std::uint64_t stream, double mean, double deviation) : stream_(stream) {
-        base_.resize(kPoolSize);
+    explicit Pool(const Draws::Stream& drawn) : stream_(drawn.stream), base_(drawn.base) {
         values_.resize(kPoolSize);
-        const std::uint64_t draws = mix(stream, kLabelValue);
-        for (std::uint64_t i = 0; i < kPoolSize; ++i) {
-            base_[i] = to_bf16(static_cast<float>(mean + deviation * gaussian(draws, i)));
-        }
     }
 
     /// A value's moves number floor((step + phase) / kStepsPerMove). It stands 1 unit in the last
@@ -131,7 +172,7 @@ class Pool {
 
  private:
     std::uint64_t stream_;
-    std::vector<std::uint16_t> base_;
+    const std::vector<std::uint16_t>& base_;
     std::vector<std::uint16_t> values_;
 };
 
@@ -149,7 +190,8 @@ class SyntheticWeights final : public WeightSource {
         : seed_(seed),
           step_(checked_step(step)),
           outliers_(outliers),
-          norm_pool_(mix(seed, kPoolCount), 1.0, kNormDeviation) {
+          draws_(draws_of(seed)),
+          norm_pool_(draws_->norms) {
         if (!(outliers.share >= 0.0 && outliers.share <= 1.0)) {
             throw core::ScenarioError("weights.outliers.share is " +
                                       std::to_string(outliers.share) + "; it must be from 0 to 1");
@@ -162,11 +204,7 @@ class SyntheticWeights final : public WeightSource {
         }
         // The share as a threshold of 32 hash bits; 2^32 makes every element one.
         outlier_below_ = static_cast<std::uint64_t>(std::llround(outliers.share * 4294967296.0));
-        double deviation = kDeviation / std::sqrt(2.0) * std::sqrt(kSpreadRatio);
-        for (std::uint64_t k = 0; k < kPoolCount; ++k) {
-            pools_.emplace_back(mix(seed, k), 0.0, deviation);
-            deviation *= kSpreadRatio;
-        }
+        for (const Draws::Stream& drawn : draws_->weights) pools_.emplace_back(drawn);
         move_pools();
     }
 
@@ -284,6 +322,7 @@ class SyntheticWeights final : public WeightSource {
     std::uint64_t step_;
     Outliers outliers_;
     std::uint64_t outlier_below_ = 0;
+    std::shared_ptr<const Draws> draws_;
     std::vector<Pool> pools_;
     Pool norm_pool_;
 };

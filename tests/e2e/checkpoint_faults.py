@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What goes wrong with FP8 checkpoints: each function breaks one thing in an `Fp8Checkpoint`.
 
-`FAULTS` maps a name to (function, module that it breaks where no other is named, needs reference). The last
-says that nothing in the checkpoint itself contradicts it: only the weights that it was made from do.
+`FAULTS` maps a name to (function, module that it breaks where no other is named, needs reference).
+The last says that nothing in the checkpoint itself contradicts it: only the weights that it was
+made from do.
 """
 
 import numpy
@@ -216,14 +217,16 @@ def stack_experts(c, module):
     """Experts of every layer as 3-D tensors under the names that transformers has in memory."""
     for layer in range(2):
         at = f"model.layers.{layer}.mlp.experts."
-        numbers = sorted({int(name[len(at):].split(".")[0]) for name in c.tensors if name.startswith(at)})
+        numbers = sorted({int(name[len(at):].split(".")[0]) for name in c.tensors
+                          if name.startswith(at)})
         for suffix, kind in (("", "weight"), ("_scale_inv", c.leaf)):
             parts = {part: [c.tensors.pop(f"{at}{e}.{part}_proj.{kind}") for e in numbers]
                      for part in ("gate", "up", "down")}
             dtype = parts["gate"][0][0]
             c.tensors[at + "gate_up_proj" + suffix] = (dtype, numpy.stack(
                 [numpy.concatenate([g[1], u[1]]) for g, u in zip(parts["gate"], parts["up"])]))
-            c.tensors[at + "down_proj" + suffix] = (dtype, numpy.stack([d[1] for d in parts["down"]]))
+            c.tensors[at + "down_proj" + suffix] = (
+                dtype, numpy.stack([d[1] for d in parts["down"]]))
 
 
 def add(name, dtype, array):
@@ -358,7 +361,11 @@ FAULTS = {
     "config no groups": (configure(lambda q: q.update(config_groups={})), None, False),
     "config pack quantized": (configure(lambda q: q.update(format="pack-quantized")), None, False),
     "config strategy tensor": (_weights_of_group(strategy="tensor"), None, False),
-    "config strategy channel": (_weights_of_group(strategy="channel", block_structure=None), None, False),
+    "config strategy channel": (_weights_of_group(strategy="channel", block_structure=None), None,
+                                False),
+    "config activations by tensor": (configure(
+        lambda q: q["config_groups"]["group_0"]["input_activations"].update(strategy="tensor")),
+        None, False),
     "config num bits 4": (_weights_of_group(num_bits=4), None, False),
     "config integers": (_weights_of_group(type="int"), None, False),
     "config without method": (_remove("quant_method"), None, False),

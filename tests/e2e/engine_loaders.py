@@ -1,10 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The refitbench authors
 # SPDX-License-Identifier: Apache-2.0
-"""A Python that can import vLLM's and SGLang's model classes without their extensions, and a process of it.
+"""A Python that can import vLLM's and SGLang's model classes without their extensions, and a
+process of it.
 
 REFIT_PEERS_ENGINES_PYTHON names a Python with PyTorch, transformers and the packages below, and
-REFIT_PEERS_WHEELS a folder with the unpacked wheels, `vllm/vllm` and `sglang/sglang`. Where they are not
-set, all of it is installed below the build folder; the shared objects of the wheels are left out.
+REFIT_PEERS_WHEELS a folder with the unpacked wheels, `vllm/vllm` and `sglang/sglang`. Where they
+are not set, all of it is installed below the build folder; the shared objects of the wheels are
+left out.
 """
 
 import json
@@ -20,11 +22,11 @@ from user_program import BUILD
 SERVER = pathlib.Path(__file__).with_name("peers") / "engines" / "serve.py"
 WHEELS = {"vllm": "vllm==0.33.0", "sglang": "sglang==0.5.23"}
 # What the engines import on the way to their model classes.
-NEEDS = ["compressed-tensors==0.17.0", "aiohttp", "blake3", "cachetools", "cbor2", "cloudpickle", "dill",
-         "diskcache", "einops", "fastapi", "gguf", "IPython", "lark", "msgspec", "openai", "orjson",
-         "partial-json-parser", "pillow", "prometheus_client", "protobuf", "psutil", "py-cpuinfo",
-         "pybase64", "python-json-logger", "pyzmq", "regex", "requests", "sentencepiece", "setproctitle",
-         "starlette", "tiktoken", "uvloop", "xxhash"]
+NEEDS = ["compressed-tensors==0.17.0", "aiohttp", "blake3", "cachetools", "cbor2", "cloudpickle",
+         "dill", "diskcache", "einops", "fastapi", "gguf", "IPython", "lark", "msgspec", "openai",
+         "orjson", "partial-json-parser", "pillow", "prometheus_client", "protobuf", "psutil",
+         "py-cpuinfo", "pybase64", "python-json-logger", "pyzmq", "regex", "requests",
+         "sentencepiece", "setproctitle", "starlette", "tiktoken", "uvloop", "xxhash"]
 
 
 class LoaderProcess:
@@ -35,8 +37,9 @@ class LoaderProcess:
         environment = os.environ | {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1",
                                     "TRANSFORMERS_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
         with log.open("w", encoding="utf-8") as errors:
-            self._process = subprocess.Popen([python, SERVER, name, wheels / name], text=True, stderr=errors,
-                                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+            self._process = subprocess.Popen(
+                [python, SERVER, name, wheels / name], text=True, env=environment,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
         self.version = self._read()["version"]
 
     def _read(self):
@@ -75,8 +78,9 @@ def install_python(peers_python):
     place = BUILD / "peers-engines"
     python = place / "bin" / "python"
     if not (place / "complete").exists():
-        packages = subprocess.run([peers_python, "-c", "import torch; print(torch.__path__[0])"], text=True,
-                                  capture_output=True, check=True).stdout.strip()
+        packages = subprocess.run(
+            [peers_python, "-c", "import torch; print(torch.__path__[0])"], text=True,
+            capture_output=True, check=True).stdout.strip()
         _run([sys.executable, "-m", "venv", place], "a virtual environment")
         for folder in place.glob("lib/python*/site-packages"):
             (folder / "peers.pth").write_text(str(pathlib.Path(packages).parent), encoding="utf-8")
@@ -94,8 +98,8 @@ def unpack_wheel(name, python):
         return pathlib.Path(chosen)
     wheels = BUILD / "peers-engines" / "wheels"
     if not (wheels / name / name).is_dir():
-        _run([python, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest",
-              wheels, WHEELS[name]], WHEELS[name])
+        _run([python, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:",
+              "--dest", wheels, WHEELS[name]], WHEELS[name])
         for wheel in wheels.glob(f"{name}-*.whl"):
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(wheels / name, [entry for entry in archive.namelist()

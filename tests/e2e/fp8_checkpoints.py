@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small FP8 checkpoints in the forms that public tools write, made with numpy and ml_dtypes alone.
 
-`build(model, scheme)` gives a right one; what a test breaks in it is its own business. The models have
-two layers, hidden size 256, intermediate size 512 and a vocabulary of 512 unless their names say else.
+`build(model, scheme)` gives a right one; what a test breaks in it is its own business. The models
+have two layers, hidden size 256, intermediate size 512 and a vocabulary of 512 unless their names
+say else.
 """
 
 import copy
@@ -59,10 +60,12 @@ def config_of(model):
         config |= {"num_experts": 4, "num_experts_per_tok": 2, "decoder_sparse_step": 1,
                    "mlp_only_layers": [], "norm_topk_prob": True}
     if family == "dsv3":
-        config |= {"q_lora_rank": 128, "kv_lora_rank": 128, "qk_nope_head_dim": 128, "v_head_dim": 128,
+        config |= {"q_lora_rank": 128, "kv_lora_rank": 128, "qk_nope_head_dim": 128,
+                   "v_head_dim": 128,
                    "n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1,
                    "moe_intermediate_size": 256, "first_k_dense_replace": 1, "moe_layer_freq": 1,
-                   "n_group": 1, "topk_group": 1, "topk_method": "noaux_tc", "scoring_func": "sigmoid"}
+                   "n_group": 1, "topk_group": 1, "topk_method": "noaux_tc",
+                   "scoring_func": "sigmoid"}
     return config | extra
 
 
@@ -75,9 +78,11 @@ def _layer(config, layer):
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     at = f"model.layers.{layer}."
     attention = at + "self_attn."
-    shapes = {at + "input_layernorm.weight": (hidden,), at + "post_attention_layernorm.weight": (hidden,)}
+    shapes = {at + "input_layernorm.weight": (hidden,),
+              at + "post_attention_layernorm.weight": (hidden,)}
     if "kv_lora_rank" in config:
-        query, latent, rope = (config["q_lora_rank"], config["kv_lora_rank"], config["qk_rope_head_dim"])
+        query, latent, rope = (config["q_lora_rank"], config["kv_lora_rank"],
+                               config["qk_rope_head_dim"])
         nope, value = config["qk_nope_head_dim"], config["v_head_dim"]
         shapes |= {attention + "q_a_proj.weight": (query, hidden),
                    attention + "q_a_layernorm.weight": (query,),
@@ -90,11 +95,12 @@ def _layer(config, layer):
         head = config["head_dim"]
         keys = config["num_key_value_heads"] * head
         shapes |= {attention + "q_proj.weight": (heads * head, hidden),
-                   attention + "k_proj.weight": (keys, hidden), attention + "v_proj.weight": (keys, hidden),
+                   attention + "k_proj.weight": (keys, hidden),
+                  attention + "v_proj.weight": (keys, hidden),
                    attention + "o_proj.weight": (hidden, heads * head)}
         if config["model_type"] == "qwen2":
-            shapes |= {attention + "q_proj.bias": (heads * head,), attention + "k_proj.bias": (keys,),
-                       attention + "v_proj.bias": (keys,)}
+            shapes |= {attention + "q_proj.bias": (heads * head,),
+                       attention + "k_proj.bias": (keys,), attention + "v_proj.bias": (keys,)}
         if config["model_type"].startswith("qwen3"):
             shapes |= {attention + "q_norm.weight": (head,), attention + "k_norm.weight": (head,)}
     experts = config.get("num_experts") or config.get("n_routed_experts")
@@ -145,7 +151,8 @@ def quantized(values, rows=128, cols=128):
     """E4M3 codes and F32 scales of a matrix, one scale a tile: s = amax / 448, Q(x / s)."""
     amax = tiles_amax(values, rows, cols)
     scales = (amax / numpy.float32(448)).astype(numpy.float32)
-    spread = numpy.repeat(numpy.repeat(scales, rows, 0), cols, 1)[:values.shape[0], :values.shape[1]]
+    height, width = values.shape
+    spread = numpy.repeat(numpy.repeat(scales, rows, 0), cols, 1)[:height, :width]
     codes = (values / spread).astype(numpy.float32).astype(float8()).view(numpy.uint8)
     return codes, scales
 
@@ -153,7 +160,8 @@ def quantized(values, rows=128, cols=128):
 # scheme: (quant_method, leaf of the scale, what is done with the [tiles, tiles] grid)
 SCHEMES = {
     "block": ("fp8", "weight_scale_inv"), "tensor": ("fp8", "weight_scale"),
-    "ct-block": ("compressed-tensors", "weight_scale"), "channel": ("compressed-tensors", "weight_scale"),
+    "ct-block": ("compressed-tensors", "weight_scale"),
+    "channel": ("compressed-tensors", "weight_scale"),
     "ct-tensor": ("compressed-tensors", "weight_scale"),
     "pcpt": ("modelopt", "weight_scale"), "pbwo": ("modelopt", "weight_scale"),
 }
@@ -182,11 +190,12 @@ def quantization_config(scheme):
         algorithm = {"pcpt": "FP8_PER_CHANNEL_PER_TOKEN", "pbwo": "FP8_PB_WO"}[scheme]
         return {"quant_method": "modelopt", "quant_algo": algorithm, "ignore": ["lm_head"]}
     strategy = {"ct-block": "block", "channel": "channel", "ct-tensor": "tensor"}[scheme]
-    weights = {"num_bits": 8, "type": "float", "symmetric": True, "dynamic": False, "group_size": None,
-               "strategy": strategy, "actorder": None, "observer": "minmax", "observer_kwargs": {},
+    weights = {"num_bits": 8, "type": "float", "symmetric": True, "dynamic": False,
+               "group_size": None, "strategy": strategy, "actorder": None, "observer": "minmax",
+               "observer_kwargs": {},
                "block_structure": [128, 128] if strategy == "block" else None}
     inputs = {"num_bits": 8, "type": "float", "symmetric": True, "dynamic": True,
-              "strategy": "group" if strategy == "block" else "token",
+              "strategy": {"block": "group", "channel": "token", "tensor": "tensor"}[strategy],
               "group_size": 128 if strategy == "block" else None}
     return {"quant_method": "compressed-tensors", "format": "float-quantized",
             "quantization_status": "compressed", "kv_cache_scheme": None, "ignore": ["lm_head"],

@@ -12,7 +12,7 @@ from checkpoint_faults import FAULTS, build_faulty
 
 TABLE = pathlib.Path(__file__).with_name("loader_verdicts.csv")
 
-# The table's words for a fault, where the two differ; "ok ..." and a model by itself are right ones.
+# The table's words for a fault, where the two differ; "ok ..." and a model alone are right ones.
 FAULT_OF = {
     "ok shards": "shards", "ok scale bf16": "scale bf16", "ok scale f16": "scale f16",
     "attention scale name ct": "attention scale names",
@@ -28,17 +28,20 @@ FAULT_OF = {
     "kv a missing": "weight missing", "kv a scale floor": "scale rows short",
     "kv b scale nan": "scale nan", "lm head quantized": "head quantized",
     "no algo": "config no algorithm", "no groups": "config no groups", "pbwo scale 2d": "scales 2d",
-    "q a scale missing": "scale missing", "scale 2d": "scales 2d", "scale 64 blocks": "blocks of 64",
+    "q a scale missing": "scale missing", "scale 2d": "scales 2d",
+    "scale 64 blocks": "blocks of 64",
     "scale cols short down": "scale cols short", "scale long end": "scale 64 long end",
     "scale long front": "scale 64 long front", "scale missing q": "scale missing",
-    "scale name inv": "scale names", "scale name one": "scale name", "scale short": "scale 64 short",
+    "scale name inv": "scale names", "scale name one": "scale name",
+    "scale short": "scale 64 short",
     "scale transposed down": "scale transposed", "shared expert scale missing": "scale missing",
     "skip one of qkv": "skip q", "stale tensor": "stale",
     "strategy tensor with channel scales": "config strategy tensor", "tensor scale 0d": "scales 0d",
     "tensor scale two": "scale two elements", "tied alias differs": "head tied different",
     "tied alias equal": "head tied equal", "vocab long": "vocabulary long",
     "weight bf16 one no scale": "weight bf16 without scale",
-    "weight bf16 q with scale": "weight bf16 with scale", "weight cols short down": "weight cols short",
+    "weight bf16 q with scale": "weight bf16 with scale",
+    "weight cols short down": "weight cols short",
     "weight missing k": "weight missing", "weight rows short gate": "weight rows short",
 }
 RIGHT = ("ok ", "ragged qkv", "tp2 cuts", "llama block", "tensor ok")
@@ -97,4 +100,5 @@ def cases():
 
 def named(findings, pattern, severities=("error", "warning")):
     """The findings on tensors that match a glob."""
-    return [f for f in findings if f["severity"] in severities and fnmatch.fnmatch(f["tensor"], pattern)]
+    return [f for f in findings
+            if f["severity"] in severities and fnmatch.fnmatch(f["tensor"], pattern)]

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`refitbench verify` beside the loader classes of vLLM and SGLang, taken from their wheels.
 
-Slow. Every fault of the matrix is loaded by the engine's own model class, each rank apart, and judged by
-`verify`. What raises or ends with other weights must not pass; what ends right must not fail, unless the
-checkpoint is not what its configuration says and the table of test_verify_faults.py names that.
+Slow. Every fault of the matrix is loaded by the engine's own model class, each rank apart, and
+judged by `verify`. What raises or ends with other weights must not pass; what ends right must not
+fail, unless the checkpoint is not what its configuration says and the table of
+test_verify_faults.py names that.
 """
 
 import collections
@@ -20,23 +21,23 @@ from test_verify_loaders import folder, references, verify  # noqa: F401
 
 pytestmark = pytest.mark.slow
 
-# {(engine prefix, fault): why neither reading is wrong}: the file contradicts itself, verify warns of it.
-OPEN = {("vllm", "head tied different"): "vLLM 0.33 takes the stored head although the head is tied"}
 OURS = sorted(engine for engine in ENGINES if not engine.startswith("transformers"))
 
 
 def rows(engine):
-    """(fault, model, scheme, tp): every fault in every model at 1 rank and in each scheme's first model at 2,
-    every model that is right at 1, 2 and 4.
+    """(fault, model, scheme, tp): every fault in every model at 1 rank and in each scheme's first
+    model at 2, every model that is right at 1, 2 and 4.
     """
-    faulty = [(fault, model, scheme, tp) for fault, name, model, scheme in matrix() if name == engine
+    faulty = [(fault, model, scheme, tp)
+              for fault, name, model, scheme in matrix() if name == engine
               for tp in ((1, 2) if model == ENGINES[engine][scheme][0] else (1,))]
     own = "qw" if engine.startswith("sglang") else "llama"
-    models = [model for model in MODELS
-              if model.startswith(own + "-") or MODELS[model][0] not in ("llama", "qwen3") or model == own]
+    models = [model for model in MODELS if model.startswith(own + "-") or model == own
+              or MODELS[model][0] not in ("llama", "qwen3")]
     right = [("nothing", model, scheme, tp) for scheme in ENGINES[engine] for model in models
              for tp in (1, 2, 4) if not (MODELS[model][0] == "dsv3" and scheme != "block")
-             and not (model == "dsv3-aligned" and engine.startswith("vllm"))]  # No kernel for its heads.
+             # vLLM has no kernel for its heads.
+             and not (model == "dsv3-aligned" and engine.startswith("vllm"))]
     return list(dict.fromkeys(right + faulty))
 
 
@@ -47,13 +48,11 @@ def broken_module(fault, model):
     return STAND_INS.get(family_of(model)[0], {}).get(FAULTS[fault][1])
 
 
-def is_open(fault, engine):
-    """Whether the engine's reading of a checkpoint that contradicts itself is as good as the other."""
-    return any(engine.startswith(prefix) and fault == name for prefix, name in OPEN)
-
-
 def disagreement(outcome, code, allowed):
-    """What is wrong with a verdict, or None. `allowed`: the engine ends right with a payload that is not."""
+    """What is wrong with a verdict, or None.
+
+    `allowed`: the engine ends right with a payload that is not what its configuration says.
+    """
     if outcome in ("raises", "wrong"):
         return "verify passes it" if code == 0 else None
     return "verify fails it" if code != 0 and not allowed else None
@@ -87,10 +86,12 @@ def compared(engine, loader, folder, references):  # noqa: F811
         shutil.rmtree(written)
         counts[outcome] += 1
         allowed = expected(fault, engine, model, scheme) in ("open", "flag")
-        what = None if is_open(fault, engine) else disagreement(outcome, code, allowed)
+        what = disagreement(outcome, code, allowed)
         if what:
-            found.append(f"{fault}, {model}, {scheme}, tp {tp}: {what}\n  {loader.version}: {outcome} {said}"
-                         + "".join(f"\n  verify: {f['severity']} {f['message']}" for f in root["findings"]))
+            lines = [f"{fault}, {model}, {scheme}, tp {tp}: {what}",
+                     f"{loader.version}: {outcome} {said}"]
+            lines += [f"verify: {f['severity']} {f['message']}" for f in root["findings"]]
+            found.append("\n  ".join(lines))
             print(found[-1], flush=True)  # The whole engine takes minutes.
     return counts, found
 
@@ -104,8 +105,11 @@ def test_verify_agrees_with_the_loader_classes(engine, loaders, folder, referenc
 
 
 @pytest.mark.parametrize("engine", OURS)
-def test_a_verdict_for_another_checkpoint_would_disagree(engine, loaders, folder, references):  # noqa: F811
-    """The comparison itself: a right checkpoint's verdict beside what the classes made of a broken one."""
+def test_a_verdict_for_another_checkpoint_would_disagree(engine, loaders, folder,  # noqa: F811
+                                                         references):  # noqa: F811
+    """The comparison itself: a right checkpoint's verdict beside what the classes made of a broken
+    one.
+    """
     loader = loaders(engine.split("-")[0])
     scheme, models = next(iter(ENGINES[engine].items()))
     reference = references(models[0], scheme)

@@ -106,7 +106,7 @@ def test_an_interrupted_run_leaves_a_record_that_says_so(refitbench, shared_memo
     assert shared_memory() == set()
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_process_without_launcher_leaves_a_record(refitbench, sent):
     path = refitbench.write("endless.yaml", endless_run(2, 2, "loopback"))
     process = refitbench.start("run", path, "--output", refitbench.records, "--json", "-")

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The refitbench authors
 # SPDX-License-Identifier: Apache-2.0
-"""Every fault in every model and scheme of every engine, judged by the rules of the engines' loaders.
+"""Every fault in every model and scheme of every engine, judged by the rules of their loaders.
 
-The expected verdict of a fault is `fail` unless `EXCEPTIONS` names the engine's own rule. The whole matrix is
-slow; the ordinary suite takes each fault with some of the engines, models in turn.
+The expected verdict of a fault is `fail` unless `EXCEPTIONS` names the engine's own rule. The whole
+matrix is slow; the ordinary suite takes each fault with some of the engines, models in turn.
 """
 
 import pytest
@@ -23,13 +23,15 @@ ENGINES = {
     "sglang-compressed-tensors": {"channel": ["qw", "qwen3", "qwen3moe"], "ct-block": ["qw"]},
 }
 
-# Where a fault does not make the engine fail: {fault: {engine prefix, with "/scheme" or "/family": verdict}}.
-SURPLUS = {"": "flag", "transformers": "fail", "/qwen3moe": "open", "/dsv3": "open", "/pbwo": "open"}
+# Where a fault does not make the engine fail:
+# {fault: {engine prefix, with "/scheme" or "/family": verdict}}.
+SURPLUS = {"": "flag", "transformers": "fail", "/qwen3moe": "open", "/dsv3": "open",
+           "/pbwo": "open"}
 CPU_IGNORES_CONFIG = {"transformers": "open"}
 EXCEPTIONS = {
     "nothing": {"": "pass"}, "shards": {"": "pass"}, "scale bf16": {"": "pass"},
     "scale f16": {"": "pass"},
-    # transformers takes bytes for E8M0; that they are other scales shows against the reference only.
+    # transformers takes bytes for E8M0; only against the reference they show to be other scales.
     "scale u8": {"transformers": "open"},
     "scale 0d": {"/ct-tensor": "pass", "/tensor": "pass", "transformers": "open"},
     "scales 0d": {"/ct-tensor": "pass", "/tensor": "pass", "transformers": "open"},
@@ -56,7 +58,9 @@ EXCEPTIONS = {
     "config no block size": CPU_IGNORES_CONFIG, "config no activation scheme": CPU_IGNORES_CONFIG,
     "config static": CPU_IGNORES_CONFIG, "config blocks of 64": CPU_IGNORES_CONFIG,
     "config pack quantized": {"sglang": "open"},
-    "config num bits 4": {"": "open"}, "config integers": {"": "open"},
+    # Experts take channel scales with activations a token only.
+    "config activations by tensor": {"": "pass", "/qwen3moe": "fail"},
+    "config num bits 4": {"sglang": "fail", "": "open"}, "config integers": {"": "open"},
     "config without method": {"": "fail"},
 }
 
@@ -71,17 +75,20 @@ ONLY_SCHEMES = {
     "scale one element": BLOCK | CHANNEL, "blocks of 64": {"block", "ct-block"},
     "scale two elements": {"tensor", "ct-tensor"},
     "config no block size": {"block"}, "config no activation scheme": {"block", "tensor"},
-    "config static": {"block"}, "config blocks of 64": {"block"}, "config one block size": {"block"},
+    "config static": {"block"}, "config blocks of 64": {"block"},
+    "config one block size": {"block"},
     "config no algorithm": {"pcpt", "pbwo"}, "config unknown algorithm": {"pcpt", "pbwo"},
     "config no groups": {"channel", "ct-block", "ct-tensor"},
     "config pack quantized": {"channel", "ct-block", "ct-tensor"},
     "config strategy tensor": {"channel", "ct-block"},
     "config strategy channel": {"ct-block", "ct-tensor"},
+    "config activations by tensor": {"channel"},
     "config num bits 4": {"channel"}, "config integers": {"channel"},
     "ignore list empty": {"channel", "ct-block", "ct-tensor"},
     "experts stacked": {"block", "channel"},
 }
-ONLY_FAMILIES = {"bias missing": {"qwen2"}, "expert missing": {"qwen3moe"}, "router missing": {"qwen3moe"},
+ONLY_FAMILIES = {"bias missing": {"qwen2"}, "expert missing": {"qwen3moe"},
+                 "router missing": {"qwen3moe"},
                  "routers not listed": {"qwen3moe"},
                  "experts stacked": {"qwen3moe"}, "unknown projection": {"dsv3"},
                  "head tied equal": {"qwen3 tied"}, "head tied different": {"qwen3 tied"},
@@ -107,8 +114,8 @@ def applies(fault, model, scheme):
     wanted = ONLY_FAMILIES.get(fault, {family})
     if wanted == {"qwen3 tied"}:
         return tied
-    if fault in ("head quantized", "listed but quantized", "scale transposed", "scale cols short") and (
-            tied or family == "qwen3moe"):
+    if (tied or family == "qwen3moe") and fault in (
+            "head quantized", "listed but quantized", "scale transposed", "scale cols short"):
         return False
     return family in wanted
 
@@ -117,10 +124,17 @@ def expected(fault, engine, model, scheme):
     """pass, fail, flag or open; the longest key that fits decides."""
     rules = EXCEPTIONS.get(fault, {})
     family = family_of(model)[0]
-    fitting = [key for key in rules if key == "" or key in engine or key in (f"/{scheme}", f"/{family}")]
-    verdict = rules[max(fitting, key=lambda key: (key.startswith("/"), len(key)))] if fitting else "fail"
+    fitting = [key for key in rules
+               if key == "" or key in engine or key in (f"/{scheme}", f"/{family}")]
+    verdict = "fail"
+    if fitting:
+        verdict = rules[max(fitting, key=lambda key: (key.startswith("/"), len(key)))]
     if engine == "sglang-fp8" and scheme == "block" and family == "llama":
         return "open"
+    # SGLang's loader of DeepSeek models knows both names, but not in the layers that it stacks.
+    if engine == "sglang-fp8" and family == "dsv3" and fault in ("scale name",
+                                                                 "attention scale names"):
+        return "pass"
     return verdict
 
 
@@ -132,7 +146,7 @@ def matrix():
 
 
 def sample():
-    """Each fault with up to three engines, other ones for the next fault, and with one model each."""
+    """Each fault with up to three engines, other ones for the next fault, with one model each."""
     found = {}
     for fault, engine, model, scheme in matrix():
         found.setdefault(fault, {}).setdefault(engine, []).append((model, scheme))
@@ -147,7 +161,7 @@ def sample():
 
 
 def judge(fault, engine, model, scheme, folder, references, tp=1):  # noqa: F811
-    """Holds the verdict against the expected one, with and, where possible, without the reference."""
+    """Holds the verdict against the expected one, without the reference wherever possible."""
     family = family_of(model)[0]
     default = FAULTS[fault][1]
     module = STAND_INS.get(family, {}).get(default) if fault not in ("unexpected bias",
@@ -176,8 +190,8 @@ def judge(fault, engine, model, scheme, folder, references, tp=1):  # noqa: F811
 
 
 @pytest.mark.parametrize("fault, engine, model, scheme", sample())
-def test_a_fault_is_judged_by_the_rules_of_the_engine(fault, engine, model, scheme, folder,  # noqa: F811
-                                                      references):  # noqa: F811
+def test_a_fault_is_judged_by_the_rules_of_the_engine(
+        fault, engine, model, scheme, folder, references):  # noqa: F811
     """One model and scheme a fault and engine."""
     judge(fault, engine, model, scheme, folder, references)
 

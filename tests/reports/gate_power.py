@@ -10,6 +10,7 @@ The first writes gate_power.png and gate_power.csv, the second adds a row to gat
 of that noise failed. Rows of the same noise and cases and other seeds are parts of one experiment.
 """
 
+import concurrent.futures
 import csv
 import dataclasses
 import pathlib
@@ -121,6 +122,16 @@ def found_within(simulations, slowdown, longest, cases, seed, slow_cases=1, nois
                 found[night:] += 1
                 break
     return found / simulations
+
+
+def in_parts(function, simulations, *arguments, parts=16, **options):
+    """The mean of what `function` gives for so many parts of the simulations, each with a seed of its own, on all
+    cores. `seed` is one of the options. The result does not depend on the number of cores."""
+    seed = options.pop("seed")
+    with concurrent.futures.ProcessPoolExecutor() as pool:
+        futures = [pool.submit(function, simulations // parts, *arguments, seed=[seed, part], **options)
+                   for part in range(parts)]
+        return np.mean([future.result() for future in futures], axis=0)
 
 
 def add_quiet(folder, noise, cases, seed, simulations):

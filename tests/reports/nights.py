@@ -61,3 +61,48 @@ def shift_column(case, column, by, rows=None):
         dataset[:] = table
 
     return change
+
+
+TWO_SCENARIOS = """# A comment before the first document.
+---
+purpose: {purpose}
+weights: {{seed: {seed}}}  # of the first
+---
+purpose: 'what is second?'
+weights: {{seed: {second}}}
+"""
+
+
+def two_scenarios(seed=1, second=2, purpose="what is first?"):
+    """An edit for make(): the first two cases are one scenario, the others another one, each with its text."""
+
+    def change(file):
+        file.attrs["scenario_text"] = TWO_SCENARIOS.format(purpose=purpose, seed=seed, second=second)
+        for number, case in enumerate(file["cases"].values()):
+            name, text = ("first", purpose) if number < 2 else ("second", "what is second?")
+            case.attrs["scenario"], case.attrs["purpose"] = name, text
+
+    return change
+
+
+def stopped_after(cases):
+    """An edit for make(): the run was stopped from outside when so many cases were done."""
+
+    def change(file):
+        file.attrs["verdict"], file.attrs["exit_code"] = "error", 3
+        file.attrs["error_rank"], file.attrs["error_stage"] = -1, "broadcast"
+        file.attrs["error_message"] = "interrupted"
+        for name in list(file["cases"])[cases:]:
+            del file["cases"][name]
+
+    return change
+
+
+def all_of(*changes):
+    """One edit of several, in order."""
+
+    def change(file):
+        for one in changes:
+            one(file)
+
+    return change

@@ -303,6 +303,76 @@ def test_a_case_that_is_missing_now_is_not_passed_silently(base, gate, tmp_path)
     assert done.code == 77 and "missing now" in done.out
 
 
+# A run that ended early -------------------------------------------------------------------------
+
+
+def other_digest_of_the_first_case(file):
+    dataset = file["cases/000/tensors"]
+    table = dataset[:]
+    table["digest"][2] = "0" * 32
+    dataset[:] = table
+
+
+@pytest.mark.parametrize("before, edit, purpose, seeds, digests", [
+    (4, None, "what is first?", (1, 2), "pass"),
+    (4, other_digest_of_the_first_case, "what is first?", (1, 2), "fail"),
+    # The night before ended early as well.
+    (1, other_digest_of_the_first_case, "what is first?", (1, 2), "fail"),
+    # The seed of the scenario that ran, and of the one that the run did not come to.
+    (4, other_digest_of_the_first_case, "what is first?", (3, 2), "nothing"),
+    (4, other_digest_of_the_first_case, "what is first?", (1, 3), "fail"),
+    # Two texts with one purpose go by position.
+    (4, other_digest_of_the_first_case, "what is second?", (1, 2), "fail"),
+    (4, other_digest_of_the_first_case, "what is second?", (3, 2), "nothing"),
+])
+def test_what_a_run_did_before_it_ended_early_is_judged(before, edit, purpose, seeds, digests, sample, gate,
+                                                        tmp_path):
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    text = nights.two_scenarios(purpose=purpose)
+    early = [nights.stopped_after(before)] if before < 4 else []
+    nights.make(sample, folder / "0.h5", 0, change=nights.all_of(text, *early))
+    changes = [nights.two_scenarios(*seeds, purpose=purpose), nights.stopped_after(1)]
+    run = nights.make(sample, tmp_path / "run.h5", 1,
+                      change=nights.all_of(*changes, *([edit] if edit else [])))
+    done = gate(run, "--history", folder)
+    assert done.code == 1 and done.lines["run"]["gate"] == "fail"
+    assert "interrupted" in done.lines["run"]["evidence"]
+    assert [line["gate"] for line in of(done, "/digests")] == [digests], done.out
+    assert {line["name"].split("/")[0] for line in of(done, THROUGHPUT)} == {"first"}
+
+
+def test_a_scenario_that_could_not_be_read_does_not_shift_the_texts_of_the_others(sample, gate, tmp_path):
+    def skip_one_first(file):
+        # The skipped case of the sample goes first; of the second scenario nothing is left.
+        del file["cases/002"]
+        for old, new in (("001", "002"), ("000", "001"), ("003", "000")):
+            file["cases"].move(old, new)
+        file["cases/000"].attrs["scenario"], file["cases/000"].attrs["purpose"] = "unreadable", ""
+
+    base = nights.make(sample, tmp_path / "base.h5", 0, change=nights.two_scenarios())
+    for seeds, gate_of_digests in (((1, 2), "pass"), ((3, 2), "nothing")):
+        run = nights.make(sample, tmp_path / "run.h5", 1,
+                          change=nights.all_of(nights.two_scenarios(*seeds), skip_one_first))
+        done = gate(run, "--baseline", base)
+        assert [line["gate"] for line in of(done, "/digests")] == [gate_of_digests] * 2, done.out
+
+
+def test_a_case_that_is_missing_shows_although_the_night_before_ended_early(sample, gate, tmp_path):
+    def remove(file):
+        del file["cases/002"]
+
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    nights.make(sample, folder / "0.h5", 0)
+    nights.make(sample, folder / "1.h5", 1, change=nights.stopped_after(2))
+    run = nights.make(sample, tmp_path / "run.h5", 2, change=remove)
+    done = gate(run, "--history", folder)
+    assert done.code == 77 and "missing now" in done.out
+    # The clean case: after a night that ended early a whole one passes.
+    assert gate(nights.make(sample, tmp_path / "whole.h5", 2), "--history", folder).code == 0
+
+
 # References -------------------------------------------------------------------------------------
 
 

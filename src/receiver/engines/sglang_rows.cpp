@@ -95,6 +95,9 @@ EngineContract sglang_contract(const std::string& name, bool quantized, const st
     contract.unknown_names = UnknownNames::sglang;
     contract.cache_scales.absent = "makes no scales of the KV cache without a quantization_config";
     if (quantized) contract.cache_scales.loader = CacheScaleLoader::sglang;
+    contract.tied_head = TiedHead::embedding;
+    contract.own_heads = {model::Architecture::qwen3_moe};
+    contract.tied_head_source = "SGLang 0.5.23";
     contract.layout.ceil_then_divide = true;
     contract.layout.latent_module = "fused_qkv_a_proj_with_mqa";
     contract.layout.experts_gate_up = "w13_weight";

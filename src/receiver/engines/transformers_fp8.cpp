@@ -54,6 +54,8 @@ EngineContract transformers_fp8_contract() {
     // A latent projection has 576 or 192 rows in the models that have one: no block grid of it can
     // be read back.
     contract.default_skip_list = {"lm_head", "kv_a_proj_with_mqa"};
+    contract.tied_head = TiedHead::either;
+    contract.tied_head_source = contract.version;
     contract.needs_activation_scheme = false;
     contract.defaults_to_blocks = true;
     contract.skip_rule = SkipRule::prefix_or_suffix;

@@ -222,36 +222,99 @@ TEST(NearestCodes, AreThoseOfDoublePrecisionForEveryNormalElement) {
     }
 }
 
-TEST(NearestCodes, SumWhatTheDefinitionsSumAndLeaveEverythingElseAlone) {
+/// The rows as one block; false where they are not summed together.
+bool sum_rows(const Elements& made, std::int64_t rows, float scale, const NearestCodes& nearest,
+              BlockSums& sums) {
+    const auto count = static_cast<std::int64_t>(made.source.size()) / rows;
+    return sum_nearest_rows({made.source.data(), made.codes.data(), rows, count, count, count,
+                             448.0 * scale * (1.0 + 1e-5), 1.0 + 1e-5},
+                            nearest, sums);
+}
+
+ElementBlock block_of(const Elements& made, float scale) {
+    return {made.source.data(),
+            made.codes.data(),
+            static_cast<std::int64_t>(made.source.size()),
+            scale,
+            scale,
+            false,
+            448.0 * scale * (1.0 + 1e-5),
+            1.0 + 1e-5};
+}
+
+TEST(NearestCodes, SumTheRowsThatTheDefinitionsSum) {
     for (const float scale : kScales) {
         const NearestCodes nearest = nearest_codes(scale, scale);
         int summed = 0;
-        for (std::uint32_t seed = 0; seed < 60; ++seed) {
-            Elements made = make_nearest(128, scale, 100 + seed);
-            const ElementBlock block{
-                made.source.data(), made.codes.data(), 128, scale, scale, false,
-                430.0 * scale,      1.0 + 1e-5};
+        for (std::uint32_t seed = 0; seed < 200; ++seed) {
+            const std::int64_t rows = 1 + seed % 8;
+            Elements made = make_nearest(128 * rows, scale, 100 + seed);
+            // Zeros and the smallest codes lie outside the table.
+            made.source[5] = 0;
+            made.codes[5] = 0;
+            made.source[70] =
+                static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(scale * 0x1p-8F) >> 16);
+            made.codes[70] = code_nearest(decode_bf16(made.source[70]) / scale);
             BlockSums sums;
-            if (!sum_nearest_block(block, nearest, sums)) continue;
+            if (!sum_rows(made, rows, scale, nearest, sums)) continue;
             ++summed;
-            expect_same(sums, by_definition(block), 128, 1e-6);
-            // Every wrong code of one element, its source 16 binades lower, a zero: never summed.
-            const std::size_t place = seed * 2;
-            const std::uint8_t right = made.codes[place];
-            for (unsigned wrong = 0; wrong < 256; ++wrong) {
-                if (wrong == right) continue;
-                made.codes[place] = static_cast<std::uint8_t>(wrong);
-                ASSERT_FALSE(sum_nearest_block(block, nearest, sums)) << wrong;
-            }
-            made.codes[place] = right;
-            made.source[place] = static_cast<std::uint16_t>(made.source[place] - (16U << 7));
-            EXPECT_FALSE(sum_nearest_block(block, nearest, sums));
-            made.source[place] = 0;
-            EXPECT_FALSE(sum_nearest_block(block, nearest, sums));
+            expect_same(sums, by_definition(block_of(made, scale)), rows, 1e-6);
         }
         // 0 where the processor has no such instructions.
-        EXPECT_TRUE(summed == 0 || summed > 30) << scale << " " << summed;
+        EXPECT_TRUE(summed == 0 || summed == 200) << scale << " " << summed;
     }
+}
+
+TEST(NearestCodes, NeverSumAWrongCodeAsTheRightOne) {
+    for (const float scale : kScales) {
+        const NearestCodes nearest = nearest_codes(scale, scale);
+        for (std::uint32_t seed = 0; seed < 30; ++seed) {
+            Elements made = make_nearest(256, scale, 500 + seed);
+            const std::size_t place = seed * 8 + seed % 8;
+            const std::uint8_t right = made.codes[place];
+            const double x = decode_bf16(made.source[place]);
+            for (unsigned wrong = 0; wrong < 256; ++wrong) {
+                made.codes[place] = static_cast<std::uint8_t>(wrong);
+                BlockSums sums;
+                if (!sum_rows(made, 2, scale, nearest, sums)) continue;
+                expect_same(sums, by_definition(block_of(made, scale)), wrong, 1e-6);
+                const double error = std::abs(decode_e4m3(made.codes[place]) * scale - x);
+                EXPECT_EQ(sums.above,
+                          error > std::max(std::abs(x) / 17.0, scale / 1024.0) * (1.0 + 1e-5))
+                    << wrong;
+            }
+            made.codes[place] = right;
+            // A source that the table takes for the right one modulo 128: 16 binades lower, higher.
+            for (const int binades : {-16, 16}) {
+                const std::uint16_t kept = made.source[place];
+                made.source[place] = static_cast<std::uint16_t>(kept + binades * 128);
+                BlockSums sums;
+                EXPECT_TRUE(!sum_rows(made, 2, scale, nearest, sums) || sums.above ||
+                            std::abs(x) < scale / 64.0)
+                    << binades;
+                made.source[place] = kept;
+            }
+        }
+    }
+}
+
+TEST(NearestCodes, LeaveAloneWhatDoesNotSuitThem) {
+    const float scale = 0.123F;
+    const NearestCodes nearest = nearest_codes(scale, scale);
+    const Elements made = make_nearest(2048, scale, 1);
+    BlockSums sums;
+    const double saturation = 448.0 * scale * (1.0 + 1e-5);
+    EXPECT_FALSE(sum_nearest_rows(
+        {made.source.data(), made.codes.data(), 16, 128, 128, 128, saturation, 1.1}, nearest,
+        sums));  // too many additions
+    EXPECT_FALSE(sum_nearest_rows(
+        {made.source.data(), made.codes.data(), 2, 100, 128, 128, saturation, 1.1}, nearest, sums));
+    EXPECT_FALSE(sum_nearest_rows(
+        {made.source.data(), made.codes.data(), 2, 128, 128, 128, 0.5 * saturation, 1.1}, nearest,
+        sums));  // some would be saturated
+    EXPECT_FALSE(
+        sum_nearest_rows({made.source.data(), made.codes.data(), 2, 128, 128, 128, saturation, 1.1},
+                         nearest_codes(scale, 2.0 * scale), sums));  // no table
 }
 
 TEST(NearestCodes, AreNotMadeForScalesThatDifferOrAreNoNumbers) {

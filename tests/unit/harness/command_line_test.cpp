@@ -252,7 +252,7 @@ TEST(ListCommand, TextMarksWhatIsNoDataAndStartsRowsWithTheName) {
     testing::internal::CaptureStdout();
     EXPECT_EQ(run_list({"faults", false, ""}, {}), 0);
     const std::string text = testing::internal::GetCapturedStdout();
-    EXPECT_EQ(text.rfind("# 20 faults\n", 0), 0U) << text;
+    EXPECT_EQ(text.rfind("# 22 faults\n", 0), 0U) << text;
     EXPECT_THAT(text, HasSubstr("\nkill "));
     EXPECT_THAT(text, HasSubstr("caught_by=digest"));
 }

@@ -620,7 +620,7 @@ TEST(FaultCatalog, NamesAreUniqueAndTheirChecksExist) {
             EXPECT_THAT(checks, testing::Contains(row.caught_by)) << row.name;
         }
     }
-    EXPECT_EQ(seen.size(), 20U);
+    EXPECT_EQ(seen.size(), 22U);
 }
 
 TEST(ShippedScenarios, ParseAndAskOneQuestionEach) {

@@ -250,6 +250,27 @@ TEST(ConfigReading, SaysWhatTheEngineDoesAboutTheConfig) {
     }
 }
 
+TEST(ConfigReading, OnlySglangRefusesFourBitsAndOnlyWithQuantizedActivations) {
+    const auto read = [](const std::string& engine, const char* bits, const std::string& inputs) {
+        return read_quantization_config(
+            engine,
+            R"({"quant_method": "compressed-tensors", "config_groups": {"g": {"targets": ["Linear"],
+                "weights": {"type": "float", "strategy": "channel", "num_bits": )" +
+                std::string(bits) + "}" + inputs + "}}}");
+    };
+    const std::string inputs =
+        R"(, "input_activations": {"num_bits": 8, "type": "float", "dynamic": true})";
+    const ConfigReading four = read("sglang-compressed-tensors", "4", inputs);
+    EXPECT_FALSE(four.usable);
+    ASSERT_EQ(four.findings.size(), 1U);
+    EXPECT_THAT(four.findings[0].engine_message,
+                HasSubstr("NotImplementedError: Activation-quantized float4"));
+    EXPECT_TRUE(read("sglang-compressed-tensors", "4", "").usable);
+    EXPECT_TRUE(read("sglang-compressed-tensors", "6", inputs).usable);
+    EXPECT_TRUE(read("vllm-compressed-tensors", "4", inputs).usable);
+    EXPECT_TRUE(read("sglang-compressed-tensors", "8", inputs).findings.empty());
+}
+
 TEST(ConfigReading, ABlockSizeThatIsLeftOutIsTheDefaultOfTransformersOnly) {
     const auto scheme = [](const std::string& engine, const std::string& rest) {
         return read_quantization_config(engine, fp8(R"(, "activation_scheme": "dynamic")" + rest))

@@ -199,9 +199,12 @@ TEST(SkipRules, FormatsAreThoseOfTheTargetThatTheEngineFindsFirst) {
     // Parts of a fused layer come before its class where the engine knows them; of parts in two
     // groups the first counts.
     const std::vector<std::pair<std::string, quant::Scheme>> parts = {
-        {"Linear", block}, {"re:.*[kv]_proj", block}, {"re:.*q_proj", channel}};
+        {"Linear", block}, {R"(re:.*\.[kv]_proj)", block}, {R"(re:.*\.q_proj)", channel}};
     EXPECT_EQ(scheme_for(vllm, kQkv, parts), "fp8_channelwise");
     EXPECT_EQ(scheme_for(sglang, kQkv, parts), "fp8_blockwise");
+    // The path of the fused layer is a match of its own.
+    EXPECT_EQ(scheme_for(vllm, kQkv, {{R"(re:.*\.q_proj)", channel}, {"re:.*[kv]_proj", block}}),
+              "fp8_blockwise");
     EXPECT_EQ(scheme_for(vllm, kQkv, {{"Linear", block}, {"re:.*q_proj", channel}}),
               "fp8_blockwise");
     EXPECT_EQ(scheme_for(vllm, kDown, {{"re:.*q_proj", channel}}), "skipped");

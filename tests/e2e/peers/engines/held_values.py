@@ -10,7 +10,7 @@ SCALES = ("weight_scale_inv", "weight_scale")
 
 
 def mark_unloaded(model):
-    """Gives every weight a value that no checkpoint of the tests has; scales keep the engine's own."""
+    """Gives every weight a value that no checkpoint of the tests has; scales keep the engine's."""
     for name, parameter in model.named_parameters():
         if parameter.dtype == torch.float8_e4m3fn:
             parameter.data.view(torch.uint8).fill_(UNLOADED_CODE)
@@ -58,7 +58,8 @@ def _experts(codes, scales, halves, block):
 
 def _block_of(module):
     method = getattr(module, "quant_method", None)
-    for holder in (module, method, getattr(method, "quant_config", None), getattr(module, "scheme", None)):
+    for holder in (module, method, getattr(method, "quant_config", None),
+                   getattr(module, "scheme", None)):
         size = getattr(holder, "weight_block_size", None)
         if isinstance(size, (list, tuple)):
             return tuple(size)
@@ -101,7 +102,7 @@ def differences(held, intended):
             wrong.append(f"{name} (shape {None if found is None else tuple(found.shape)}, "
                          f"not {tuple(values.shape)})")
             continue
-        # Half a unit in the last place of three fraction bits, and of the subnormals of the whole tensor.
+        # Half a unit in the last place of three fraction bits, and of the subnormals of the tensor.
         allowed = values.abs() / 15 + values.abs().max() / 448 / 256
         if not bool(((found - values).abs() <= allowed).all()):
             wrong.append(name)

@@ -4,9 +4,11 @@
 
     python serve.py vllm|sglang FOLDER_OF_THE_UNPACKED_WHEEL
 
-Prints {"version"} when it is ready. A request is {"folder", "reference", "tp"}; the answer is {"outcome",
-"said"}: `raises` with class and text of the error, `wrong` with the parameters that hold other values than
-the same engine holds after loading the reference, or `right`. Every rank is loaded apart.
+Prints {"version"} when it is ready. A request is {"folder", "reference", "tp"}; the answer is
+{"outcome", "said"}: `raises` with class and text of the error, `wrong` with the parameters that
+hold other values than the same engine holds after loading the reference, or `right`. Every rank is
+loaded apart. No folder may be named again with other contents: engines remember configurations by
+path.
 """
 
 import functools
@@ -43,7 +45,8 @@ def main(name, wheel):
                 held = loaded(folder, tp, rank)
             except Exception as error:  # Whatever the engine raises is its answer.
                 traceback.print_exc()
-                return {"outcome": "raises", "said": f"rank {rank}: {type(error).__name__}: {error}"}
+                said = f"rank {rank}: {type(error).__name__}: {error}"
+                return {"outcome": "raises", "said": said}
             wrong += [f"rank {rank}: {each}" for each in differences(held, wanted)]
         return {"outcome": "wrong" if wrong else "right", "said": ", ".join(wrong)}
 

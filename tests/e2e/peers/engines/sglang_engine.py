@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The refitbench authors
 # SPDX-License-Identifier: Apache-2.0
-"""SGLang's own model classes and weight loaders on a CPU: what they hold after a checkpoint was loaded.
+"""SGLang's own model classes and weight loaders on a CPU: what they hold after a checkpoint was
+loaded.
 
-PyTorch is made to say that there is a Hopper GPU, because the classes of a CPU pad what they load. The
-kernels and the process groups are stand-ins; post-load processing is left out.
+PyTorch is made to say that there is a Hopper GPU, because the classes of a CPU pad what they load.
+The kernels and the process groups are stand-ins; post-load processing is left out.
 """
 
 import types
@@ -21,8 +22,8 @@ def _pretend_hopper():
     import transformers.models.auto.processing_auto  # noqa: F401
     from transformers.utils import import_utils
     import_utils.is_torchvision_available()
-    properties = types.SimpleNamespace(multi_processor_count=132, total_memory=80 << 30, major=9, minor=0,
-                                       name="NVIDIA H100")
+    properties = types.SimpleNamespace(multi_processor_count=132, total_memory=80 << 30, major=9,
+                                       minor=0, name="NVIDIA H100")
     cuda = torch.cuda
     cuda.is_available = lambda: True
     cuda.device_count = lambda: 8
@@ -61,10 +62,10 @@ class Engine:
         ours, single = group(size, rank), group(1, 0)
         parallel.override_permanently(
             tp_rank=rank, moe_tp_rank=rank, attn_tp_rank=rank, launch_world_rank=rank, pp_rank=0,
-            moe_ep_rank=0, moe_dp_rank=0, attn_cp_rank=0, dcp_rank=0, attn_dcp_rank=0, attn_dp_rank=0,
-            dp_rank=None, world_group=ours, tp_group=ours, moe_tp_group=ours, attn_tp_group=ours,
-            shared_experts_tp_group=ours, pp_group=single, moe_ep_group=single, moe_dp_group=single,
-            attn_cp_group=single, dcp_group=single)
+            moe_ep_rank=0, moe_dp_rank=0, attn_cp_rank=0, dcp_rank=0, attn_dcp_rank=0,
+            attn_dp_rank=0, dp_rank=None, world_group=ours, tp_group=ours, moe_tp_group=ours,
+            attn_tp_group=ours, shared_experts_tp_group=ours, pp_group=single, moe_ep_group=single,
+            moe_dp_group=single, attn_cp_group=single, dcp_group=single)
 
     def build(self, folder, size, rank):
         """The model of one rank with unloaded parameters, and the function that loads them."""
@@ -77,6 +78,6 @@ class Engine:
         model_config = self._srt.configs.model_config.ModelConfig.from_server_args(arguments)
         loader = self._srt.model_loader.loader.DefaultModelLoader(
             self._srt.configs.load_config.LoadConfig(load_format="safetensors"))
-        model = loader.initialize_model_for_startup(model_config=model_config,
-                                                    device_config=types.SimpleNamespace(device="cpu"))
+        model = loader.initialize_model_for_startup(
+            model_config=model_config, device_config=types.SimpleNamespace(device="cpu"))
         return model, lambda: model.load_weights(loader._get_all_weights(model_config, model))

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The refitbench authors
 # SPDX-License-Identifier: Apache-2.0
-"""Modules that stand in for an engine's compiled extensions and its server, so that its loaders import.
+"""Modules that stand in for an engine's compiled extensions and its server, so that its loaders
+import.
 
-None of them takes part in loading: a call of a stand-in that the engine would have needed a result of gives
-another stand-in, and the first use as a number or a tensor raises.
+None of them takes part in loading: a call of a stand-in that the engine would have needed a result
+of gives another stand-in, and the first use as a number or a tensor raises.
 """
 
 import importlib.abc
@@ -49,9 +50,10 @@ def _thing(name):
     def schema(cls, source, handler):
         return {"type": "any"}
 
-    return _Anything(name, (), {"__get_pydantic_core_schema__": classmethod(schema), "__new__": new,
-                                "__init__": lambda self, *a, **k: None,
-                                "__getattr__": attribute, "__call__": lambda self, *a, **k: _thing(name)()})
+    return _Anything(name, (), {
+        "__get_pydantic_core_schema__": classmethod(schema), "__new__": new,
+        "__init__": lambda self, *a, **k: None, "__getattr__": attribute,
+        "__call__": lambda self, *a, **k: _thing(name)()})
 
 
 class _Module(types.ModuleType):

@@ -1,9 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The refitbench authors
 # SPDX-License-Identifier: Apache-2.0
-"""vLLM's own model classes and weight loaders on a CPU: what they hold after a checkpoint was loaded.
+"""vLLM's own model classes and weight loaders on a CPU: what they hold after a checkpoint was
+loaded.
 
-The platform says that it is a Hopper GPU, so that the classes of that path are built. The extension, the
-attention kernels and the process groups are stand-ins; post-load processing is left out.
+The platform says that it is a Hopper GPU, so that the classes of that path are built. The
+extension, the attention kernels and the process groups are stand-ins; post-load processing is left
+out.
 """
 
 import types
@@ -13,7 +15,8 @@ from stand_ins import Operators, StandIns
 
 ABSENT = ["openai_harmony", "xgrammar", "llguidance"]
 # There, but only with the compiled extension.
-COMPILED = ["vllm.vllm_flash_attn", "vllm.vllm_flash_attn.layers", "vllm.vllm_flash_attn.layers.rotary"]
+COMPILED = ["vllm.vllm_flash_attn", "vllm.vllm_flash_attn.layers",
+            "vllm.vllm_flash_attn.layers.rotary"]
 # Asked at import: what this build of the kernels can do.
 CAPABILITIES = ["cutlass_scaled_mm_supports_block_fp8", "cutlass_scaled_mm_supports_fp8",
                 "cutlass_group_gemm_supported", "cutlass_scaled_mm_supports_fp4"]
@@ -24,9 +27,9 @@ def group(size, rank):
     processes = types.SimpleNamespace(size=lambda: size, rank=lambda: rank)
     return types.SimpleNamespace(
         world_size=size, rank_in_group=rank, rank=rank, local_rank=rank, ranks=list(range(size)),
-        is_first_rank=True, is_last_rank=True, first_rank=0, last_rank=size - 1, device_group=processes,
-        cpu_group=processes, unique_name="group", device_communicator=None, use_custom_op_call=False,
-        device=torch.device("cpu"))
+        is_first_rank=True, is_last_rank=True, first_rank=0, last_rank=size - 1,
+        device_group=processes, cpu_group=processes, unique_name="group", device_communicator=None,
+        use_custom_op_call=False, device=torch.device("cpu"))
 
 
 def _platform():
