@@ -161,6 +161,12 @@ void ContractApplier::read_format(Layer& layer) {
     if (!quantizes()) return;
     SkipQuestion question{layer.module, {}, layer.class_name};
     for (const Part& part : layer.parts) question.parts.push_back(part.module);
+    const std::string leaf = layer.module.substr(layer.module.rfind('.') + 1);
+    for (const KnownParts& known : contract_.known_parts) {
+        question.parts_known |=
+            known.architecture == model_.architecture &&
+            std::find(known.layers.begin(), known.layers.end(), leaf) != known.layers.end();
+    }
     const SkipAnswer answer = skip_.ask(question);
     layer.skipped = answer.skipped;
     layer.format = answer.format;

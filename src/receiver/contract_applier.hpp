@@ -145,6 +145,7 @@ class ContractApplier {
     void check_scale_grid(const Layer& layer, bool fatal);
     void check_experts(const Layer& layer);
     void check_defects();
+    void check_blocks_of_linear(const Layer& layer);
 
     void refuse(const std::string& tensor, const std::string& behaviour,
                 const std::string& engine_message, const std::string& measured,

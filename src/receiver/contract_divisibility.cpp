@@ -36,6 +36,18 @@ std::string multiple_of(std::int64_t block, const std::string& of) {
     return "a multiple of " + number(block) + " " + of;
 }
 
+/// Rows of a block of the group that targets "Linear"; 0 where there is none, or it has no blocks.
+std::int64_t rows_of_linear_block(const QuantizationConfig& config) {
+    const auto rows_of = [](const WeightFormat& format) {
+        return format.scheme == quant::Scheme::fp8_blockwise ? format.block_rows : 0;
+    };
+    for (const TargetFormat& target : config.mixed) {
+        if (target.target == "Linear") return rows_of(target.format);
+    }
+    const bool linear = config.mixed.empty() && config.targets.empty();
+    return linear ? rows_of(config.format()) : 0;
+}
+
 const char* const kLowerTp = "lower the TP size, or leave the layer in BF16";
 const char* const kOtherScheme = "leave the layer in BF16 or use another scheme";
 
@@ -59,8 +71,11 @@ void ContractApplier::check_layers() {
             check_parts_at_construction(layer);
         }
     }
-    if (contract_.block_rule != BlockRule::fused_at_load) return;
     // The engine loads only after every layer is built.
+    for (const Layer& layer : layers_) {
+        if (contract_.fused_blocks_of_linear) check_blocks_of_linear(layer);
+    }
+    if (contract_.block_rule != BlockRule::fused_at_load) return;
     for (const Layer& layer : layers_) {
         const bool parts = layer.cut == LayerCut::column || layer.cut == LayerCut::whole;
         if (layer.blockwise() && parts && layer.fused()) check_parts_at_load(layer);
@@ -222,6 +237,38 @@ void ContractApplier::check_scale_grid(const Layer& layer, bool fatal) {
             break;
         }
     }
+}
+
+/// The loader of a fused layer finds a part's scales by the blocks of the group of "Linear".
+void ContractApplier::check_blocks_of_linear(const Layer& layer) {
+    if (!layer.blockwise() || !layer.fused() || layer.cut != LayerCut::column) return;
+    const std::int64_t counted_by = rows_of_linear_block(out_.config);
+    const std::int64_t block = layer.format.block_rows;
+    if (counted_by == block) return;
+    const std::string tensor = layer.parts[0].module + ".weight";
+    const std::string remedy = "give the group that targets Linear the blocks of " + layer.module +
+                               ", or that layer the format of the group";
+    const std::string limit = "blocks of the group that targets Linear";
+    if (counted_by == 0) {
+        refuse(tensor, "raises", "TypeError: 'NoneType' object is not subscriptable",
+               "blocks, and a config whose group for Linear has none", limit, remedy);
+        return;
+    }
+    bool fits = true;
+    bool raises = false;
+    for (std::size_t i = 0; i < layer.parts.size(); ++i) {
+        const std::int64_t rows = layer.parts[i].local;
+        const std::int64_t size = ceil_div(rows, counted_by);
+        const std::int64_t offset = ceil_div(layer.offset(i), counted_by);
+        fits = fits && size == ceil_div(rows, block) && offset == ceil_div(layer.offset(i), block);
+        raises = raises || offset + size > ceil_div(layer.local_rows(), block) ||
+                 size * (tp_ / layer.parts[i].replicas) > ceil_div(layer.parts[i].rows, block);
+    }
+    if (fits) return;
+    refuse(tensor, raises ? "raises" : "silently_wrong",
+           raises ? "RuntimeError: start (...) + length (...) exceeds dimension size (...)." : "",
+           "blocks of " + number(block) + " rows beside " + number(counted_by) + " of Linear",
+           limit, remedy);
 }
 
 /// quant_method fp8 builds a ragged fused layer; its loader then leaves the scale's range or,

@@ -63,12 +63,12 @@ enum class ConfigFormat { fp8, compressed_tensors, modelopt };
 /// How the entries of a skip list match modules, and what fused layers make of it. Source of each:
 /// skip_rules.hpp.
 enum class SkipRule {
-    exact,              ///< vLLM fp8: whole module paths; parts of a fused layer must agree
-    dotted,             ///< SGLang fp8: whole components of the path, anywhere in it
-    prefix_or_suffix,   ///< transformers: a pattern from the start, or the end of the path
-    patterns,           ///< vLLM compressed-tensors: paths and "re:"; parts must agree
-    fused_containment,  ///< SGLang compressed-tensors: the fused layer's own path, or a part of it
-    wildcards,          ///< vLLM ModelOpt: paths, parts of the fused layer's path, shell patterns
+    exact,             ///< vLLM fp8: whole module paths; parts of a fused layer must agree
+    dotted,            ///< SGLang fp8: whole components of the path, anywhere in it
+    prefix_or_suffix,  ///< transformers: a pattern from the start, or the end of the path
+    patterns,          ///< vLLM compressed-tensors: paths and "re:"; parts must agree
+    path_endings,      ///< SGLang compressed-tensors: "re:" and ends of the fused layer's own path
+    wildcards,         ///< vLLM ModelOpt: paths, parts of the fused layer's path, shell patterns
 };
 
 /// Which blocks an engine cannot hold: "ragged" is a part that ends within a block.
@@ -147,6 +147,12 @@ struct LoaderDefect {
     bool fatal = true;  ///< false: a warning, because another engine of the profile is meant
 };
 
+/// Fused layers of which a family's model class tells its engine what the parts are called.
+struct KnownParts {
+    model::Architecture architecture = model::Architecture::llama;
+    std::vector<std::string> layers;  ///< last components of their paths
+};
+
 struct EngineContract {
     std::string name;     ///< vllm-fp8 ...
     std::string version;  ///< "vLLM 017e9f4 (2026-08-17)"
@@ -167,6 +173,11 @@ struct EngineContract {
     bool refuses_packed_formats = true;  ///< of compressed-tensors
     /// Of compressed-tensors: how groups of several formats are told apart is not known.
     bool one_format_for_all = false;
+    /// Of SkipRule::path_endings: the fused layers whose parts the engine knows.
+    std::vector<KnownParts> known_parts;
+    /// Of compressed-tensors: loads q/k/v and gate/up in blocks of the group that targets "Linear",
+    /// whichever group quantizes them.
+    bool fused_blocks_of_linear = false;
     /// Of blocks that are not square: quantizes inputs in groups of the rows of a block.
     bool groups_inputs_by_rows = false;
     SkipRule skip_rule = SkipRule::exact;

@@ -68,13 +68,14 @@ std::string some_shards_text(const std::string& module) {
            " are quantized. All shards of fused layers to have the same precision.";
 }
 
-std::string schemes_text(const SkipQuestion& question) {
+std::string schemes_text(const SkipQuestion& question, bool sglang) {
     std::string names;
     for (const std::string& part : question.parts) {
         names += (names.empty() ? "'" : ", '") + leaf_of(part) + "'";
     }
-    return "ValueError: Found a different quantization schemes for [" + names + "] in " +
-           question.module + ". vLLM requires all to use the same scheme.";
+    return std::string("ValueError: Found ") + (sglang ? "" : "a ") +
+           "different quantization schemes for [" + names + "] in " + question.module + ". " +
+           (sglang ? "SGLang" : "vLLM") + " requires all to use the same scheme.";
 }
 
 }  // namespace
@@ -82,14 +83,14 @@ std::string schemes_text(const SkipQuestion& question) {
 SkipRules::SkipRules(const EngineContract& contract, const QuantizationConfig& config)
     : rule_(contract.skip_rule), entries_(config.skip_list), format_(config.format()) {
     // An engine that reads several kinds of config matches each as its writers mean it.
-    if (config.quant_method == "compressed-tensors" && rule_ != SkipRule::fused_containment) {
+    if (config.quant_method == "compressed-tensors" && rule_ != SkipRule::path_endings) {
         rule_ = SkipRule::patterns;
     }
     const auto bad = [&](const std::string& entry) {
         throw core::ScenarioError("quantization_config for " + contract.name + ": the entry '" +
                                   entry + "' is not a regular expression; correct it");
     };
-    const bool marked = rule_ == SkipRule::patterns || rule_ == SkipRule::fused_containment;
+    const bool marked = rule_ == SkipRule::patterns || rule_ == SkipRule::path_endings;
     for (const std::string& entry : entries_) {
         const bool pattern = marked ? entry.starts_with("re:")
                                     : rule_ == SkipRule::prefix_or_suffix && !is_plain(entry);
@@ -148,11 +149,10 @@ bool SkipRules::matches_prefix_or_suffix(const std::string& module) const {
     });
 }
 
-/// The entry stands anywhere in the path, whatever the case of its letters.
-bool SkipRules::contains_entry(const std::string& module) const {
-    const std::string text = lower(module);
-    return std::any_of(entries_.begin(), entries_.end(), [&](const std::string& entry) {
-        return !entry.starts_with("re:") && text.find(lower(entry)) != std::string::npos;
+/// The entry is the path, or its last components.
+bool SkipRules::ends_with_entry(const std::string& module) const {
+    return std::any_of(exact_.begin(), exact_.end(), [&](const std::string& entry) {
+        return module == entry || module.ends_with("." + entry);
     });
 }
 
@@ -165,8 +165,8 @@ bool SkipRules::listed(const std::string& module) const {
             return matches_dotted(module);
         case SkipRule::prefix_or_suffix:
             return matches_prefix_or_suffix(module);
-        case SkipRule::fused_containment:
-            return contains_entry(module) || matches_pattern(module);
+        case SkipRule::path_endings:
+            return ends_with_entry(module) || matches_pattern(module);
         case SkipRule::wildcards:
             return std::any_of(entries_.begin(), entries_.end(), [&](const std::string& entry) {
                 return module.find(entry) != std::string::npos || shell_match(module, entry);
@@ -197,25 +197,34 @@ const SkipRules::Target* SkipRules::class_target(const std::string& class_name) 
     return nullptr;
 }
 
-/// Paths come before parts, and parts before classes. All parts must have a target, of which the
-/// first part's counts; an engine that does not know the parts goes on to the class.
+/// The first part's target, where every part has one.
+const SkipRules::Target* SkipRules::target_of_parts(const SkipQuestion& question) const {
+    const auto& parts = question.parts;
+    const bool all =
+        parts.size() > 1 && std::all_of(parts.begin(), parts.end(), [&](const std::string& part) {
+            return named_target(part) != nullptr;
+        });
+    return all ? named_target(parts.front()) : nullptr;
+}
+
+/// Paths come first. Then SGLang asks for the class before it asks for the parts, which it knows of
+/// some families only; others do it the other way round.
 const SkipRules::Target* SkipRules::target_of(const SkipQuestion& question) const {
     const Target* found = named_target(question.module);
     if (found != nullptr) return found;
-    if (rule_ != SkipRule::fused_containment && !question.parts.empty()) {
-        const bool all =
-            std::all_of(question.parts.begin(), question.parts.end(),
-                        [&](const std::string& part) { return named_target(part) != nullptr; });
-        if (all) return named_target(question.parts.front());
+    if (rule_ != SkipRule::path_endings) {
+        found = target_of_parts(question);
+        return found != nullptr ? found : class_target(question.class_name);
     }
-    return class_target(question.class_name);
+    found = class_target(question.class_name);
+    return found == nullptr && question.parts_known ? target_of_parts(question) : found;
 }
 
 /// Experts are asked for by the names of the first, and what "Linear" stands for counts for them.
 const SkipRules::Target* SkipRules::target_of_expert(const std::string& module) const {
     const Target* found = named_target(module);
     if (found != nullptr) return found;
-    const bool sglang = rule_ == SkipRule::fused_containment;
+    const bool sglang = rule_ == SkipRule::path_endings;
     found = class_target(sglang ? "FusedMoE" : "RoutedExperts");
     if (found != nullptr) return found;
     for (const Target& target : targets_) {
@@ -232,7 +241,7 @@ void SkipRules::find_format(const std::string& module, const Target* target,
         answer.format = format_;
     } else if (target != nullptr) {
         answer.format = target->of.format;
-    } else if (rule_ == SkipRule::fused_containment) {
+    } else if (rule_ == SkipRule::path_endings) {
         answer.skipped = true;
         answer.behaviour = "raises";
         answer.engine_message = "ValueError: Unable to find matching target for " + module +
@@ -245,7 +254,8 @@ void SkipRules::find_format(const std::string& module, const Target* target,
 /// Rules that expand a fused layer into its parts and ask for each.
 SkipAnswer SkipRules::by_parts(const SkipQuestion& question) const {
     SkipAnswer answer;
-    const bool patterns = rule_ == SkipRule::patterns;
+    const bool sglang = rule_ == SkipRule::path_endings;
+    const bool patterns = rule_ == SkipRule::patterns || sglang;
     const bool exact = rule_ == SkipRule::exact || rule_ == SkipRule::wildcards;
     const auto named = [&](const std::string& module) {
         return exact ? exact_.count(module) != 0 : listed(module);
@@ -260,7 +270,8 @@ SkipAnswer SkipRules::by_parts(const SkipQuestion& question) const {
     answer.skipped = count == question.parts.size();
     if (count == 0 || answer.skipped) return answer;
     answer.behaviour = "raises";
-    answer.engine_message = patterns ? schemes_text(question) : some_shards_text(question.module);
+    answer.engine_message =
+        patterns ? schemes_text(question, sglang) : some_shards_text(question.module);
     return answer;
 }
 
@@ -288,8 +299,9 @@ SkipAnswer SkipRules::skip_of(const SkipQuestion& question) const {
                 answer.skipped = listed(question.module);
             }
             return answer;
-        case SkipRule::fused_containment:
-            // The engine does not know the parts of its fused layers.
+        case SkipRule::path_endings:
+            if (question.parts_known) return by_parts(question);
+            // The model class does not tell the parts of its fused layers.
             answer.skipped = listed(question.module);
             if (answer.skipped || question.parts.size() < 2) return answer;
             if (std::any_of(question.parts.begin(), question.parts.end(),
@@ -302,7 +314,7 @@ SkipAnswer SkipRules::skip_of(const SkipQuestion& question) const {
 }
 
 SkipAnswer SkipRules::ask_experts(const std::string& stack) const {
-    if (rule_ == SkipRule::patterns || rule_ == SkipRule::fused_containment) {
+    if (rule_ == SkipRule::patterns || rule_ == SkipRule::path_endings) {
         return by_first_expert(stack);
     }
     SkipAnswer answer;

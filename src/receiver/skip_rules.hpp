@@ -29,6 +29,7 @@ struct SkipQuestion {
     std::string module;              ///< "model.layers.0.self_attn.qkv_proj"
     std::vector<std::string> parts;  ///< "model.layers.0.self_attn.q_proj" ...; one if not fused
     std::string class_name;          ///< of the engine's module: "QKVParallelLinear"
+    bool parts_known = false;        ///< of SkipRule::path_endings: see EngineContract::known_parts
 };
 
 /// The skip list of one config and what the targets of its groups make of a layer. Sources: vLLM
@@ -50,7 +51,7 @@ class SkipRules {
     [[nodiscard]] bool listed_exactly(const std::string& module) const;
     [[nodiscard]] bool matches_dotted(const std::string& module) const;
     [[nodiscard]] bool matches_prefix_or_suffix(const std::string& module) const;
-    [[nodiscard]] bool contains_entry(const std::string& module) const;
+    [[nodiscard]] bool ends_with_entry(const std::string& module) const;
     [[nodiscard]] bool matches_pattern(const std::string& module) const;
     /// A target of the config's groups; its pattern where it has one.
     struct Target {
@@ -59,6 +60,7 @@ class SkipRules {
     };
     [[nodiscard]] const Target* named_target(const std::string& module) const;
     [[nodiscard]] const Target* class_target(const std::string& class_name) const;
+    [[nodiscard]] const Target* target_of_parts(const SkipQuestion& question) const;
     [[nodiscard]] const Target* target_of(const SkipQuestion& question) const;
     [[nodiscard]] const Target* target_of_expert(const std::string& module) const;
     void find_format(const std::string& module, const Target* target, SkipAnswer& answer) const;

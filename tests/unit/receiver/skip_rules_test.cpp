@@ -103,10 +103,29 @@ TEST(SkipRules, CompressedTensorsLooksAtTheFusedLayerAloneInSglang) {
     EXPECT_EQ(answer(engine, kQkv.parts, kQkv), "silently_wrong");
     EXPECT_EQ(answer(engine, {kQkv.module}, kQkv), "skipped");
     EXPECT_EQ(answer(engine, {"re:.*self_attn"}, kQkv), "skipped");
-    // An entry may stand anywhere in the path.
-    EXPECT_EQ(answer(engine, {"model.layers.1.mlp.gate"}, kGateUp), "skipped");
+    // An entry may be the end of the path, but neither its beginning nor a part of a name.
+    EXPECT_EQ(answer(engine, {"self_attn.qkv_proj"}, kQkv), "skipped");
+    EXPECT_EQ(answer(engine, {"attn.qkv_proj"}, kQkv), "quantized");
+    EXPECT_EQ(answer(engine, {"model.layers.1"}, kQkv), "quantized");
+    EXPECT_EQ(answer(engine, {"model.layers.1.mlp.gate"}, kGateUp), "quantized");
     EXPECT_EQ(answer(engine, {"model.layers.1.mlp.down_proj"}, kDown), "skipped");
     EXPECT_EQ(answer(engine, {"lm_head"}, kDown), "quantized");
+}
+
+TEST(SkipRules, SglangKnowsThePartsThatItsModelClassNames) {
+    const std::string engine = "sglang-compressed-tensors";
+    SkipQuestion known = kQkv;
+    known.parts_known = true;
+    EXPECT_EQ(answer(engine, kQkv.parts, known), "skipped");
+    EXPECT_EQ(answer(engine, {"re:.*[qkv]_proj"}, known), "skipped");
+    EXPECT_EQ(answer(engine, {"q_proj", "k_proj", "v_proj"}, known), "skipped");
+    EXPECT_EQ(answer(engine, {kQkv.module}, known), "skipped");
+    EXPECT_EQ(answer(engine, {kQkv.parts[0]}, known), "raises");
+    EXPECT_THAT(rules(engine, {kQkv.parts[0]}).ask(known).engine_message,
+                testing::HasSubstr("SGLang requires all to use the same scheme"));
+    // The class comes before the parts.
+    EXPECT_EQ(answer(engine, {}, known, kQkv.parts), "quantized");
+    EXPECT_EQ(answer(engine, {}, known, {kQkv.parts[0]}), "raises");
 }
 
 TEST(SkipRules, ModelOptTakesShellPatternsAndPartsOfThePath) {
