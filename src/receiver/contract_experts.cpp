@@ -80,6 +80,20 @@ void ContractApplier::require_expert_format(const Layer& layer) {
                "list " + layer.module + " among the modules that stay in BF16");
         return;
     }
+    // vLLM 0.33.0, fused_moe/oracle/fp8.py: no class of kernels names another block size. Its
+    // reader of compressed-tensors takes every block for one of 128 x 128 here.
+    const bool other_blocks =
+        layer.blockwise() && (format.block_rows != 128 || format.block_cols != 128);
+    if (other_blocks && out_.config.quant_method == "fp8" &&
+        contract_.unknown_names == UnknownNames::vllm) {
+        refuse(first, "raises",
+               "NotImplementedError: No FP8 MoE backend supports the deployment configuration.",
+               "experts in blocks of " + std::to_string(format.block_rows) + " x " +
+                   std::to_string(format.block_cols),
+               "experts in blocks of 128 x 128",
+               "requantize the experts in blocks of 128 x 128, or leave them in BF16");
+        return;
+    }
     if (out_.config.quant_method != "compressed-tensors" || contract_.intersection) return;
     const std::string refusal = expert_refusal(format, contract_.unknown_names);
     if (refusal.empty()) return;

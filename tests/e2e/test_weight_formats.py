@@ -44,8 +44,7 @@ def in_blocks(model, scheme, rows, cols):
 
 
 @pytest.mark.parametrize("engine,model,tp,scheme,size", [
-    ("vllm-fp8", "llama", 2, "block", (64, 64)), ("vllm-fp8", "qwen3moe", 2, "block", (32, 32)),
-    ("vllm-fp8", "dsv3", 1, "block", (64, 64)), ("sglang-fp8", "qw-kv2", 2, "block", (64, 64)),
+    ("vllm-fp8", "llama", 2, "block", (64, 64)), ("vllm-fp8", "qwen3", 2, "block", (32, 32)), ("sglang-fp8", "qw-kv2", 2, "block", (64, 64)),
     ("sglang-fp8", "qwen3moe", 2, "block", (128, 64)), ("sglang-fp8", "dsv3", 1, "block", (64, 64)),
     ("sglang-fp8", "qwen3", 2, "block", (1, 32)), ("transformers-fp8", "qwen3moe", 1, "block", (64, 64)),
     ("vllm-compressed-tensors", "qwen3moe", 2, "ct-block", (64, 64)),
@@ -66,6 +65,13 @@ def test_other_blocks_load_and_a_scale_of_the_usual_grid_does_not(engine, model,
         passed, findings = verdict(wrong, tmp_path / name, engine, tp)
         # transformers takes the size of blocks from the shapes, whatever the config says.
         assert named(findings, f"*0.self_attn.{name}*", ("error", "warning")), findings
+
+
+@pytest.mark.parametrize("model", ["qwen3moe", "dsv3"])
+def test_experts_of_vllm_are_in_blocks_of_128(model, tmp_path):
+    assert verdict(build(model, "block"), tmp_path / "right", "vllm-fp8")[0]
+    passed, findings = verdict(in_blocks(model, "block", 64, 64), tmp_path / "wrong", "vllm-fp8")
+    assert not passed and any("No FP8 MoE backend" in f["engine_message"] for f in findings), findings
 
 
 def test_smaller_blocks_allow_a_tensor_parallel_size_that_cuts_those_of_128(tmp_path):

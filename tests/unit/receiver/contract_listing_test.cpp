@@ -128,7 +128,10 @@ TEST_P(ContractListing, HasTheNamesShapesAndSlicesOfTheEngine) {
     std::vector<std::string> expected;
     for (std::string line; std::getline(file, line);) expected.push_back(line);
     const receiver::ContractInstance instance = instance_of_listing(listed);
-    EXPECT_TRUE(instance.refusals.empty());
+    // vLLM's loader has the layout of such experts; it has no kernel for them.
+    const bool no_kernel =
+        listed.engine == "vllm-fp8" && listed.block != 128 && listed.model.starts_with("tiny-m");
+    EXPECT_EQ(core::has_error(instance.refusals), no_kernel);
     const std::vector<std::string> found = lines_of(instance);
     ASSERT_EQ(found.size(), expected.size());
     for (std::size_t i = 0; i < found.size(); ++i)
