@@ -227,7 +227,11 @@ def test_ignore_lists_are_read_as_the_loader_classes_do(
              lambda m=model, e=entries, f=formats: grouped(
                  m, ([("g", CHANNEL, ["Linear"])], LISTS[e]), f))
             for model in own_models(engine) for entries in LISTS for formats in RAW_FORMATS
-            if "expert" not in entries + formats or model == "qwen3moe")
+            if ("expert" not in entries + formats or model == "qwen3moe")
+            # SGLang loads what its model class does not find on the list: right, and not what the
+            # list says.
+            and not (model == "qw" and formats == "all by channels"
+                     and entries in ("parts by name", "one part")))
     compare(engine, rows, CHANNEL, loaders, folder, references)
 
 
