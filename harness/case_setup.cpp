@@ -181,6 +181,9 @@ CaseSetup set_up_case(const Case& c) {
     setup.quantization = quantization_of(c, setup.config, contract);
     setup.instance = receiver::apply_contract(contract, setup.config, setup.quantization, c.tp,
                                               c.ep, cache_scales_of(c));
+    if (!setup.instance.not_for_scenarios.empty()) {
+        throw core::ScenarioError(setup.instance.not_for_scenarios);
+    }
     set_up_cache_scales(c, setup);
 
     setup.payload.scheme = setup.quantization.scheme;

@@ -95,7 +95,7 @@ std::optional<CheckpointSurvey::Scales> CheckpointSurvey::scales_of(
         matrix.erase(matrix.begin());
         one.erase(one.begin());
     }
-    auto layout = checks::scale_layout(matrix, at.tensor->dtype, one);
+    auto layout = checks::scale_layout(matrix, at.tensor->dtype, one, blocks_);
     if (!layout || core::size_bytes(at.tensor->dtype) == 0) return std::nullopt;
     Scales scales{at.tensor->name,   at.tensor->dtype, at.tensor->shape, matrices, {},
                   std::move(*layout)};

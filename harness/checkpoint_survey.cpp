@@ -39,10 +39,13 @@ std::optional<std::string> quantization_config_of(const std::filesystem::path& d
                                                   const model::ModelConfig& model) {
     if (model.quantization_config) return model.quantization_config;
     // Older llm-compressor wrote the same object under this key, and the engines still read it.
-    const json root = json::parse(text_of_file(directory / "config.json"), nullptr, false);
+    // Engines try the groups of a config in the order of the file.
+    using OrderedJson = nlohmann::ordered_json;
+    const auto root = OrderedJson::parse(text_of_file(directory / "config.json"), nullptr, false);
     if (root.is_object() && root.contains("compression_config") &&
         root["compression_config"].is_object()) {
-        return root["compression_config"].dump(-1, ' ', false, json::error_handler_t::replace);
+        return root["compression_config"].dump(-1, ' ', false,
+                                               OrderedJson::error_handler_t::replace);
     }
     const std::filesystem::path beside = directory / "hf_quant_config.json";
     std::error_code error;
@@ -85,12 +88,36 @@ model::ModelConfig config_in(const std::filesystem::path& directory) {
     return model::read_hf_config(path);
 }
 
+/// Whatever engine reads it: weight_block_size of quant_method fp8, and block_structure of every
+/// group of compressed-tensors. What is malformed is for the engines' readers to name.
+std::vector<checks::BlockSize> declared_blocks(const std::string& config) {
+    std::vector<checks::BlockSize> blocks;
+    const json root = json::parse(config, nullptr, false);
+    const auto add = [&](const json& object, const char* key) {
+        if (!object.is_object()) return;
+        const auto value = object.find(key);
+        if (value == object.end() || !value->is_array() || value->size() != 2) return;
+        if (!(*value)[0].is_number_unsigned() || !(*value)[1].is_number_unsigned()) return;
+        blocks.push_back({(*value)[0].get<std::int64_t>(), (*value)[1].get<std::int64_t>()});
+    };
+    add(root, "weight_block_size");
+    if (!root.is_object()) return blocks;
+    const auto groups = root.find("config_groups");
+    if (groups == root.end() || !groups->is_object()) return blocks;
+    for (const auto& [name, group] : groups->items()) {
+        if (group.is_object() && group.contains("weights"))
+            add(group["weights"], "block_structure");
+    }
+    return blocks;
+}
+
 }  // namespace
 
 CheckpointSurvey::CheckpointSurvey(const std::filesystem::path& directory)
     : files_(directory, weights::IndexRule::reported),
       model_(weights::config_of_checkpoint(config_in(directory), files_)),
       config_(quantization_config_of(directory, model_)),
+      blocks_(config_ ? declared_blocks(*config_) : std::vector<checks::BlockSize>()),
       names_(files_.names()) {
     for (const std::string& name : names_) {
         bytes_ += files_.find(name).tensor->bytes;

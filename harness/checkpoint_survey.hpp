@@ -85,6 +85,7 @@ class CheckpointSurvey {
     weights::CheckpointDirectory files_;
     model::ModelConfig model_;
     std::optional<std::string> config_;
+    std::vector<checks::BlockSize> blocks_;  ///< that the config declares
     std::vector<std::string> names_;
     std::int64_t tensors_ = 0;
     std::uint64_t bytes_ = 0;

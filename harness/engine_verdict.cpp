@@ -14,7 +14,6 @@
 #include "core/error.hpp"
 #include "receiver/contract_check.hpp"
 #include "receiver/engine_contract.hpp"
-#include "receiver/expert_schemes.hpp"
 #include "receiver/quantization_config.hpp"
 #include "receiver/router_check.hpp"
 #include "receiver/tied_head.hpp"
@@ -126,8 +125,6 @@ void add_checkpoint_findings(const receiver::EngineContract& contract,
                              const receiver::ContractInstance& instance, core::Findings& findings) {
     core::Findings routers = receiver::unlisted_routers(contract, survey.model(), instance.config);
     std::move(routers.begin(), routers.end(), std::back_inserter(findings));
-    core::Findings experts = receiver::refused_expert_scheme(contract, instance);
-    std::move(experts.begin(), experts.end(), std::back_inserter(findings));
 }
 
 }  // namespace
@@ -166,7 +163,7 @@ EngineVerdict judge_for_engine(const CheckpointSurvey& survey, const std::string
     verdict.findings = reading.findings;
     try {
         if (reading.usable) {
-            verdict.scheme = std::string(quant::scheme_name(reading.config.scheme));
+            verdict.scheme = reading.config.scheme_text();
             instance = receiver::apply_contract(
                 contract, receiver::model_as_built(contract, survey.model(), head_stored),
                 reading.config, tp);

@@ -223,6 +223,9 @@ class Planner {
             }
             receiver::ContractInstance instance =
                 receiver::apply_contract(contract_, plan_.model, config, request_.tp);
+            if (!instance.not_for_scenarios.empty()) {
+                throw core::UsageError(instance.not_for_scenarios);
+            }
             const bool listed = add_overridden(instance);
             if (add_fused(instance) || listed) continue;
             if (!core::has_error(instance.refusals)) return instance;
@@ -234,7 +237,7 @@ class Planner {
     /// An engine that does not know the parts of its fused layers looks for their own names: those
     /// whose parts all stay in BF16. Experts are listed by their stack.
     bool add_fused(const receiver::ContractInstance& instance) {
-        if (contract_.skip_rule != receiver::SkipRule::fused_containment) return false;
+        if (contract_.skip_rule != receiver::SkipRule::path_endings) return false;
         std::map<std::string, bool> whole;
         for (const wire::WantedParameter& parameter : instance.wanted) {
             const bool expert = parameter.fuse_group.find(".experts.") != std::string::npos;

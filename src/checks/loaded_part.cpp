@@ -16,9 +16,6 @@ namespace refit::checks {
 
 namespace {
 
-/// Side of a block of the engines' blockwise kernels.
-constexpr std::int64_t kEngineBlock = 128;
-
 template <typename Bits>
 Bits load_bits(const std::byte* address) {
     Bits bits{};
@@ -120,7 +117,7 @@ bool is_scale_poison(core::DType dtype, double value) {
 double EngineScales::at(std::int64_t row, std::int64_t col) const {
     switch (weight_.granularity) {
         case receiver::Granularity::block:
-            return scales_.scale_value(weight_.block_row(row), col / kEngineBlock);
+            return scales_.scale_value(weight_.block_row(row), col / weight_.block_cols);
         case receiver::Granularity::channel:
             return scales_.cols() == 1 ? scales_.scale_value(row, 0)
                                        : std::numeric_limits<double>::quiet_NaN();
@@ -138,7 +135,7 @@ std::int64_t EngineScales::same_scale_columns(std::int64_t col) const {
     if (weight_.granularity != receiver::Granularity::block) {
         return std::numeric_limits<std::int64_t>::max() / 2;
     }
-    return kEngineBlock - col % kEngineBlock;
+    return weight_.block_cols - col % weight_.block_cols;
 }
 
 wire::Digest part_digest(const DestinationView& view, const receiver::LoadSpan& span,

@@ -8,7 +8,6 @@
 namespace refit::checks {
 namespace {
 
-constexpr std::int64_t kBlock = 128;
 constexpr std::int64_t kMxGroup = 32;
 constexpr std::string_view kInverse = "_scale_inv";
 constexpr std::string_view kPlain = "_scale";
@@ -20,10 +19,24 @@ ScaleLayout layout(const char* name, std::int64_t tile_rows, std::int64_t tile_c
             grid_cols};
 }
 
+/// Whether `scale` is a grid of such blocks over the weight.
+std::optional<ScaleLayout> block_layout(const core::Shape& weight, const core::Shape& scale,
+                                        const BlockSize& block) {
+    if (block.rows < 1 || block.cols < 1) return std::nullopt;
+    const std::int64_t grid_rows = core::ceil_div(weight[0], block.rows);
+    const std::int64_t grid_cols = core::ceil_div(weight[1], block.cols);
+    if (scale != core::Shape{grid_rows, grid_cols} &&
+        scale != core::Shape{grid_rows, 1, grid_cols, 1}) {
+        return std::nullopt;
+    }
+    return layout("block", block.rows, block.cols, grid_cols);
+}
+
 }  // namespace
 
 std::optional<ScaleLayout> scale_layout(const core::Shape& weight, core::DType scale_dtype,
-                                        const core::Shape& scale) {
+                                        const core::Shape& scale,
+                                        std::span<const BlockSize> declared) {
     if (weight.size() != 2) return std::nullopt;
     const std::int64_t rows = weight[0];
     const std::int64_t cols = weight[1];
@@ -31,12 +44,10 @@ std::optional<ScaleLayout> scale_layout(const core::Shape& weight, core::DType s
         const std::int64_t groups = core::ceil_div(cols, kMxGroup);
         if (scale == core::Shape{rows, groups}) return layout("mx", 1, kMxGroup, groups);
     }
-    const std::int64_t grid_rows = core::ceil_div(rows, kBlock);
-    const std::int64_t grid_cols = core::ceil_div(cols, kBlock);
-    if (scale == core::Shape{grid_rows, grid_cols} ||
-        scale == core::Shape{grid_rows, 1, grid_cols, 1}) {
-        return layout("block", kBlock, kBlock, grid_cols);
+    for (const BlockSize& block : declared) {
+        if (auto found = block_layout(weight, scale, block)) return found;
     }
+    if (auto found = block_layout(weight, scale, BlockSize{})) return found;
     if (scale.empty() || scale == core::Shape{1} || scale == core::Shape{1, 1}) {
         return layout("tensor", rows, cols, 1);
     }

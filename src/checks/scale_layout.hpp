@@ -22,13 +22,21 @@ struct ScaleLayout {
     std::int64_t grid_cols = 1;
 };
 
+/// Rows and columns of a block of scaling.
+struct BlockSize {
+    std::int64_t rows = 128;
+    std::int64_t cols = 128;
+};
+
 /// The layout of a scale of shape `scale` over a [rows, cols] weight: [], [1] or [1, 1] one value;
-/// [rows] or [rows, 1] one a row; [cd(rows,128), cd(cols,128)] or [cd(rows,128), 1, cd(cols,128),
-/// 1] one a block; E8M0 bytes [rows, cd(cols,32)] one a group of 32. nullopt where no layout has
-/// the shape, or the weight is not a matrix. Where two layouts have it, they agree.
+/// [rows] or [rows, 1] one a row; [cd(rows,b), cd(cols,b)] or [cd(rows,b), 1, cd(cols,b), 1] one a
+/// block; E8M0 bytes [rows, cd(cols,32)] one a group of 32. Blocks are tried in the sizes that the
+/// configuration declares, in their order, and then as 128 x 128. nullopt where no layout has the
+/// shape, or the weight is not a matrix. Where two layouts of no declared size have it, they agree.
 [[nodiscard]] std::optional<ScaleLayout> scale_layout(const core::Shape& weight,
                                                       core::DType scale_dtype,
-                                                      const core::Shape& scale);
+                                                      const core::Shape& scale,
+                                                      std::span<const BlockSize> declared = {});
 
 /// Whether every code under a scale of zero is a zero itself, so that the product is what was
 /// meant. `codes` : [rows, cols] F8_E4M3; `scales` : one a tile.

@@ -15,7 +15,7 @@
 namespace refit::model {
 namespace {
 
-using Json = nlohmann::json;
+using Json = nlohmann::ordered_json;  // engines try the groups of a config in the order of the file
 
 constexpr std::uintmax_t kMaxConfigBytes = std::uintmax_t{16} << 20;
 // Far above every model; keeps products of three dimensions within 64 bits.

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // quant_method "compressed-tensors": groups, their targets and strategies.
 #include <algorithm>
-#include <map>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "receiver/config_reader.hpp"
 
@@ -38,8 +38,8 @@ class GroupReader {
     GroupReader(ConfigReader& reader, const std::string& name, const json& group)
         : reader_(reader), where_("config_groups." + name), group_(group) {}
 
-    /// The scheme of the group; its targets are added to `targets`.
-    Scheme read(std::vector<std::string>& targets) {
+    /// The format of the group; its targets are added to `targets`.
+    WeightFormat read(std::vector<std::string>& targets) {
         if (!group_.is_object()) {
             reader_.refuse({.key = where_,
                             .found = group_.dump(),
@@ -60,9 +60,10 @@ class GroupReader {
         want(*weights, "symmetric", true, true);
         want(*weights, "dynamic", false, true);
         check_bits(*weights);
-        const Scheme scheme = strategy_of(*weights);
-        read_inputs(scheme);
-        return scheme;
+        WeightFormat format;
+        read_strategy(*weights, format);
+        read_inputs(format);
+        return format;
     }
 
  private:
@@ -114,12 +115,14 @@ class GroupReader {
                       .behaviour = "ignored"});
     }
 
-    Scheme strategy_of(const json& weights) {
+    void read_strategy(const json& weights, WeightFormat& format) {
         const std::string inside = where_ + ".weights";
         const std::string strategy = reader_.text_of(weights, "strategy", inside + ".",
                                                      "tensor, channel or block", kNoScheme);
-        if (strategy == "tensor") return Scheme::fp8_tensorwise;
-        if (strategy == "channel") return Scheme::fp8_channelwise;
+        if (strategy == "tensor" || strategy == "channel") {
+            format.scheme = strategy == "tensor" ? Scheme::fp8_tensorwise : Scheme::fp8_channelwise;
+            return;
+        }
         if (strategy != "block") {
             reader_.refuse({.key = inside + ".strategy",
                             .found = json(strategy).dump(),
@@ -135,20 +138,37 @@ class GroupReader {
                             .remedy = "strategy block needs it",
                             .engine_message = "AssertionError without text"});
         }
-        if (*block != json("128x128")) reader_.want_block_128(inside + ".block_structure", *block);
-        return Scheme::fp8_blockwise;
+        reader_.read_block(inside + ".block_structure", as_list(*block), format);
     }
 
-    void read_inputs(Scheme scheme) {
+    /// Older writers put the sizes into a text: "128x128".
+    static json as_list(const json& block) {
+        if (!block.is_string()) return block;
+        const std::string text = block.get<std::string>();
+        const std::size_t x = text.find('x');
+        const auto is_number = [](const std::string& part) {
+            return !part.empty() && part.size() < 10 &&
+                   part.find_first_not_of("0123456789") == std::string::npos;
+        };
+        if (x == std::string::npos || !is_number(text.substr(0, x)) ||
+            !is_number(text.substr(x + 1))) {
+            return block;
+        }
+        return json::array({std::stoll(text.substr(0, x)), std::stoll(text.substr(x + 1))});
+    }
+
+    void read_inputs(WeightFormat& format) {
         const json* inputs = ConfigReader::value_of(group_, "input_activations");
         if (inputs == nullptr) return;  // Weight-only: the same tensors.
         const std::string inside = where_ + ".input_activations";
         const json* dynamic = ConfigReader::value_of(*inputs, "dynamic");
-        if (dynamic != nullptr && *dynamic != json(false)) return;
         const json* strategy = ConfigReader::value_of(*inputs, "strategy");
+        format.inputs = strategy != nullptr && strategy->is_string() ? strategy->get<std::string>()
+                                                                     : std::string("tensor");
+        if (dynamic != nullptr && *dynamic != json(false)) return;
         const json* symmetric = ConfigReader::value_of(*inputs, "symmetric");
         const bool whole = strategy == nullptr || *strategy == json("tensor");
-        const bool fits = whole && scheme != Scheme::fp8_blockwise &&
+        const bool fits = whole && format.scheme != Scheme::fp8_blockwise &&
                           (symmetric == nullptr || *symmetric == json(true));
         const ConfigProblem problem = {
             .key = inside + ".dynamic",
@@ -160,7 +180,7 @@ class GroupReader {
                              "block scales",
             .engine_message = fits ? "" : kNoScheme};
         if (!fits) reader_.refuse(problem);
-        reader_.config().static_activations = true;
+        format.static_activations = true;
         reader_.not_for_scenarios(problem);
     }
 
@@ -196,6 +216,66 @@ void check_format(ConfigReader& reader, const json& object, const std::string& w
     reader.warn(problem);
 }
 
+/// The groups' names as the file has them, which is the order in which the engines try targets.
+std::vector<std::string> names_in_order(const std::string& text) {
+    std::vector<std::string> names;
+    const auto root = nlohmann::ordered_json::parse(text, nullptr, false);
+    for (const auto& [name, group] : root.at("config_groups").items()) names.push_back(name);
+    return names;
+}
+
+/// A target that comes again keeps its place and gets the later format, as in a Python dictionary.
+void add_target(std::vector<TargetFormat>& targets, const std::string& target,
+                const WeightFormat& format) {
+    for (TargetFormat& known : targets) {
+        if (known.target != target) continue;
+        known.format = format;
+        return;
+    }
+    targets.push_back({target, format});
+}
+
+/// One format for all, or what each target stands for.
+void keep_targets(ConfigReader& reader, std::vector<TargetFormat> targets) {
+    QuantizationConfig& config = reader.config();
+    const auto linear =
+        std::find_if(targets.begin(), targets.end(),
+                     [](const TargetFormat& target) { return target.target == "Linear"; });
+    const WeightFormat& main = linear == targets.end() ? targets.front().format : linear->format;
+    config.set_format(main);
+    const bool one = std::all_of(targets.begin(), targets.end(),
+                                 [&](const TargetFormat& target) { return target.format == main; });
+    if (linear == targets.end()) {
+        for (const TargetFormat& target : targets) config.targets.push_back(target.target);
+    }
+    if (one) return;
+    if (reader.contract().one_format_for_all) {
+        reader.refuse({.key = "config_groups",
+                       .found = "groups of several formats",
+                       .expected = "one format for all groups",
+                       .remedy = "how this engine tells groups apart was not read; choose vLLM or "
+                                 "SGLang",
+                       .behaviour = ""});
+    }
+    config.mixed = std::move(targets);
+    // Inputs are quantized by the engine: trainers of all such groups send the same.
+    const auto payload = [](WeightFormat format) {
+        format.inputs.clear();
+        return format;
+    };
+    const bool sends_one =
+        std::all_of(config.mixed.begin(), config.mixed.end(), [&](const TargetFormat& target) {
+            return payload(target.format) == payload(config.mixed.front().format);
+        });
+    if (sends_one) return;
+    reader.not_for_scenarios(
+        {.key = "config_groups",
+         .found = "groups of several formats",
+         .expected = "one format for all groups",
+         .remedy = "a trainer quantizes all layers by one recipe; checkpoints of several formats "
+                   "are judged by verify"});
+}
+
 }  // namespace
 
 void read_compressed_tensors(ConfigReader& reader, const json& root) {
@@ -212,16 +292,18 @@ void read_compressed_tensors(ConfigReader& reader, const json& root) {
         }
     }
     const json* groups = ConfigReader::value_of(root, "config_groups");
-    std::map<std::string, Scheme> schemes;
-    std::vector<std::string> targets;
+    std::vector<TargetFormat> targets;
     if (groups != nullptr && groups->is_object()) {
-        for (const auto& [name, group] : groups->items()) {
+        for (const std::string& name : names_in_order(reader.config().json)) {
+            const json& group = groups->at(name);
             if (group.is_object() && names_attention(group)) continue;
             if (group.is_object()) check_format(reader, group, "config_groups." + name + ".");
-            schemes[name] = GroupReader(reader, name, group).read(targets);
+            std::vector<std::string> names;
+            const WeightFormat format = GroupReader(reader, name, group).read(names);
+            for (const std::string& target : names) add_target(targets, target, format);
         }
     }
-    if (schemes.empty()) {
+    if (targets.empty()) {
         reader.refuse({.key = "config_groups",
                        .found = ConfigReader::shown(groups),
                        .expected = "at least one group of Linear modules",
@@ -230,18 +312,7 @@ void read_compressed_tensors(ConfigReader& reader, const json& root) {
                        .engine_message = no_groups_text(reader.contract().unknown_names)});
     }
     QuantizationConfig& config = reader.config();
-    config.scheme = schemes.begin()->second;
-    for (const auto& [name, scheme] : schemes) {
-        if (scheme == config.scheme) continue;
-        reader.refuse({.key = "config_groups." + name,
-                       .found = "a strategy that differs from group " + schemes.begin()->first,
-                       .expected = "one strategy for all groups",
-                       .remedy = "refitbench loads one scheme at a time",
-                       .behaviour = ""});
-    }
-    if (std::find(targets.begin(), targets.end(), "Linear") == targets.end()) {
-        config.targets = targets;
-    }
+    keep_targets(reader, std::move(targets));
     config.skip_list = reader.names_of(root, "ignore");
 }
 

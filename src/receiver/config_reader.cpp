@@ -81,9 +81,14 @@ std::vector<std::string> ConfigReader::names_of(const json& object, const char* 
     return value->get<std::vector<std::string>>();
 }
 
-void ConfigReader::want_block_128(const std::string& key, const json& value) const {
-    const bool two = value.is_array() && value.size() == 2 && value[0].is_number_integer() &&
-                     value[1].is_number_integer();
+void ConfigReader::read_block(const std::string& key, const json& value, WeightFormat& format) {
+    // A block is never larger than a dimension that fits into memory.
+    constexpr std::int64_t kLargest = std::int64_t{1} << 40;
+    const auto is_size = [](const json& v) {
+        return v.is_number_integer() && v >= std::int64_t{1} && v <= kLargest;
+    };
+    const bool two =
+        value.is_array() && value.size() == 2 && is_size(value[0]) && is_size(value[1]);
     if (!two) {
         refuse({.key = key,
                 .found = value.dump(),
@@ -91,13 +96,24 @@ void ConfigReader::want_block_128(const std::string& key, const json& value) con
                 .remedy = "write [128, 128]",
                 .engine_message = "ValueError"});
     }
-    if (value[0].get<std::int64_t>() != 128 || value[1].get<std::int64_t>() != 128) {
-        refuse({.key = key,
-                .found = value.dump(),
-                .expected = "[128, 128]",
-                .remedy = "refitbench supports no other block size",
-                .behaviour = ""});
-    }
+    format.scheme = quant::Scheme::fp8_blockwise;
+    format.block_rows = value[0].get<std::int64_t>();
+    format.block_cols = value[1].get<std::int64_t>();
+    if (format.block_rows == 128 && format.block_cols == 128) return;
+    not_for_scenarios({.key = key,
+                       .found = value.dump(),
+                       .expected = "[128, 128]",
+                       .remedy = "every blockwise recipe of a trainer makes blocks of 128 x 128; "
+                                 "checkpoints with other blocks are judged by verify"});
+    if (format.block_rows == format.block_cols || !contract_.groups_inputs_by_rows) return;
+    warn({.key = key,
+          .found = value.dump(),
+          .expected = "as many rows as columns",
+          .remedy = "requantize in square blocks: the weights load, but the engine quantizes the "
+                    "inputs of such a layer in groups of the rows of a block, and its kernels want "
+                    "groups of the columns",
+          .behaviour = "raises",
+          .engine_message = "AssertionError without text, in the first product"});
 }
 
 }  // namespace refit::receiver

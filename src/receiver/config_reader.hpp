@@ -50,7 +50,8 @@ class ConfigReader {
                                       const std::string& engine_message) const;
     [[nodiscard]] std::vector<std::string> names_of(const nlohmann::json& object,
                                                     const char* key) const;
-    void want_block_128(const std::string& key, const nlohmann::json& value) const;
+    /// Rows and columns of a block, into `format`.
+    void read_block(const std::string& key, const nlohmann::json& value, WeightFormat& format);
 
  private:
     [[nodiscard]] core::Finding finding_of(const ConfigProblem& problem,

@@ -14,7 +14,6 @@ namespace {
 using core::ceil_div;
 using core::DType;
 using model::Role;
-using quant::Scheme;
 
 /// Boundaries 0, size, 2 size ... total; {0, total} for a size of nothing.
 std::vector<std::int64_t> cuts(std::int64_t total, std::int64_t size) {
@@ -59,7 +58,6 @@ ContractApplier::ContractApplier(const EngineContract& contract, const model::Mo
     out_.layers = model.layers;
     out_.mtp_layers = model.mtp_layers;
     out_.spans.resize(static_cast<std::size_t>(tp));
-    scheme_ = std::string(quant::scheme_name(config.scheme));
 }
 
 ContractInstance ContractApplier::run(CacheScales cache_scales) {
@@ -156,13 +154,29 @@ void ContractApplier::refuse(const std::string& tensor, const std::string& behav
 // Skip list
 // -------------------------------------------------------------------------------------------------
 
-/// Whether the skip list leaves the layer in BF16; parts that disagree are refused once.
-bool ContractApplier::skip_of(const Layer& layer) {
-    if (!quantizes()) return true;
+/// Whether the skip list leaves the layer in BF16, and else how it is quantized; what the engine
+/// cannot follow is refused once.
+void ContractApplier::read_format(Layer& layer) {
+    layer.skipped = true;
+    if (!quantizes()) return;
     SkipQuestion question{layer.module, {}, layer.class_name};
     for (const Part& part : layer.parts) question.parts.push_back(part.module);
+    const std::string leaf = layer.module.substr(layer.module.rfind('.') + 1);
+    for (const KnownParts& known : contract_.known_parts) {
+        question.parts_known |=
+            known.architecture == model_.architecture &&
+            std::find(known.layers.begin(), known.layers.end(), leaf) != known.layers.end();
+    }
     const SkipAnswer answer = skip_.ask(question);
-    if (answer.behaviour.empty()) return answer.skipped;
+    layer.skipped = answer.skipped;
+    layer.format = answer.format;
+    if (answer.behaviour.empty()) return;
+    if (answer.behaviour == "raises" && answer.skipped) {
+        refuse(layer.parts[0].module + ".weight", answer.behaviour, answer.engine_message,
+               "no target of a group, and not on the ignore list", "a group that targets it",
+               "name " + layer.module + " in a group, or on the ignore list");
+        return;
+    }
     std::string names;
     for (const Part& part : layer.parts) {
         if (!skip_.listed(part.module)) continue;
@@ -176,7 +190,6 @@ bool ContractApplier::skip_of(const Layer& layer) {
            all ? layer.module + " on the list" : "all parts of " + layer.module + " or none",
            raises ? "list every part of the fused layer"
                   : "list " + layer.module + " itself: the engine does not look for its parts");
-    return answer.skipped;
 }
 
 // Layers
@@ -248,7 +261,7 @@ void ContractApplier::name_parts(Layer& layer, const std::string& module, std::i
 Layer& ContractApplier::known_layer(Layer layer) {
     const auto [it, added] = layer_index_.try_emplace(layer.module, layers_.size());
     if (added) {
-        layer.skipped = skip_of(layer);
+        read_format(layer);
         layers_.push_back(std::move(layer));
     }
     return layers_[it->second];
@@ -383,17 +396,18 @@ void ContractApplier::place_bias(const model::TensorSpec& spec) {
 }
 
 void ContractApplier::place_weight(const model::TensorSpec& spec) {
-    const Layer layer = layer_of(spec, module_of(spec.name));
-    const bool skipped = known_layer(layer).skipped;
+    Layer layer = layer_of(spec, module_of(spec.name));
+    const Layer& known = known_layer(layer);
+    layer.skipped = known.skipped;
+    layer.format = known.format;
     const bool row_parallel = layer.cut == LayerCut::row;
 
     const Part& part = layer.parts[layer.index];
     const std::int64_t local_cols = row_parallel ? layer.cols / tp_ : layer.cols;
     const std::size_t dest =
-        destination(layer.module + ".weight", skipped ? DType::bf16 : DType::f8_e4m3,
+        destination(layer.module + ".weight", layer.skipped ? DType::bf16 : DType::f8_e4m3,
                     {layer.local_rows(), local_cols}, false);
-    const std::size_t weight =
-        want(spec.name, spec.shape, "weight", skipped ? "bf16" : scheme_, layer.rule);
+    const std::size_t weight = want(spec.name, spec.shape, "weight", layer.scheme(), layer.rule);
     if (layer.fused()) out_.wanted[weight].fuse_group = layer.module;
     Cut cut;
     cut.replicas = part.replicas;
@@ -409,7 +423,7 @@ void ContractApplier::place_weight(const model::TensorSpec& spec) {
                                .v_dim = model_.v_head_dim,
                                .kv_lora_rank = model_.kv_lora_rank});
     }
-    if (!skipped) place_scale(layer, weight, dest, cut, local_cols);
+    if (!layer.skipped) place_scale(layer, weight, dest, cut, local_cols);
 }
 
 /// The list for a model that has no layout at this TP size: names and shapes only.
@@ -432,11 +446,10 @@ void ContractApplier::list_uncut(const model::TensorSpec& spec) {
     const Layer layer =
         expert ? known_experts(module_of(module_of(module))) : known_layer(layer_of(spec, module));
     const std::string rule = expert ? "experts" : layer.rule;
-    const std::size_t weight =
-        want(spec.name, spec.shape, "weight", layer.skipped ? "bf16" : scheme_, rule);
+    const std::size_t weight = want(spec.name, spec.shape, "weight", layer.scheme(), rule);
     if (layer.skipped) return;
-    want_scale(weight, rule);
-    if (out_.config.static_activations) want_input_scale(weight, rule);
+    want_scale(weight, layer.format, rule);
+    if (layer.format.static_activations) want_input_scale(weight, layer.format, rule);
 }
 
 }  // namespace refit::receiver

@@ -13,9 +13,6 @@
 
 namespace refit::receiver {
 
-/// Rows and columns of a block of every blockwise engine.
-inline constexpr std::int64_t kBlock = 128;
-
 /// The module of "X.weight" and "X.bias".
 [[nodiscard]] std::string module_of(const std::string& tensor);
 
@@ -44,7 +41,16 @@ struct Layer {
     std::int64_t cols = 0;  ///< global
     LayerCut cut = LayerCut::column;
     bool skipped = false;
+    WeightFormat format;    ///< of a layer that is not skipped
     std::size_t index = 0;  ///< of the part at hand
+
+    /// The scheme of the contract's rows that it loads by.
+    [[nodiscard]] std::string scheme() const {
+        return skipped ? "bf16" : std::string(quant::scheme_name(format.scheme));
+    }
+    [[nodiscard]] bool blockwise() const {
+        return !skipped && format.scheme == quant::Scheme::fp8_blockwise;
+    }
 
     [[nodiscard]] bool fused() const { return parts.size() > 1; }
     [[nodiscard]] std::int64_t offset(std::size_t part) const {
@@ -83,8 +89,9 @@ class ContractApplier {
     [[nodiscard]] int expert_tp() const { return out_.ep > 1 ? 1 : tp_; }
 
     // Skip list
-    [[nodiscard]] bool skip_of(const Layer& layer);
-    [[nodiscard]] bool skip_of_experts(const std::string& experts);
+    void read_format(Layer& layer);
+    void read_format_of_experts(Layer& layer);
+    void require_expert_format(const Layer& layer);
     [[nodiscard]] bool quantizes() const { return out_.config.scheme != quant::Scheme::bf16; }
 
     // Layers
@@ -101,8 +108,8 @@ class ContractApplier {
     void place_bias(const model::TensorSpec& spec);
     void place_weight(const model::TensorSpec& spec);
     void place_expert(const model::TensorSpec& spec);
-    void place_expert_scale(const model::TensorSpec& spec, std::size_t weight,
-                            std::size_t weight_dest, const Cut& weight_cut);
+    void place_expert_scale(const model::TensorSpec& spec, const WeightFormat& format,
+                            std::size_t weight, std::size_t weight_dest, const Cut& weight_cut);
     void list_uncut(const model::TensorSpec& spec);
     /// Scales of the KV cache, behind all other parameters.
     void place_cache_scales(CacheScales which);
@@ -114,14 +121,17 @@ class ContractApplier {
     std::size_t want(const std::string& name, const core::Shape& shape, const std::string& suffix,
                      const std::string& scheme, const std::string& rule);
     /// The scale of `weight` among the wanted parameters, each naming the other.
-    std::size_t want_scale(std::size_t weight, const std::string& rule);
+    std::size_t want_scale(std::size_t weight, const WeightFormat& format, const std::string& rule);
     /// The input scale of a quantized module whose activations have static scales.
-    std::size_t want_input_scale(std::size_t weight, const std::string& rule);
+    std::size_t want_input_scale(std::size_t weight, const WeightFormat& format,
+                                 const std::string& rule);
     void place_scale(const Layer& layer, std::size_t weight, std::size_t dest, const Cut& cut,
                      std::int64_t local_cols);
     void add_spans(std::size_t index, std::size_t dest, const Cut& cut);
-    [[nodiscard]] std::string scale_suffix() const;
-    [[nodiscard]] core::Shape scale_shape(std::int64_t rows, std::int64_t cols) const;
+    [[nodiscard]] std::string scale_suffix(const WeightFormat& format) const;
+    [[nodiscard]] core::Shape scale_shape(const WeightFormat& format, std::int64_t rows,
+                                          std::int64_t cols) const;
+    void apply_scale(std::size_t weight_dest, std::size_t scale_dest, const WeightFormat& format);
     [[nodiscard]] bool four_dimensional() const { return out_.config.algo == "FP8_PB_WO"; }
 
     // Block divisibility
@@ -135,6 +145,7 @@ class ContractApplier {
     void check_scale_grid(const Layer& layer, bool fatal);
     void check_experts(const Layer& layer);
     void check_defects();
+    void check_blocks_of_linear(const Layer& layer);
 
     void refuse(const std::string& tensor, const std::string& behaviour,
                 const std::string& engine_message, const std::string& measured,
@@ -144,7 +155,6 @@ class ContractApplier {
     const EngineContract& contract_;
     const model::ModelConfig& model_;
     int tp_;
-    std::string scheme_;
     bool feasible_ = true;
     SkipRules skip_;
     ContractInstance out_;

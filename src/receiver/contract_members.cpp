@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "receiver/contract_members.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "core/error.hpp"
@@ -14,7 +15,9 @@ namespace {
 bool can_hold(const EngineContract& contract, const ContractInstance& profile,
               const model::ModelConfig& model) {
     if (contract.intersection || contract.formats.empty()) return false;
-    if (model.experts > 0 && !contract.layout.experts) return false;
+    if (model.experts > 0 && contract.layout.expert_format != ExpertFormat::as_config) return false;
+    const auto& unread = contract.unread_architectures;
+    if (std::find(unread.begin(), unread.end(), model.architecture) != unread.end()) return false;
     return profile.tp == 1 || contract.layout.tensor_parallel;
 }
 

@@ -11,39 +11,45 @@ using core::ceil_div;
 using core::DType;
 using quant::Scheme;
 
-std::size_t ContractApplier::want_scale(std::size_t weight, const std::string& rule) {
-    const std::string suffix = scale_suffix();
+std::size_t ContractApplier::want_scale(std::size_t weight, const WeightFormat& format,
+                                        const std::string& rule) {
+    const std::string suffix = scale_suffix(format);
     const std::string name = module_of(out_.wanted[weight].name) + "." + suffix;
     const core::Shape shape = out_.wanted[weight].shape;
     const std::size_t scale =
-        want(name, scale_shape(core::matrix_rows(shape), core::matrix_cols(shape)), suffix, scheme_,
-             rule);
+        want(name, scale_shape(format, core::matrix_rows(shape), core::matrix_cols(shape)), suffix,
+             std::string(quant::scheme_name(format.scheme)), rule);
     out_.wanted[weight].scale = name;
     out_.wanted[scale].scale_of = out_.wanted[weight].name;
     out_.wanted[scale].fuse_group = out_.wanted[weight].fuse_group;
     return scale;
 }
 
-std::size_t ContractApplier::want_input_scale(std::size_t weight, const std::string& rule) {
+std::size_t ContractApplier::want_input_scale(std::size_t weight, const WeightFormat& format,
+                                              const std::string& rule) {
     const std::string name = module_of(out_.wanted[weight].name) + ".input_scale";
-    const std::size_t scale = want(name, {1}, "input_scale", scheme_, rule);
+    const std::size_t scale =
+        want(name, {1}, "input_scale", std::string(quant::scheme_name(format.scheme)), rule);
     out_.wanted[scale].fuse_group = out_.wanted[weight].fuse_group;
     return scale;
 }
 
-std::string ContractApplier::scale_suffix() const {
-    if (out_.config.scheme == Scheme::fp8_tensorwise) return contract_.tensor_scale_suffix;
+std::string ContractApplier::scale_suffix(const WeightFormat& format) const {
+    if (format.scheme == Scheme::fp8_tensorwise) return contract_.tensor_scale_suffix;
     // Only the format of quant_method fp8 has the name with "_inv".
-    const bool inv = out_.config.scheme == Scheme::fp8_blockwise &&
-                     out_.config.quant_method != "compressed-tensors";
+    const bool inv =
+        format.scheme == Scheme::fp8_blockwise && out_.config.quant_method != "compressed-tensors";
     return inv ? contract_.block_scale_suffix : "weight_scale";
 }
 
-core::Shape ContractApplier::scale_shape(std::int64_t rows, std::int64_t cols) const {
-    switch (out_.config.scheme) {
+core::Shape ContractApplier::scale_shape(const WeightFormat& format, std::int64_t rows,
+                                         std::int64_t cols) const {
+    const std::int64_t grid_rows = ceil_div(rows, format.block_rows);
+    const std::int64_t grid_cols = ceil_div(cols, format.block_cols);
+    switch (format.scheme) {
         case Scheme::fp8_blockwise:
-            if (four_dimensional()) return {ceil_div(rows, kBlock), 1, ceil_div(cols, kBlock), 1};
-            return {ceil_div(rows, kBlock), ceil_div(cols, kBlock)};
+            if (four_dimensional()) return {grid_rows, 1, grid_cols, 1};
+            return {grid_rows, grid_cols};
         case Scheme::fp8_channelwise:
             return contract_.channel_scale_rank == 1 ? core::Shape{rows} : core::Shape{rows, 1};
         default:
@@ -51,45 +57,54 @@ core::Shape ContractApplier::scale_shape(std::int64_t rows, std::int64_t cols) c
     }
 }
 
+/// How the kernel finds the scale of an element of the weight.
+void ContractApplier::apply_scale(std::size_t weight_dest, std::size_t scale_dest,
+                                  const WeightFormat& format) {
+    DestinationParameter& weight = out_.destinations[weight_dest];
+    weight.scale = static_cast<std::int64_t>(scale_dest);
+    weight.granularity = format.scheme == Scheme::fp8_blockwise     ? Granularity::block
+                         : format.scheme == Scheme::fp8_channelwise ? Granularity::channel
+                                                                    : Granularity::tensor;
+    weight.block_rows = format.block_rows;
+    weight.block_cols = format.block_cols;
+}
+
 void ContractApplier::place_scale(const Layer& layer, std::size_t weight, std::size_t dest,
                                   const Cut& cut, std::int64_t local_cols) {
     const Part& part = layer.parts[layer.index];
-    const std::size_t scale = want_scale(weight, layer.rule);
-    core::Shape dest_shape = scale_shape(layer.local_rows(), local_cols);
-    Granularity granularity = Granularity::block;
+    const WeightFormat& format = layer.format;
+    const std::size_t scale = want_scale(weight, format, layer.rule);
+    core::Shape dest_shape = scale_shape(format, layer.local_rows(), local_cols);
     const core::Shape one_each = {static_cast<std::int64_t>(layer.parts.size())};
     const Cut slot = {.dest_row = static_cast<std::int64_t>(layer.index)};
     Cut scale_cut;
-    if (out_.config.scheme == Scheme::fp8_blockwise) {
+    if (format.scheme == Scheme::fp8_blockwise) {
         // The engine divides by the TP size first and then rounds up, offsets and sizes alike,
         // unless it does so the other way round for merged layers.
-        scale_cut.row_size = ceil_div(cut.row_size, kBlock);
+        scale_cut.row_size = ceil_div(cut.row_size, format.block_rows);
         scale_cut.replicas = part.replicas;
-        scale_cut.col_size = ceil_div(cut.col_size, kBlock);
-        scale_cut.dest_row = ceil_div(cut.dest_row, kBlock);
+        scale_cut.col_size = ceil_div(cut.col_size, format.block_cols);
+        scale_cut.dest_row = ceil_div(cut.dest_row, format.block_rows);
         if (contract_.layout.ceil_then_divide && layer.rule == "merged") {
-            scale_cut.row_size = ceil_div(part.rows, kBlock) / tp_;
-            scale_cut.dest_row =
-                ceil_div(part.rows * static_cast<std::int64_t>(layer.index), kBlock) / tp_;
+            const std::int64_t before = part.rows * static_cast<std::int64_t>(layer.index);
+            scale_cut.row_size = ceil_div(part.rows, format.block_rows) / tp_;
+            scale_cut.dest_row = ceil_div(before, format.block_rows) / tp_;
         }
-    } else if (out_.config.scheme == Scheme::fp8_channelwise) {
-        granularity = Granularity::channel;
+    } else if (format.scheme == Scheme::fp8_channelwise) {
         // A row-parallel layer keeps every output row, and so every scale.
         scale_cut.row_size = cut.row_size;
         scale_cut.replicas = part.replicas;
         scale_cut.dest_row = cut.dest_row;
     } else {
-        granularity = Granularity::tensor;
         dest_shape = one_each;
         scale_cut = slot;
     }
     const std::size_t scale_dest =
-        destination(layer.module + "." + scale_suffix(), DType::f32, dest_shape, true);
-    out_.destinations[dest].scale = static_cast<std::int64_t>(scale_dest);
-    out_.destinations[dest].granularity = granularity;
+        destination(layer.module + "." + scale_suffix(format), DType::f32, dest_shape, true);
+    apply_scale(dest, scale_dest, format);
     add_spans(scale, scale_dest, scale_cut);
-    if (!out_.config.static_activations) return;
-    const std::size_t input = want_input_scale(weight, layer.rule);
+    if (!format.static_activations) return;
+    const std::size_t input = want_input_scale(weight, format, layer.rule);
     add_spans(input, destination(layer.module + ".input_scale", DType::f32, one_each, true), slot);
 }
 

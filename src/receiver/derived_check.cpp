@@ -73,7 +73,9 @@ class Recomputed {
         }
         std::int64_t slot = 0;
         if (weight_.granularity == Granularity::channel) slot = row;
-        if (weight_.granularity == Granularity::block) slot = row / 128 * scale_cols_ + col / 128;
+        if (weight_.granularity == Granularity::block) {
+            slot = row / weight_.block_rows * scale_cols_ + col / weight_.block_cols;
+        }
         float scale = 0.0F;
         std::memcpy(&scale, scales_.data() + slot * 4, sizeof scale);
         // The product of a 4-bit and a 24-bit significand is exact in double.

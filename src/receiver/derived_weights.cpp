@@ -14,7 +14,6 @@
 namespace refit::receiver {
 namespace {
 
-constexpr std::int64_t kBlockColumns = 128;
 constexpr std::size_t kAlignment = 64;
 constexpr std::int64_t kElement = 2;
 /// Columns of kv_b_proj transposed together, so that both sides stay in the cache.
@@ -60,9 +59,10 @@ class RowReader {
         }
         static const std::array<float, 256> values = e4m3_values();
         const std::byte* codes = codes_.data() + row * cols;
-        for (std::int64_t first = 0; first < cols; first += kBlockColumns) {
+        const std::int64_t step = weight_.block_cols;
+        for (std::int64_t first = 0; first < cols; first += step) {
             const float scale = scale_at(row, first);
-            const std::int64_t end = std::min(cols, first + kBlockColumns);
+            const std::int64_t end = std::min(cols, first + step);
             for (std::int64_t col = first; col < end; ++col) {
                 const float value = values[std::to_integer<std::size_t>(codes[col])] * scale;
                 out[static_cast<std::size_t>(col)] = to_bf16(value);
@@ -74,7 +74,7 @@ class RowReader {
     [[nodiscard]] float scale_at(std::int64_t row, std::int64_t col) const {
         std::int64_t index = 0;
         if (weight_.granularity == Granularity::block) {
-            index = weight_.block_row(row) * scale_cols_ + col / kBlockColumns;
+            index = weight_.block_row(row) * scale_cols_ + col / weight_.block_cols;
         } else if (weight_.granularity == Granularity::channel) {
             index = row;
         }

@@ -33,14 +33,6 @@ void check_expert_parallel(const EngineContract& contract, const model::ModelCon
     }
 }
 
-std::string engines_with_experts() {
-    std::string names;
-    for (const EngineContract& contract : engine_catalog()) {
-        if (contract.layout.experts) names += (names.empty() ? "" : ", ") + contract.name;
-    }
-    return names;
-}
-
 }  // namespace
 
 std::int64_t DestinationParameter::rows() const {
@@ -52,8 +44,8 @@ std::int64_t DestinationParameter::cols() const {
 }
 
 std::int64_t DestinationParameter::block_row(std::int64_t row) const {
-    if (shape.size() != 3) return row / kBlock;
-    return row / shape[1] * core::ceil_div(shape[1], kBlock) + row % shape[1] / kBlock;
+    if (shape.size() != 3) return row / block_rows;
+    return row / shape[1] * core::ceil_div(shape[1], block_rows) + row % shape[1] / block_rows;
 }
 
 ContractInstance apply_contract(const EngineContract& contract, const model::ModelConfig& model,
@@ -63,22 +55,25 @@ ContractInstance apply_contract(const EngineContract& contract, const model::Mod
         throw core::ScenarioError("receiver.tp is " + std::to_string(tp) + ", expected at least 1");
     }
     check_expert_parallel(contract, model, tp, ep);
-    if (!contract.layout.experts && model.experts > 0) {
-        throw core::ScenarioError("engine " + contract.name +
-                                  " has no contract for a mixture of experts (" +
-                                  model::architecture_name(model.architecture) +
-                                  "); engines that have: " + engines_with_experts());
-    }
     if (!contract.layout.tensor_parallel && tp > 1) {
         throw core::ScenarioError("receiver.tp is " + std::to_string(tp) + ", but " +
                                   contract.name +
                                   " has no tensor parallelism for these weights; write "
                                   "tp: 1, on the command line --tp 1");
     }
-    const auto has = [&](const std::vector<quant::Scheme>& schemes) {
-        return std::find(schemes.begin(), schemes.end(), config.scheme) != schemes.end();
+    const auto& unread = contract.unread_architectures;
+    if (std::find(unread.begin(), unread.end(), model.architecture) != unread.end()) {
+        throw core::ScenarioError(
+            "engine " + contract.name + " has no contract for " +
+            model::architecture_name(model.architecture) +
+            ": its loader of this family was not read; choose another engine");
+    }
+    const auto has = [&](const WeightFormat& format) {
+        const auto& schemes =
+            format.static_activations ? contract.static_schemes : contract.schemes;
+        return std::find(schemes.begin(), schemes.end(), format.scheme) != schemes.end();
     };
-    if (!has(config.static_activations ? contract.static_schemes : contract.schemes)) {
+    if (!has(config.format())) {
         std::string names;
         for (const quant::Scheme scheme : contract.schemes) {
             names += (names.empty() ? "" : ", ") + std::string(quant::scheme_name(scheme));

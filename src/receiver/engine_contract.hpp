@@ -63,31 +63,37 @@ enum class ConfigFormat { fp8, compressed_tensors, modelopt };
 /// How the entries of a skip list match modules, and what fused layers make of it. Source of each:
 /// skip_rules.hpp.
 enum class SkipRule {
-    exact,              ///< vLLM fp8: whole module paths; parts of a fused layer must agree
-    dotted,             ///< SGLang fp8: whole components of the path, anywhere in it
-    prefix_or_suffix,   ///< transformers: a pattern from the start, or the end of the path
-    patterns,           ///< vLLM compressed-tensors: paths and "re:"; parts must agree
-    fused_containment,  ///< SGLang compressed-tensors: the fused layer's own path, or a part of it
-    wildcards,          ///< vLLM ModelOpt: paths, parts of the fused layer's path, shell patterns
+    exact,             ///< vLLM fp8: whole module paths; parts of a fused layer must agree
+    dotted,            ///< SGLang fp8: whole components of the path, anywhere in it
+    prefix_or_suffix,  ///< transformers: a pattern from the start, or the end of the path
+    patterns,          ///< vLLM compressed-tensors: paths and "re:"; parts must agree
+    path_endings,      ///< SGLang compressed-tensors: "re:" and ends of the fused layer's own path
+    wildcards,         ///< vLLM ModelOpt: paths, parts of the fused layer's path, shell patterns
 };
 
-/// Which blocks of 128 rows and columns an engine cannot hold.
+/// Which blocks an engine cannot hold: "ragged" is a part that ends within a block.
 enum class BlockRule {
     fused_at_load,  ///< fused layers are built ragged and fail, or end wrong, when they are loaded
     at_construction,  ///< every part but the last of a layer that the ranks do not share
     every_part,       ///< every part of a fused or shared layer
     exact_tiles,      ///< rows and columns of every layer
-    scale_grid,       ///< sizes that the number of blocks does not divide into blocks of 128
+    scale_grid,       ///< sizes that the number of blocks does not divide into blocks of that size
 };
 
 /// What the loader of a model class does with a name that it does not know.
 enum class UnknownNames { vllm, sglang, transformers, raises };
 
+/// What an engine holds of the experts of a quantized model, whatever its config says of layers.
+enum class ExpertFormat {
+    as_config,  ///< the format of the group or config that names them
+    one_value,  ///< a weight scale and a static input scale for every projection of an expert
+    raw_only,   ///< refuses quantized experts; those on the skip list are loaded
+};
+
 /// How an engine holds a model.
 struct EngineLayout {
     bool fuses = true;            ///< q/k/v and gate/up become one parameter
     bool tensor_parallel = true;  ///< false: TP 1 only
-    bool experts = true;          ///< holds mixtures of experts
     /// block scales of a merged layer: rounds the whole up and then divides by the TP size, instead
     /// of the other way round
     bool ceil_then_divide = false;
@@ -96,6 +102,8 @@ struct EngineLayout {
     /// with the scale's own ending.
     std::string experts_gate_up = "routed_experts.w13_weight";
     std::string experts_down = "routed_experts.w2_weight";
+    ExpertFormat expert_format = ExpertFormat::as_config;
+    bool up_before_gate = false;  ///< order of the rows of the gate and up stack
     std::int64_t vocabulary_multiple = 64;
 };
 
@@ -139,6 +147,12 @@ struct LoaderDefect {
     bool fatal = true;  ///< false: a warning, because another engine of the profile is meant
 };
 
+/// Fused layers of which a family's model class tells its engine what the parts are called.
+struct KnownParts {
+    model::Architecture architecture = model::Architecture::llama;
+    std::vector<std::string> layers;  ///< last components of their paths
+};
+
 struct EngineContract {
     std::string name;     ///< vllm-fp8 ...
     std::string version;  ///< "vLLM 017e9f4 (2026-08-17)"
@@ -157,6 +171,15 @@ struct EngineContract {
     /// tensor. An explicit null is one scale a tensor in either case.
     bool defaults_to_blocks = false;
     bool refuses_packed_formats = true;  ///< of compressed-tensors
+    /// Of compressed-tensors: how groups of several formats are told apart is not known.
+    bool one_format_for_all = false;
+    /// Of SkipRule::path_endings: the fused layers whose parts the engine knows.
+    std::vector<KnownParts> known_parts;
+    /// Of compressed-tensors: loads q/k/v and gate/up in blocks of the group that targets "Linear",
+    /// whichever group quantizes them.
+    bool fused_blocks_of_linear = false;
+    /// Of blocks that are not square: quantizes inputs in groups of the rows of a block.
+    bool groups_inputs_by_rows = false;
     SkipRule skip_rule = SkipRule::exact;
     BlockRule block_rule = BlockRule::fused_at_load;
     UnknownNames unknown_names = UnknownNames::raises;
@@ -177,6 +200,8 @@ struct EngineContract {
     std::vector<model::Architecture> own_heads;
     std::string tied_head_source;  ///< product and version that said so: "vLLM 0.33.0"
     std::vector<ContractRow> rows;
+    /// Families whose model class was not read for this contract, and so are refused.
+    std::vector<model::Architecture> unread_architectures;
     std::string snapshot;  ///< repository and commit: "neuralmagic/vllm 017e9f4448b7"
     std::string source;    ///< repository, commit, files
 };
@@ -199,10 +224,12 @@ struct DestinationParameter {
     std::int64_t padding_rows = 0;  ///< most rows of any rank that the engine itself fills with
                                     ///< zeros: the vocabulary padding of the last ranks
     /// Of a quantized weight: index of its scale destination, and how the engine's kernel applies
-    /// it: element (r, c) uses block: scale[r / 128, c / 128] of the FUSED matrix; channel:
-    /// scale[r]; tensor: the scale of the span it came in.
+    /// it: element (r, c) uses block: scale[r / block_rows, c / block_cols] of the FUSED matrix;
+    /// channel: scale[r]; tensor: the scale of the span it came in.
     std::int64_t scale = -1;
     Granularity granularity = Granularity::none;
+    std::int64_t block_rows = 128;
+    std::int64_t block_cols = 128;
 
     /// The parameter as a matrix, which is what spans address: the matrices of a 3-D parameter
     /// (those of the experts, [experts, rows, cols]) one below the other; else first dimension by
@@ -253,6 +280,8 @@ struct ContractInstance {
     /// What the engine refuses or would get silently wrong, in the order in which it would meet
     /// them: sizes, layers as they are built, then loading.
     core::Findings refusals;
+    /// Why no scenario can use it although the engine does; empty where it can.
+    std::string not_for_scenarios = {};
     /// Other names on the wire that load as a wanted parameter does: its name.
     std::map<std::string, std::string> aliases = {};
 

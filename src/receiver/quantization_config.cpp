@@ -38,7 +38,7 @@ bool has_scheme(const std::vector<Scheme>& schemes, Scheme scheme) {
 // quant_method fp8
 // -------------------------------------------------------------------------------------------------
 
-/// One scale a tensor, a block of 128 x 128, or neither: as the engine reads the key.
+/// One scale a tensor, one a block, or neither: as the engine reads the key.
 void read_block_size(ConfigReader& reader, const json& root) {
     QuantizationConfig& config = reader.config();
     const json* block = ConfigReader::value_of(root, "weight_block_size");
@@ -46,8 +46,9 @@ void read_block_size(ConfigReader& reader, const json& root) {
     config.scheme = left_out && reader.contract().defaults_to_blocks ? Scheme::fp8_blockwise
                                                                      : Scheme::fp8_tensorwise;
     if (block == nullptr) return;
-    reader.want_block_128("weight_block_size", *block);
-    config.scheme = Scheme::fp8_blockwise;
+    WeightFormat format = config.format();
+    reader.read_block("weight_block_size", *block, format);
+    config.set_format(format);
 }
 
 void read_activation_scheme(ConfigReader& reader, const json& root) {
@@ -96,6 +97,13 @@ void read_activation_scheme(ConfigReader& reader, const json& root) {
 
 void read_fp8(ConfigReader& reader, const json& root) {
     QuantizationConfig& config = reader.config();
+    if (config.quant_method.find("mxfp8") != std::string::npos) {
+        reader.refuse({.key = "quant_method",
+                       .found = json(config.quant_method).dump(),
+                       .expected = "\"fp8\"",
+                       .remedy = "refitbench has no contract for loading MXFP8",
+                       .behaviour = ""});
+    }
     read_block_size(reader, root);
     read_activation_scheme(reader, root);
     const json* scale_format = ConfigReader::value_of(root, "scale_fmt");
@@ -188,6 +196,21 @@ ConfigFormat format_of(ConfigReader& reader, const json& root) {
                    .behaviour = ""});
 }
 
+void want_scheme(ConfigReader& reader, const WeightFormat& format) {
+    const EngineContract& contract = reader.contract();
+    if (has_scheme(format.static_activations ? contract.static_schemes : contract.schemes,
+                   format.scheme)) {
+        return;
+    }
+    reader.refuse({.key = "scheme",
+                   .found = std::string(quant::scheme_name(format.scheme)) +
+                            (format.static_activations ? " with static activations" : ""),
+                   .expected = "a scheme of engine " + contract.name,
+                   .remedy = "engines that load it: " +
+                             engines_with(format.scheme, format.static_activations),
+                   .behaviour = ""});
+}
+
 void read_object(ConfigReader& reader, const std::string& text) {
     const json root = json::parse(text, nullptr, false);
     if (root.is_null()) return;
@@ -219,15 +242,8 @@ void read_object(ConfigReader& reader, const std::string& text) {
             read_modelopt(reader, root);
             break;
     }
-    const auto& schemes = config.static_activations ? contract.static_schemes : contract.schemes;
-    if (has_scheme(schemes, config.scheme)) return;
-    reader.refuse({.key = "scheme",
-                   .found = std::string(quant::scheme_name(config.scheme)) +
-                            (config.static_activations ? " with static activations" : ""),
-                   .expected = "a scheme of engine " + contract.name,
-                   .remedy = "engines that load it: " +
-                             engines_with(config.scheme, config.static_activations),
-                   .behaviour = ""});
+    want_scheme(reader, config.format());
+    for (const TargetFormat& target : config.mixed) want_scheme(reader, target.format);
 }
 
 // Defaults
@@ -243,7 +259,7 @@ json compressed_tensors_default(Scheme scheme) {
     if (scheme == Scheme::fp8_channelwise) weights["strategy"] = "channel";
     if (scheme == Scheme::fp8_tensorwise) {
         weights["strategy"] = "tensor";
-        // Dense layers take activations a token as well; experts do not: see expert_schemes.hpp.
+        // Dense layers take activations a token as well; experts do not.
         inputs["strategy"] = "tensor";
     }
     if (scheme == Scheme::fp8_blockwise) {
@@ -319,6 +335,17 @@ void check_algo(const EngineContract& contract, Scheme scheme, const std::string
 }
 
 }  // namespace
+
+std::string QuantizationConfig::scheme_text() const {
+    std::string text(quant::scheme_name(scheme));
+    std::vector<Scheme> named = {scheme};
+    for (const TargetFormat& target : mixed) {
+        if (has_scheme(named, target.format.scheme)) continue;
+        named.push_back(target.format.scheme);
+        text += "+" + std::string(quant::scheme_name(target.format.scheme));
+    }
+    return text;
+}
 
 ConfigReading read_quantization_config(const std::string& engine,
                                        const std::optional<std::string>& text) {

@@ -13,16 +13,55 @@
 
 namespace refit::receiver {
 
+/// How the weights of one layer are quantized.
+struct WeightFormat {
+    quant::Scheme scheme = quant::Scheme::bf16;
+    std::int64_t block_rows = 128;    ///< of fp8_blockwise
+    std::int64_t block_cols = 128;    ///< of fp8_blockwise
+    bool static_activations = false;  ///< the module has an input_scale
+    /// Of compressed-tensors: the strategy of input_activations; "" where nothing is said of them.
+    std::string inputs = {};
+
+    [[nodiscard]] bool operator==(const WeightFormat&) const = default;
+};
+
+/// One target of a compressed-tensors config and what its group makes of the layers it matches.
+struct TargetFormat {
+    std::string target;  ///< "Linear", "re:.*experts.*" or a path
+    WeightFormat format;
+};
+
 struct QuantizationConfig {
     quant::Scheme scheme = quant::Scheme::bf16;
+    std::int64_t block_rows = 128;       ///< of fp8_blockwise, as the config says it
+    std::int64_t block_cols = 128;       ///< of fp8_blockwise, as the config says it
     std::string quant_method;            ///< fp8 | compressed-tensors | modelopt | "" (none)
     std::string algo;                    ///< of modelopt: FP8, FP8_PER_CHANNEL_PER_TOKEN, FP8_PB_WO
     std::vector<std::string> skip_list;  ///< modules left in BF16, as written
     /// Of compressed-tensors: what the groups quantize, as written; empty where it is "Linear".
     std::vector<std::string> targets;
+    /// Of compressed-tensors with groups of several formats: every target in the order in which the
+    /// engines try them, "Linear" too; scheme, block sizes and inputs above are then those of
+    /// "Linear", else of the first target. Empty where all groups have one format.
+    std::vector<TargetFormat> mixed;
     bool static_activations = false;  ///< every quantized module has an input_scale
+    std::string inputs = {};          ///< as in WeightFormat
     bool e8m0_scales = false;         ///< scale_fmt "ue8m0"
     std::string json;                 ///< the text it was read from; "" for none
+
+    /// The format of every quantized layer, where there is one.
+    [[nodiscard]] WeightFormat format() const {
+        return {scheme, block_rows, block_cols, static_activations, inputs};
+    }
+    void set_format(const WeightFormat& format) {
+        scheme = format.scheme;
+        block_rows = format.block_rows;
+        block_cols = format.block_cols;
+        static_activations = format.static_activations;
+        inputs = format.inputs;
+    }
+    /// "fp8_blockwise"; of several formats each scheme once: "fp8_blockwise+fp8_channelwise".
+    [[nodiscard]] std::string scheme_text() const;
 };
 
 /// A config as an engine reads it, with what is wrong about it.

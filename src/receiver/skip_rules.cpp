@@ -68,28 +68,29 @@ std::string some_shards_text(const std::string& module) {
            " are quantized. All shards of fused layers to have the same precision.";
 }
 
-std::string schemes_text(const SkipQuestion& question) {
+std::string schemes_text(const SkipQuestion& question, bool sglang) {
     std::string names;
     for (const std::string& part : question.parts) {
         names += (names.empty() ? "'" : ", '") + leaf_of(part) + "'";
     }
-    return "ValueError: Found a different quantization schemes for [" + names + "] in " +
-           question.module + ". vLLM requires all to use the same scheme.";
+    return std::string("ValueError: Found ") + (sglang ? "" : "a ") +
+           "different quantization schemes for [" + names + "] in " + question.module + ". " +
+           (sglang ? "SGLang" : "vLLM") + " requires all to use the same scheme.";
 }
 
 }  // namespace
 
 SkipRules::SkipRules(const EngineContract& contract, const QuantizationConfig& config)
-    : rule_(contract.skip_rule), entries_(config.skip_list), targets_(config.targets) {
+    : rule_(contract.skip_rule), entries_(config.skip_list), format_(config.format()) {
     // An engine that reads several kinds of config matches each as its writers mean it.
-    if (config.quant_method == "compressed-tensors" && rule_ != SkipRule::fused_containment) {
+    if (config.quant_method == "compressed-tensors" && rule_ != SkipRule::path_endings) {
         rule_ = SkipRule::patterns;
     }
     const auto bad = [&](const std::string& entry) {
         throw core::ScenarioError("quantization_config for " + contract.name + ": the entry '" +
                                   entry + "' is not a regular expression; correct it");
     };
-    const bool marked = rule_ == SkipRule::patterns || rule_ == SkipRule::fused_containment;
+    const bool marked = rule_ == SkipRule::patterns || rule_ == SkipRule::path_endings;
     for (const std::string& entry : entries_) {
         const bool pattern = marked ? entry.starts_with("re:")
                                     : rule_ == SkipRule::prefix_or_suffix && !is_plain(entry);
@@ -103,14 +104,20 @@ SkipRules::SkipRules(const EngineContract& contract, const QuantizationConfig& c
             bad(entry);
         }
     }
-    for (const std::string& target : targets_) {
-        if (!target.starts_with("re:")) continue;
-        try {
-            target_patterns_.emplace_back(target, std::regex(target.substr(3)));
-        } catch (const std::regex_error&) {
-            bad(target);
+    const auto add_target = [&](const TargetFormat& of) {
+        Target target{of, std::nullopt};
+        if (of.target.starts_with("re:")) {
+            try {
+                target.pattern.emplace(of.target.substr(3));
+            } catch (const std::regex_error&) {
+                bad(of.target);
+            }
         }
-    }
+        targets_.push_back(std::move(target));
+    };
+    for (const TargetFormat& target : config.mixed) add_target(target);
+    if (!config.mixed.empty()) return;
+    for (const std::string& target : config.targets) add_target({target, format_});
 }
 
 bool SkipRules::matches_pattern(const std::string& module) const {
@@ -142,11 +149,10 @@ bool SkipRules::matches_prefix_or_suffix(const std::string& module) const {
     });
 }
 
-/// The entry stands anywhere in the path, whatever the case of its letters.
-bool SkipRules::contains_entry(const std::string& module) const {
-    const std::string text = lower(module);
-    return std::any_of(entries_.begin(), entries_.end(), [&](const std::string& entry) {
-        return !entry.starts_with("re:") && text.find(lower(entry)) != std::string::npos;
+/// The entry is the path, or its last components.
+bool SkipRules::ends_with_entry(const std::string& module) const {
+    return std::any_of(exact_.begin(), exact_.end(), [&](const std::string& entry) {
+        return module == entry || module.ends_with("." + entry);
     });
 }
 
@@ -159,8 +165,8 @@ bool SkipRules::listed(const std::string& module) const {
             return matches_dotted(module);
         case SkipRule::prefix_or_suffix:
             return matches_prefix_or_suffix(module);
-        case SkipRule::fused_containment:
-            return contains_entry(module) || matches_pattern(module);
+        case SkipRule::path_endings:
+            return ends_with_entry(module) || matches_pattern(module);
         case SkipRule::wildcards:
             return std::any_of(entries_.begin(), entries_.end(), [&](const std::string& entry) {
                 return module.find(entry) != std::string::npos || shell_match(module, entry);
@@ -169,31 +175,87 @@ bool SkipRules::listed(const std::string& module) const {
     return false;
 }
 
-/// Whether a group of the config quantizes the layer: by path, by pattern or by the class of the
-/// engine's module, in which the target may stand anywhere.
-bool SkipRules::targeted(const SkipQuestion& question) const {
-    if (targets_.empty()) return true;
-    const std::string class_name = lower(question.class_name);
-    for (const std::string& target : targets_) {
-        if (target == question.module) return true;
-        if (!target.starts_with("re:") && class_name.find(lower(target)) != std::string::npos) {
-            return true;
-        }
+/// The first target that is the module's path, or a pattern of it.
+const SkipRules::Target* SkipRules::named_target(const std::string& module) const {
+    for (const Target& target : targets_) {
+        const bool fits = target.pattern ? matches_from_start(module, *target.pattern)
+                                         : target.of.target == module;
+        if (fits) return &target;
     }
-    const auto fits = [&](const std::string& module) {
-        if (std::find(targets_.begin(), targets_.end(), module) != targets_.end()) return true;
-        return std::any_of(target_patterns_.begin(), target_patterns_.end(),
-                           [&](const auto& one) { return matches_from_start(module, one.second); });
-    };
-    if (fits(question.module)) return true;
-    const bool follows_parts = rule_ != SkipRule::fused_containment;
-    return follows_parts && std::all_of(question.parts.begin(), question.parts.end(), fits);
+    return nullptr;
+}
+
+/// The first target that stands anywhere in the class name of the engine's module, or is a pattern
+/// of it.
+const SkipRules::Target* SkipRules::class_target(const std::string& class_name) const {
+    const std::string text = lower(class_name);
+    for (const Target& target : targets_) {
+        const bool fits = target.pattern ? matches_from_start(class_name, *target.pattern)
+                                         : text.find(lower(target.of.target)) != std::string::npos;
+        if (fits) return &target;
+    }
+    return nullptr;
+}
+
+/// The first part's target, where every part has one.
+const SkipRules::Target* SkipRules::target_of_parts(const SkipQuestion& question) const {
+    const auto& parts = question.parts;
+    const bool all =
+        parts.size() > 1 && std::all_of(parts.begin(), parts.end(), [&](const std::string& part) {
+            return named_target(part) != nullptr;
+        });
+    return all ? named_target(parts.front()) : nullptr;
+}
+
+/// Paths come first. Then SGLang asks for the class before it asks for the parts, which it knows of
+/// some families only; others do it the other way round.
+const SkipRules::Target* SkipRules::target_of(const SkipQuestion& question) const {
+    const Target* found = named_target(question.module);
+    if (found != nullptr) return found;
+    if (rule_ != SkipRule::path_endings) {
+        found = target_of_parts(question);
+        return found != nullptr ? found : class_target(question.class_name);
+    }
+    found = class_target(question.class_name);
+    return found == nullptr && question.parts_known ? target_of_parts(question) : found;
+}
+
+/// Experts are asked for by the names of the first, and what "Linear" stands for counts for them.
+const SkipRules::Target* SkipRules::target_of_expert(const std::string& module) const {
+    const Target* found = named_target(module);
+    if (found != nullptr) return found;
+    const bool sglang = rule_ == SkipRule::path_endings;
+    found = class_target(sglang ? "FusedMoE" : "RoutedExperts");
+    if (found != nullptr) return found;
+    for (const Target& target : targets_) {
+        if (target.of.target == "Linear") return &target;
+    }
+    return nullptr;
+}
+
+/// The format that the target stands for. Without one, SGLang refuses to build the layer and the
+/// others leave it in BF16.
+void SkipRules::find_format(const std::string& module, const Target* target,
+                            SkipAnswer& answer) const {
+    if (targets_.empty()) {
+        answer.format = format_;
+    } else if (target != nullptr) {
+        answer.format = target->of.format;
+    } else if (rule_ == SkipRule::path_endings) {
+        answer.skipped = true;
+        answer.behaviour = "raises";
+        answer.engine_message = "ValueError: Unable to find matching target for " + module +
+                                " in the compressed-tensors config.";
+    } else {
+        answer.skipped = true;
+    }
 }
 
 /// Rules that expand a fused layer into its parts and ask for each.
 SkipAnswer SkipRules::by_parts(const SkipQuestion& question) const {
     SkipAnswer answer;
-    const bool patterns = rule_ == SkipRule::patterns;
+    const bool sglang = rule_ == SkipRule::path_endings;
+    const bool patterns = rule_ == SkipRule::patterns || sglang;
     const bool exact = rule_ == SkipRule::exact || rule_ == SkipRule::wildcards;
     const auto named = [&](const std::string& module) {
         return exact ? exact_.count(module) != 0 : listed(module);
@@ -208,16 +270,21 @@ SkipAnswer SkipRules::by_parts(const SkipQuestion& question) const {
     answer.skipped = count == question.parts.size();
     if (count == 0 || answer.skipped) return answer;
     answer.behaviour = "raises";
-    answer.engine_message = patterns ? schemes_text(question) : some_shards_text(question.module);
+    answer.engine_message =
+        patterns ? schemes_text(question, sglang) : some_shards_text(question.module);
     return answer;
 }
 
 SkipAnswer SkipRules::ask(const SkipQuestion& question) const {
+    SkipAnswer answer = skip_of(question);
+    answer.format = format_;
+    if (answer.skipped || answer.behaviour == "raises") return answer;
+    find_format(question.module, target_of(question), answer);
+    return answer;
+}
+
+SkipAnswer SkipRules::skip_of(const SkipQuestion& question) const {
     SkipAnswer answer;
-    if (!targeted(question)) {
-        answer.skipped = true;
-        return answer;
-    }
     switch (rule_) {
         case SkipRule::exact:
         case SkipRule::dotted:
@@ -232,8 +299,9 @@ SkipAnswer SkipRules::ask(const SkipQuestion& question) const {
                 answer.skipped = listed(question.module);
             }
             return answer;
-        case SkipRule::fused_containment:
-            // The engine does not know the parts of its fused layers.
+        case SkipRule::path_endings:
+            if (question.parts_known) return by_parts(question);
+            // The model class does not tell the parts of its fused layers.
             answer.skipped = listed(question.module);
             if (answer.skipped || question.parts.size() < 2) return answer;
             if (std::any_of(question.parts.begin(), question.parts.end(),
@@ -245,13 +313,12 @@ SkipAnswer SkipRules::ask(const SkipQuestion& question) const {
     return answer;
 }
 
-SkipAnswer SkipRules::ask_experts(const std::string& stack, std::int64_t experts) const {
-    SkipAnswer answer;
-    SkipQuestion question{stack, {stack + ".0.gate_proj", stack + ".0.up_proj"}, "Linear"};
-    if (!targeted(question)) {
-        answer.skipped = true;
-        return answer;
+SkipAnswer SkipRules::ask_experts(const std::string& stack) const {
+    if (rule_ == SkipRule::patterns || rule_ == SkipRule::path_endings) {
+        return by_first_expert(stack);
     }
+    SkipAnswer answer;
+    answer.format = format_;
     // One entry below the stack is enough for the whole of it: these engines look for their own
     // name within the entries, not the other way round.
     const auto named_below = [&](const std::string& prefix) {
@@ -260,26 +327,40 @@ SkipAnswer SkipRules::ask_experts(const std::string& stack, std::int64_t experts
                    (prefix + entry).find(stack) != std::string::npos;
         });
     };
-    if (rule_ == SkipRule::exact) {
-        answer.skipped = named_below("");
-        return answer;
+    switch (rule_) {
+        case SkipRule::exact:
+            answer.skipped = named_below("");
+            break;
+        case SkipRule::dotted:
+            answer.skipped = listed(stack) || named_below("model.");
+            break;
+        case SkipRule::wildcards:
+            answer.skipped = listed(stack) || named_below("");
+            break;
+        default:
+            answer.skipped = !entries_.empty() && listed(stack);
     }
-    if (rule_ == SkipRule::dotted) {
-        answer.skipped = listed(stack) || named_below("model.");
-        return answer;
-    }
-    answer.skipped = !entries_.empty() && listed(stack);
-    if (answer.skipped || rule_ != SkipRule::patterns || entries_.empty()) return answer;
-    std::int64_t count = 0;
-    for (std::int64_t expert = 0; expert < experts; ++expert) {
-        const std::string prefix = stack + "." + std::to_string(expert) + ".";
-        for (const char* leaf : {"gate_proj", "up_proj", "down_proj"}) {
-            count += listed(prefix + leaf) ? 1 : 0;
-        }
-    }
-    answer.skipped = count == 3 * experts;
-    if (count > 0 && !answer.skipped) answer.behaviour = "raises";
     return answer;
+}
+
+/// compressed-tensors: the three projections of expert 0 answer for all experts.
+SkipAnswer SkipRules::by_first_expert(const std::string& stack) const {
+    SkipAnswer first;
+    for (const char* leaf : {"gate_proj", "up_proj", "down_proj"}) {
+        const std::string module = stack + ".0." + leaf;
+        SkipAnswer answer;
+        answer.skipped = listed(module);
+        if (!answer.skipped) find_format(module, target_of_expert(module), answer);
+        if (answer.behaviour == "raises") return answer;
+        if (leaf == std::string("gate_proj")) first = answer;
+        if (answer.skipped == first.skipped && answer.format == first.format) continue;
+        first.behaviour = "raises";
+        first.engine_message =
+            "ValueError: All MoE projections need to have same quantization scheme but found "
+            "multiple";
+        return first;
+    }
+    return first;
 }
 
 }  // namespace refit::receiver

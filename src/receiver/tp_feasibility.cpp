@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/error.hpp"
 #include "receiver/engine_contract.hpp"
 #include "receiver/quantization_config.hpp"
 
@@ -30,6 +31,9 @@ model::ModelConfig without_repetition(model::ModelConfig model) {
 TpFeasibility at(const model::ModelConfig& model, const EngineContract& contract,
                  const QuantizationConfig& config, int tp, int ep) {
     const ContractInstance instance = apply_contract(contract, model, config, tp, ep);
+    if (!instance.not_for_scenarios.empty()) {
+        throw core::ScenarioError(instance.not_for_scenarios);
+    }
     TpFeasibility result;
     result.tp = tp;
     result.ep = ep;

@@ -17,7 +17,7 @@ SCHEMES = {
     "strict": ["fp8_blockwise", "fp8_channelwise", "fp8_tensorwise"],
 }
 ONE_RANK = {"transformers-fp8"}
-DENSE = {"vllm-modelopt", "trtllm-fp8"}
+DENSE = {"vllm-modelopt", "trtllm-fp8"}  # experts in BF16 only: test_weight_formats.py
 
 
 def engine_cases(model, tp):

@@ -59,10 +59,20 @@ ENGINES = {
 }
 
 
+# "vllm-fp8-64": the same engine with blocks of 64 x 64.
+BLOCK_64 = ("vllm-fp8", "sglang-fp8")
+ENGINES |= {f"{engine}-64": ENGINES[engine] for engine in BLOCK_64}
+
+
+def block_of(engine):
+    return 64 if engine.endswith("-64") else 128
+
+
 class Layout:
     """How an engine calls what it fuses, and what it converts a scale from."""
 
     def __init__(self, engine):
+        engine = engine.removesuffix("-64")
         self.fuses = not engine.startswith("transformers")
         self.sglang = engine.startswith("sglang")
         self.latent = "fused_qkv_a_proj_with_mqa" if self.sglang else "fused_qkv_a_proj"
@@ -117,6 +127,7 @@ EXPERT_LISTINGS = (
                               "sglang-compressed-tensors-blockwise") for m in ("tiny-moe", "tiny-mla")]
     + [(e, m, 1, 1) for e in ("transformers-fp8", "transformers-fp8-tensorwise") for m in ("tiny-moe", "tiny-mla")]
     + [("sglang-fp8", "tiny-moe", 2, 2), ("strict", "tiny-moe", 4, 1)]
+    + [(f"{e}-64", m, 2, 1) for e in BLOCK_64 for m in ("tiny-moe", "tiny-mla")]
 )
 
 WIRE_DTYPES = {
@@ -135,7 +146,7 @@ def cd(a, b):
 class Listing:
     def __init__(self, engine, model, tp):
         self.weight_dtype, self.suffix, self.kind = ENGINES[engine]
-        self.layout = Layout(engine)
+        self.layout, self.block = Layout(engine), block_of(engine)
         (self.hidden, self.ffn, self.layers, self.heads, self.kv, self.hd, self.vocab, self.tied, self.bias,
          self.norms) = MODELS[model]
         self.tp = tp
@@ -177,7 +188,7 @@ class Listing:
                   lambda r: (0, self.hidden), name)
 
     def scale_shape(self, rows, cols):
-        return {"block": (cd(rows, 128), cd(cols, 128)), "block4d": (cd(rows, 128), 1, cd(cols, 128), 1),
+        return {"block": (cd(rows, self.block), cd(cols, self.block)), "block4d": (cd(rows, self.block), 1, cd(cols, self.block), 1),
                 "channel2d": (rows, 1), "channel1d": (rows,), "tensor": (1,)}[self.kind]
 
     def column(self, prefix, fused, parts, bias=False):
@@ -209,10 +220,10 @@ class Listing:
                 target = f"{fused}.{self.suffix}"
                 self.scale(scale, self.scale_shape(rows, self.hidden), rule)
                 if self.kind in ("block", "block4d"):
-                    size, at = cd(local, 128), cd(offset, 128)
+                    size, at = cd(local, self.block), cd(offset, self.block)
                     if self.layout.sglang and rule == "merged":
-                        size, at = cd(rows, 128) // self.tp, cd(rows * shard, 128) // self.tp
-                    self.load(scale, narrow(size), lambda r: (0, cd(self.hidden, 128)), target, at)
+                        size, at = cd(rows, self.block) // self.tp, cd(rows * shard, self.block) // self.tp
+                    self.load(scale, narrow(size), lambda r: (0, cd(self.hidden, self.block)), target, at)
                 elif self.kind == "tensor":
                     self.load(scale, lambda r: (0, 1), lambda r: (0, 1), target, shard)
                 else:
@@ -237,7 +248,7 @@ class Listing:
         self.scale(scale, self.scale_shape(rows, cols), "row")
         self.dest[scale] = (self.scale_shape(rows, local), "F32")
         if self.kind in ("block", "block4d"):
-            self.load(scale, lambda r: (0, cd(rows, 128)), narrow(cd(local, 128)), scale)
+            self.load(scale, lambda r: (0, cd(rows, self.block)), narrow(cd(local, self.block)), scale)
         else:  # the channel class has no rule for rows: every rank keeps all of it
             self.load(scale, lambda r: (0, 1 if self.kind == "tensor" else rows), lambda r: (0, 1), scale)
 
@@ -271,7 +282,7 @@ class ExpertListing(Listing):
 
     def __init__(self, engine, tp, ep):
         self.weight_dtype, self.suffix, self.kind = ENGINES[engine]
-        self.layout = Layout(engine)
+        self.layout, self.block = Layout(engine), block_of(engine)
         self.tp, self.ep = tp, ep
         self.wire, self.dest, self.loads = [], {}, []
 
@@ -298,7 +309,7 @@ class ExpertListing(Listing):
         self.dest[w2_name] = ((kept, h, local), self.weight_dtype)
         if self.kind:
             w13, w2 = {
-                "block": ((kept, 2 * cd(local, 128), cd(h, 128)), (kept, cd(h, 128), cd(local, 128))),
+                "block": ((kept, 2 * cd(local, self.block), cd(h, self.block)), (kept, cd(h, self.block), cd(local, self.block))),
                 "channel2d": ((kept, 2 * local, 1), (kept, h, 1)),
                 "tensor": ((kept, 2), (kept,)),
             }[self.kind]
@@ -325,8 +336,8 @@ class ExpertListing(Listing):
                 scale, target = f"{name}.{self.suffix}", w13_name + suffix
                 self.scale(scale, self.scale_shape(rows, h), "experts")
                 if self.kind == "block":
-                    self.put(ranks, scale, share(cd(rows, 128)), all_of(cd(h, 128)), target,
-                             (2 * i + half) * cd(local, 128))
+                    self.put(ranks, scale, share(cd(rows, self.block)), all_of(cd(h, self.block)), target,
+                             (2 * i + half) * cd(local, self.block))
                 elif self.kind == "channel2d":
                     self.put(ranks, scale, share(rows), all_of(1), target, (2 * i + half) * local)
                 else:
@@ -338,7 +349,7 @@ class ExpertListing(Listing):
                 scale, target = f"{name}.{self.suffix}", w2_name + suffix
                 self.scale(scale, self.scale_shape(h, rows), "experts")
                 if self.kind == "block":
-                    self.put(ranks, scale, all_of(cd(h, 128)), share(cd(rows, 128)), target, i * cd(h, 128))
+                    self.put(ranks, scale, all_of(cd(h, self.block)), share(cd(rows, self.block)), target, i * cd(h, self.block))
                 elif self.kind == "channel2d":  # w2 scales are not cut
                     self.put(ranks, scale, all_of(h), all_of(1), target, i * h)
                 else:
@@ -414,7 +425,7 @@ class MlaListing(ExpertListing):
                 return
             scale = f"{name}.{self.suffix}"
             shape = self.scale_shape(rows, h)
-            at = {"block": cd(offset, 128), "channel2d": offset, "tensor": slot}[self.kind]
+            at = {"block": cd(offset, self.block), "channel2d": offset, "tensor": slot}[self.kind]
             cols = shape[1] if len(shape) > 1 else 1
             self.scale(scale, shape, "latent")
             self.load(scale, lambda r: (0, shape[0]), lambda r: (0, cols), f"{fused}.{self.suffix}", at)

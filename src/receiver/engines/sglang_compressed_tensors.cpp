@@ -18,7 +18,13 @@ EngineContract sglang_compressed_tensors_contract() {
     contract.block_scale_suffix = "weight_scale";
     contract.formats = {ConfigFormat::compressed_tensors};
     contract.refuses_packed_formats = false;
-    contract.skip_rule = SkipRule::fused_containment;
+    // CompressedTensorsConfig.weight_block_size and its use in layers/linear.py of SGLang 0.5.23.
+    contract.fused_blocks_of_linear = true;
+    // compressed_tensors/utils.py, should_ignore_layer and check_equal_or_regex_match, and
+    // packed_modules_mapping of models/qwen3_moe.py and deepseek_v2.py, all of SGLang 0.5.23.
+    contract.skip_rule = SkipRule::path_endings;
+    contract.known_parts = {{model::Architecture::qwen3_moe, {"qkv_proj", "gate_up_proj"}},
+                            {model::Architecture::deepseek_v3, {"fused_qkv_a_proj_with_mqa"}}};
     contract.block_rule = BlockRule::every_part;
     const std::string grid = "[cd(N,128), cd(K,128)]";
     append(contract.rows,

@@ -18,6 +18,7 @@ EngineContract vllm_compressed_tensors_contract() {
     contract.channel_scale_rank = 2;
     // The block scale of this format has no "_inv", unlike quant_method fp8.
     contract.block_scale_suffix = "weight_scale";
+    contract.groups_inputs_by_rows = true;
     contract.formats = {ConfigFormat::compressed_tensors};
     contract.skip_rule = SkipRule::patterns;
     contract.block_rule = BlockRule::at_construction;

@@ -13,6 +13,7 @@ EngineContract vllm_fp8_contract() {
     contract.schemes = {quant::Scheme::fp8_blockwise, quant::Scheme::fp8_tensorwise};
     contract.static_schemes = {quant::Scheme::fp8_tensorwise};
     contract.block_scale_suffix = "weight_scale_inv";
+    contract.groups_inputs_by_rows = true;
     contract.formats = {ConfigFormat::fp8};
     contract.skip_rule = SkipRule::exact;
     contract.block_rule = BlockRule::fused_at_load;

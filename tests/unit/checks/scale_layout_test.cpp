@@ -4,6 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <utility>
+#include <vector>
+
 namespace refit::checks {
 namespace {
 
@@ -55,6 +59,25 @@ TEST(ScaleLayout, SeesACodeThatIsNotZeroUnderAScaleOfZero) {
     EXPECT_TRUE(zero_scales_hold_zeros(codes, {4, 3}, scales, *layout));
     codes[11] = std::byte{0x01};
     EXPECT_FALSE(zero_scales_hold_zeros(codes, {4, 3}, scales, *layout));
+}
+
+TEST(ScaleLayout, TriesTheDeclaredBlocksBeforeThoseOf128) {
+    const std::vector<BlockSize> declared = {{96, 96}, {1, 32}};
+    const auto of = [&](const core::Shape& weight, const core::Shape& scale,
+                        const std::vector<BlockSize>& blocks) {
+        const auto layout = scale_layout(weight, DType::f32, scale, blocks);
+        return layout ? std::pair(layout->tile_rows, layout->tile_cols)
+                      : std::pair(std::int64_t{0}, std::int64_t{0});
+    };
+    using Tile = std::pair<std::int64_t, std::int64_t>;
+    // 190 rows are two blocks of either size, which are not the same blocks.
+    EXPECT_EQ(of({190, 256}, {2, 3}, declared), (Tile{96, 96}));
+    EXPECT_EQ(of({190, 190}, {2, 2}, declared), (Tile{96, 96}));
+    EXPECT_EQ(of({190, 190}, {2, 2}, {}), (Tile{128, 128}));
+    EXPECT_EQ(of({190, 64}, {190, 2}, declared), (Tile{1, 32}));
+    EXPECT_EQ(of({256, 256}, {2, 2}, declared), (Tile{128, 128}));
+    EXPECT_EQ(of({256, 256}, {4, 4}, declared), (Tile{0, 0}));
+    EXPECT_EQ(of({256, 256}, {2, 2}, {{0, 64}}), (Tile{128, 128}));
 }
 
 TEST(ScaleLayout, TellsScalesByTheirNames) {

@@ -275,12 +275,50 @@ TEST(ExpertRefusal, HeadsAndExpertRowsMustDivide) {
               instance_of("vllm-fp8", Scheme::fp8_blockwise, latent, 2).wanted.size());
 }
 
-TEST(ExpertRefusal, AnEngineWithoutAnExpertContractSaysSo) {
+TEST(ExpertRefusal, ModeloptHoldsOneScaleAProjectionWhateverTheAlgorithm) {
+    const auto instance =
+        instance_of("vllm-modelopt", Scheme::fp8_channelwise, named_model("tiny-moe"), 2);
+    EXPECT_THAT(instance.not_for_scenarios, HasSubstr("input_scale"));
+    const std::string expert = "model.layers.0.mlp.experts.3.";
+    for (const char* leaf : {"up_proj.weight_scale", "up_proj.input_scale"}) {
+        const auto wanted =
+            std::find_if(instance.wanted.begin(), instance.wanted.end(),
+                         [&](const auto& parameter) { return parameter.name == expert + leaf; });
+        ASSERT_NE(wanted, instance.wanted.end()) << leaf;
+        EXPECT_EQ(wanted->shape, (core::Shape{1}));
+    }
+    const std::string stack = "model.layers.0.mlp.experts.routed_experts.";
+    EXPECT_EQ(destination(instance, stack + "w13_weight_scale")->shape, (core::Shape{8, 2}));
+    EXPECT_EQ(destination(instance, stack + "w2_weight_scale")->shape, (core::Shape{8}));
+    EXPECT_EQ(destination(instance, stack + "w13_input_scale")->shape, (core::Shape{8}));
+    // Other layers keep the scales of the algorithm.
+    EXPECT_EQ(destination(instance, "model.layers.0.self_attn.o_proj.weight_scale")->shape,
+              (core::Shape{256}));
+}
+
+TEST(ExpertRefusal, TensorrtLlmRefusesQuantizedExpertsAndStacksRawOnesUpFirst) {
+    const model::ModelConfig model = named_model("tiny-moe");
+    const auto quantized = instance_of("trtllm-fp8", Scheme::fp8_channelwise, model, 1);
+    ASSERT_EQ(quantized.refusals.size(), 2U);  // one a layer
+    EXPECT_THAT(quantized.refusals[0].engine_message, HasSubstr("Unsupported quantization mode"));
+    const auto raw =
+        instance_with("trtllm-fp8",
+                      R"({"quant_method": "modelopt", "quant_algo": "FP8_PER_CHANNEL_PER_TOKEN",
+            "ignore": ["lm_head", "*.mlp.experts*"]})",
+                      model, 1);
+    EXPECT_TRUE(raw.refusals.empty());
+    const std::string first = "model.layers.0.mlp.experts.0.";
+    std::map<std::string, std::int64_t> rows;
+    for (const receiver::LoadSpan& span : raw.spans[0]) {
+        const std::string& name = raw.wanted[span.wanted].name;
+        if (name.starts_with(first)) rows[name.substr(first.size())] = span.dest_row;
+    }
+    EXPECT_EQ(rows["up_proj.weight"], 0);
+    EXPECT_EQ(rows["gate_proj.weight"], 512);
     const std::string text = refused([] {
-        (void)instance_of("vllm-modelopt", Scheme::fp8_channelwise, named_model("tiny-moe"), 1);
+        (void)instance_of("trtllm-fp8", Scheme::fp8_channelwise, named_model("tiny-mla"), 1);
     });
-    EXPECT_THAT(text, HasSubstr("Qwen3MoeForCausalLM"));
-    EXPECT_THAT(text, HasSubstr("vllm-compressed-tensors"));
+    EXPECT_THAT(text, HasSubstr("DeepseekV3ForCausalLM"));
 }
 
 TEST(ExpertSkipList, OneEntryBelowTheStackLeavesAllOfItInBf16) {

@@ -2,8 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Strategies of weights and activations in models with experts, as the engines' own classes took
 // them.
-#include "receiver/expert_schemes.hpp"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -36,11 +34,13 @@ std::string said(const std::string& engine, const std::string& weights, const st
     EXPECT_TRUE(reading.usable) << json;
     const auto& contract = receiver::find_engine(engine);
     const auto instance = receiver::apply_contract(contract, named_model(model), reading.config, 1);
-    const core::Findings findings = receiver::refused_expert_scheme(contract, instance);
-    if (findings.empty()) return "";
-    EXPECT_EQ(findings[0].severity, core::Severity::error);
-    EXPECT_EQ(findings[0].tensor, "quantization_config");
-    return findings[0].engine_message;
+    for (const core::Finding& finding : instance.refusals) {
+        if (finding.tensor.find(".mlp.experts.") == std::string::npos) continue;
+        EXPECT_EQ(finding.severity, core::Severity::error);
+        EXPECT_EQ(finding.engine_behaviour, "raises");
+        return finding.engine_message;
+    }
+    return "";
 }
 
 TEST(ExpertSchemes, WeightsAndActivationsHaveToGoTogether) {
@@ -62,12 +62,12 @@ TEST(ExpertSchemes, WeightsAloneAreRefused) {
     EXPECT_THAT(said("sglang-compressed-tensors", "channel", ""), HasSubstr("AttributeError"));
 }
 
-TEST(ExpertSchemes, EveryDefaultConfigFits) {
+TEST(ExpertSchemes, EveryDefaultConfigFitsWhereAnEngineHoldsExpertsAsTheConfigSays) {
     for (const auto& contract : receiver::engine_catalog()) {
-        if (!contract.layout.experts) continue;
+        if (contract.layout.expert_format != receiver::ExpertFormat::as_config) continue;
         for (const quant::Scheme scheme : contract.schemes) {
             const auto instance = instance_of(contract.name, scheme, named_model("tiny-mla"), 1);
-            EXPECT_TRUE(receiver::refused_expert_scheme(contract, instance).empty())
+            EXPECT_FALSE(core::has_error(instance.refusals))
                 << contract.name << " " << quant::scheme_name(scheme);
         }
     }
@@ -78,11 +78,22 @@ TEST(ExpertSchemes, DenseModelsAndExpertsOnTheIgnoreListAreFine) {
     EXPECT_EQ(said("vllm-compressed-tensors", "tensor", kToken, R"(, "re:.*mlp.experts.*")"), "");
 }
 
-TEST(ExpertSchemes, OtherMethodsHaveNoGroups) {
-    const auto instance =
-        instance_of("vllm-fp8", quant::Scheme::fp8_blockwise, named_model("tiny-mla"), 1);
-    EXPECT_TRUE(
-        receiver::refused_expert_scheme(receiver::find_engine("vllm-fp8"), instance).empty());
+TEST(ExpertSchemes, OnlyTheGroupOfTheExpertsCounts) {
+    const auto with = [](const std::string& dense, const std::string& experts) {
+        const std::string weights =
+            R"({"num_bits": 8, "type": "float", "symmetric": true, "strategy": "channel"})";
+        const std::string json =
+            R"({"quant_method": "compressed-tensors", "format": "float-quantized", "ignore": [],)"
+            R"("config_groups": {"a": {"targets": ["Linear"], "weights": )" +
+            weights + dense + R"(}, "b": {"targets": ["re:.*mlp.experts.*"], "weights": )" +
+            weights + experts + "}}}";
+        return instance_with("vllm-compressed-tensors", json, named_model("tiny-moe"), 1).refusals;
+    };
+    EXPECT_FALSE(core::has_error(with(kTensor, kToken)));
+    const core::Findings refused = with(kToken, kTensor);
+    ASSERT_EQ(refused.size(), 2U);  // one a layer
+    EXPECT_EQ(refused[0].tensor, "model.layers.0.mlp.experts.0.gate_proj.weight");
+    EXPECT_EQ(refused[0].engine_message, "AssertionError");
 }
 
 }  // namespace

@@ -87,8 +87,8 @@ TEST(QuantizationConfig, BlockSizeIsTwoIntegersOf128) {
     EXPECT_THAT(
         refusal(
             "vllm-fp8",
-            R"({"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [64, 128]})"),
-        HasSubstr("is [64,128], expected [128, 128]"));
+            R"({"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [64, 64]})"),
+        HasSubstr("is [64,64], expected [128, 128]; every blockwise recipe"));
 }
 
 TEST(QuantizationConfig, IgnoredLayersComeBeforeModulesToNotConvert) {
@@ -328,8 +328,14 @@ TEST(ConfigReading, GroupsMayComeInAnyOrderAndNumber) {
     const ConfigReading mixed = read(
         R"("b": {"targets": ["re:.*q_proj"], )" + weights +
         R"(}, "a": {"targets": ["Linear"], "weights": {"num_bits": 8, "type": "float", "strategy": "tensor"}})");
-    EXPECT_FALSE(mixed.usable);
-    EXPECT_THAT(mixed.findings[0].message, HasSubstr("one strategy for all groups"));
+    EXPECT_TRUE(mixed.usable);
+    EXPECT_TRUE(mixed.findings.empty());
+    EXPECT_EQ(mixed.config.scheme, Scheme::fp8_tensorwise);
+    EXPECT_EQ(mixed.config.scheme_text(), "fp8_tensorwise+fp8_channelwise");
+    ASSERT_EQ(mixed.config.mixed.size(), 2U);
+    EXPECT_EQ(mixed.config.mixed[0].target, "re:.*q_proj");
+    EXPECT_EQ(mixed.config.mixed[0].format.scheme, Scheme::fp8_channelwise);
+    EXPECT_THAT(mixed.not_for_scenarios, HasSubstr("one recipe"));
 }
 
 TEST(DefaultQuantizationConfig, IsReadAsTheSchemeItWasMadeFor) {

@@ -103,10 +103,29 @@ TEST(SkipRules, CompressedTensorsLooksAtTheFusedLayerAloneInSglang) {
     EXPECT_EQ(answer(engine, kQkv.parts, kQkv), "silently_wrong");
     EXPECT_EQ(answer(engine, {kQkv.module}, kQkv), "skipped");
     EXPECT_EQ(answer(engine, {"re:.*self_attn"}, kQkv), "skipped");
-    // An entry may stand anywhere in the path.
-    EXPECT_EQ(answer(engine, {"model.layers.1.mlp.gate"}, kGateUp), "skipped");
+    // An entry may be the end of the path, but neither its beginning nor a part of a name.
+    EXPECT_EQ(answer(engine, {"self_attn.qkv_proj"}, kQkv), "skipped");
+    EXPECT_EQ(answer(engine, {"attn.qkv_proj"}, kQkv), "quantized");
+    EXPECT_EQ(answer(engine, {"model.layers.1"}, kQkv), "quantized");
+    EXPECT_EQ(answer(engine, {"model.layers.1.mlp.gate"}, kGateUp), "quantized");
     EXPECT_EQ(answer(engine, {"model.layers.1.mlp.down_proj"}, kDown), "skipped");
     EXPECT_EQ(answer(engine, {"lm_head"}, kDown), "quantized");
+}
+
+TEST(SkipRules, SglangKnowsThePartsThatItsModelClassNames) {
+    const std::string engine = "sglang-compressed-tensors";
+    SkipQuestion known = kQkv;
+    known.parts_known = true;
+    EXPECT_EQ(answer(engine, kQkv.parts, known), "skipped");
+    EXPECT_EQ(answer(engine, {"re:.*[qkv]_proj"}, known), "skipped");
+    EXPECT_EQ(answer(engine, {"q_proj", "k_proj", "v_proj"}, known), "skipped");
+    EXPECT_EQ(answer(engine, {kQkv.module}, known), "skipped");
+    EXPECT_EQ(answer(engine, {kQkv.parts[0]}, known), "raises");
+    EXPECT_THAT(rules(engine, {kQkv.parts[0]}).ask(known).engine_message,
+                testing::HasSubstr("SGLang requires all to use the same scheme"));
+    // The class comes before the parts.
+    EXPECT_EQ(answer(engine, {}, known, kQkv.parts), "quantized");
+    EXPECT_EQ(answer(engine, {}, known, {kQkv.parts[0]}), "raises");
 }
 
 TEST(SkipRules, ModelOptTakesShellPatternsAndPartsOfThePath) {
@@ -127,14 +146,19 @@ TEST(SkipRules, TargetsAreClassesPathsOrPatterns) {
     EXPECT_EQ(answer(engine, {}, kQkv, {"RowParallelLinear"}), "skipped");
     EXPECT_EQ(answer(engine, {}, kQkv, kQkv.parts), "quantized");
     EXPECT_EQ(answer(engine, {}, kQkv, {kQkv.parts[0]}), "skipped");
-    EXPECT_EQ(answer("sglang-compressed-tensors", {}, kQkv, kQkv.parts), "skipped");
+    // SGLang knows no parts, and builds no layer that none of the targets names.
+    EXPECT_EQ(answer("sglang-compressed-tensors", {}, kQkv, kQkv.parts), "raises");
+    EXPECT_THAT(
+        rules("sglang-compressed-tensors", {}, kQkv.parts).ask(kQkv).engine_message,
+        testing::HasSubstr("Unable to find matching target for model.layers.1.self_attn.qkv"));
+    EXPECT_EQ(answer("sglang-compressed-tensors", {kQkv.module}, kQkv, kQkv.parts), "skipped");
     EXPECT_EQ(answer("sglang-compressed-tensors", {}, kQkv, {kQkv.module}), "quantized");
 }
 
 TEST(SkipRules, ExpertsFollowTheirStack) {
     const std::string stack = "model.layers.0.mlp.experts";
     const auto of = [&](const std::string& engine, const std::vector<std::string>& list) {
-        const SkipAnswer result = rules(engine, list).ask_experts(stack, 2);
+        const SkipAnswer result = rules(engine, list).ask_experts(stack);
         return !result.behaviour.empty() ? result.behaviour
                                          : std::string(result.skipped ? "skipped" : "quantized");
     };
@@ -149,9 +173,61 @@ TEST(SkipRules, ExpertsFollowTheirStack) {
     EXPECT_EQ(of("sglang-fp8", {"model.layers.0.mlp"}), "skipped");
     EXPECT_EQ(of("transformers-fp8", {"model.layers.0.mlp"}), "skipped");
     EXPECT_EQ(of("vllm-compressed-tensors", {"re:.*experts.*"}), "skipped");
-    EXPECT_EQ(of("vllm-compressed-tensors", {"re:.*experts\\.1\\."}), "raises");
+    // The first expert answers for all.
+    EXPECT_EQ(of("vllm-compressed-tensors", {"re:.*experts\\.1\\."}), "quantized");
+    EXPECT_EQ(of("vllm-compressed-tensors", {"re:.*experts\\.0\\."}), "skipped");
+    EXPECT_EQ(of("vllm-compressed-tensors", {"re:.*experts\\.0\\.up"}), "raises");
+    EXPECT_EQ(of("vllm-modelopt", {stack + ".1.up_proj"}), "skipped");
+    EXPECT_EQ(of("vllm-modelopt", {"*.mlp.experts*"}), "skipped");
+    EXPECT_EQ(of("vllm-modelopt", {"*.mlp.gate"}), "quantized");
     EXPECT_EQ(of("sglang-compressed-tensors", {"re:.*experts"}), "skipped");
     EXPECT_EQ(of("vllm-compressed-tensors", {}), "quantized");
+}
+
+/// The scheme that a layer gets from targets of a scheme each, or what else becomes of it.
+std::string scheme_for(const std::string& engine, const SkipQuestion& question,
+                       const std::vector<std::pair<std::string, quant::Scheme>>& targets) {
+    receiver::QuantizationConfig config;
+    config.quant_method = "compressed-tensors";
+    config.scheme = quant::Scheme::fp8_tensorwise;
+    for (const auto& [target, scheme] : targets) {
+        config.mixed.push_back({target, {.scheme = scheme}});
+    }
+    const SkipAnswer result = SkipRules(receiver::find_engine(engine), config).ask(question);
+    if (!result.behaviour.empty()) return result.behaviour;
+    return result.skipped ? "skipped" : std::string(quant::scheme_name(result.format.scheme));
+}
+
+// compressed_tensors/utils.py, find_matched_target, of both engines.
+TEST(SkipRules, FormatsAreThoseOfTheTargetThatTheEngineFindsFirst) {
+    const auto block = quant::Scheme::fp8_blockwise;
+    const auto channel = quant::Scheme::fp8_channelwise;
+    const std::string vllm = "vllm-compressed-tensors";
+    const std::string sglang = "sglang-compressed-tensors";
+    for (const std::string& engine : {vllm, sglang}) {
+        // A path or pattern of the layer comes before the class, wherever it stands.
+        EXPECT_EQ(scheme_for(engine, kDown, {{"Linear", block}, {"re:.*mlp.*", channel}}),
+                  "fp8_channelwise");
+        EXPECT_EQ(scheme_for(engine, kQkv, {{"Linear", block}, {"re:.*mlp.*", channel}}),
+                  "fp8_blockwise");
+        EXPECT_EQ(scheme_for(engine, kDown, {{"re:.*down.*", block}, {"re:.*mlp.*", channel}}),
+                  "fp8_blockwise");
+        EXPECT_EQ(scheme_for(engine, kQkv, {{"QKVParallel", block}, {"linear", channel}}),
+                  "fp8_blockwise");
+    }
+    // Parts of a fused layer come before its class where the engine knows them; of parts in two
+    // groups the first counts.
+    const std::vector<std::pair<std::string, quant::Scheme>> parts = {
+        {"Linear", block}, {R"(re:.*\.[kv]_proj)", block}, {R"(re:.*\.q_proj)", channel}};
+    EXPECT_EQ(scheme_for(vllm, kQkv, parts), "fp8_channelwise");
+    EXPECT_EQ(scheme_for(sglang, kQkv, parts), "fp8_blockwise");
+    // The path of the fused layer is a match of its own.
+    EXPECT_EQ(scheme_for(vllm, kQkv, {{R"(re:.*\.q_proj)", channel}, {"re:.*[kv]_proj", block}}),
+              "fp8_blockwise");
+    EXPECT_EQ(scheme_for(vllm, kQkv, {{"Linear", block}, {"re:.*q_proj", channel}}),
+              "fp8_blockwise");
+    EXPECT_EQ(scheme_for(vllm, kDown, {{"re:.*q_proj", channel}}), "skipped");
+    EXPECT_EQ(scheme_for(sglang, kDown, {{"re:.*q_proj", channel}}), "raises");
 }
 
 }  // namespace
