@@ -223,13 +223,16 @@ class Planner {
             }
             receiver::ContractInstance instance =
                 receiver::apply_contract(contract_, plan_.model, config, request_.tp);
+            const bool may_leave = request_.unloadable == Unloadable::bf16;
             if (!instance.not_for_scenarios.empty()) {
-                throw core::UsageError(instance.not_for_scenarios);
+                const bool helps = add_experts(instance.not_for_scenarios);
+                if (may_leave && helps) continue;
+                throw core::UsageError(instance.not_for_scenarios +
+                                       (helps ? "; '--unloadable bf16' lists them" : ""));
             }
             const bool listed = add_overridden(instance);
             if (add_fused(instance) || listed) continue;
             if (!core::has_error(instance.refusals)) return instance;
-            const bool may_leave = request_.unloadable == Unloadable::bf16;
             if (!may_leave || !add_refused(instance)) refuse_model(instance.refusals);
         }
     }
@@ -321,6 +324,21 @@ class Planner {
         });
         if (!any) refuse_model(instance.refusals);
         return changed;
+    }
+
+    /// Leaves all experts in BF16. False when they are already, or are all that could be quantized.
+    bool add_experts(const std::string& reason) {
+        bool changed = false;
+        bool others = false;
+        for (const TensorSpec& spec : specs_) {
+            if (!trainer::is_eligible(spec)) continue;
+            if (spec.expert < 0) {
+                others |= left_.count(module_of(spec.name)) == 0;
+            } else {
+                changed |= left_.emplace(module_of(spec.name), reason).second;
+            }
+        }
+        return changed && others;
     }
 
     [[noreturn]] void refuse_model(const core::Findings& refusals) const {

@@ -15,8 +15,7 @@ FIRST = {"fp8_blockwise": "prime-rl-blockwise", "fp8_channelwise": "modelopt-pc-
 # The engine drops every block scale of a Llama: nothing of it can stay quantized.
 IMPOSSIBLE = {("sglang-fp8", "fp8_blockwise", "llama")}
 # No contract for the architecture.
-DENSE = {"llama", "qwen2", "qwen3"}
-ARCHITECTURES = {"vllm-modelopt": DENSE, "trtllm-fp8": DENSE}
+ARCHITECTURES = {"trtllm-fp8": {"llama", "qwen2", "qwen3", "qwen3_moe"}}
 
 
 def engines(refitbench):
