@@ -56,10 +56,10 @@ std::vector<core::DType> scale_dtypes() {
     return {core::DType::f32, core::DType::bf16, core::DType::f16};
 }
 
-ContractRow whole_row(const std::string& suffix, const std::string& scheme,
-                      const std::string& parameter_dtype, std::vector<core::DType> wire,
-                      const std::string& shape, const std::string& rule, LoaderRule loader,
-                      const std::string& message) {
+ContractRow make_row(const std::string& suffix, const std::string& scheme,
+                     const std::string& parameter_dtype, std::vector<core::DType> wire,
+                     const std::string& shape, const std::string& rule,
+                     const RowBehaviour& behaviour) {
     return {.suffix = suffix,
             .scheme = scheme,
             .parameter_dtype = parameter_dtype,
@@ -67,12 +67,20 @@ ContractRow whole_row(const std::string& suffix, const std::string& scheme,
             .wire_shape = shape,
             .tp_rule = rule,
             .on_wrong_rank = "raises",
-            .on_too_long = "raises",
-            .on_too_short = "raises",
-            .on_wrong_dtype = "silently_wrong",
-            .on_missing = "keeps_sentinel",
-            .engine_message = message,
-            .loader = loader};
+            .on_too_long = behaviour.too_long,
+            .on_too_short = behaviour.too_short,
+            .on_wrong_dtype = behaviour.wrong_dtype,
+            .on_missing = behaviour.missing,
+            .engine_message = behaviour.message,
+            .loader = behaviour.loader};
+}
+
+ContractRow whole_row(const std::string& suffix, const std::string& scheme,
+                      const std::string& parameter_dtype, std::vector<core::DType> wire,
+                      const std::string& shape, const std::string& rule, LoaderRule loader,
+                      const std::string& message) {
+    return make_row(suffix, scheme, parameter_dtype, std::move(wire), shape, rule,
+                    {"raises", "raises", "keeps_sentinel", message, loader});
 }
 
 void append(std::vector<ContractRow>& rows, std::vector<ContractRow> more) {

@@ -28,6 +28,21 @@ namespace refit::receiver {
 [[nodiscard]] std::vector<core::DType> model_dtypes();
 [[nodiscard]] std::vector<core::DType> scale_dtypes();
 void append(std::vector<ContractRow>& rows, std::vector<ContractRow> more);
+
+/// What an engine does with a tensor that is not as its row says, in the words of `on_*` of
+/// ContractRow; of a wrong rank every engine raises.
+struct RowBehaviour {
+    std::string too_long;
+    std::string too_short;
+    std::string missing;
+    std::string message;
+    LoaderRule loader = LoaderRule::same_shape;
+    std::string wrong_dtype = "silently_wrong";
+};
+[[nodiscard]] ContractRow make_row(const std::string& suffix, const std::string& scheme,
+                                   const std::string& parameter_dtype,
+                                   std::vector<core::DType> wire, const std::string& shape,
+                                   const std::string& rule, const RowBehaviour& behaviour);
 /// The row of a tensor that an engine compares whole, so that every other shape raises `message`.
 [[nodiscard]] ContractRow whole_row(const std::string& suffix, const std::string& scheme,
                                     const std::string& parameter_dtype,

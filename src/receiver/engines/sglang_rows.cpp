@@ -37,37 +37,18 @@ constexpr Kind kKinds[] = {
 ContractRow row_of_kind(const Kind& kind, const std::string& suffix, const std::string& scheme,
                         const std::string& parameter_dtype, std::vector<DType> wire,
                         const std::string& shape) {
-    return {.suffix = suffix,
-            .scheme = scheme,
-            .parameter_dtype = parameter_dtype,
-            .wire_dtypes = std::move(wire),
-            .wire_shape = shape,
-            .tp_rule = kind.rule,
-            .on_wrong_rank = "raises",
-            .on_too_long = kind.loader == LoaderRule::concatenated ? "raises" : "silently_wrong",
-            .on_too_short = kind.too_short,
-            .on_wrong_dtype = kind.wrong_dtype,
-            .on_missing = "keeps_sentinel",
-            .engine_message = kind.message,
-            .loader = kind.loader};
+    return make_row(
+        suffix, scheme, parameter_dtype, std::move(wire), shape, kind.rule,
+        {kind.loader == LoaderRule::concatenated ? "raises" : "silently_wrong", kind.too_short,
+         "keeps_sentinel", kind.message, kind.loader, kind.wrong_dtype});
 }
 
 ContractRow expert_row(const std::string& suffix, const std::string& scheme,
                        const std::string& parameter_dtype, std::vector<DType> wire,
                        const std::string& shape) {
-    return {.suffix = suffix,
-            .scheme = scheme,
-            .parameter_dtype = parameter_dtype,
-            .wire_dtypes = std::move(wire),
-            .wire_shape = shape,
-            .tp_rule = "experts",
-            .on_wrong_rank = "raises",
-            .on_too_long = "silently_wrong",
-            .on_too_short = "raises",
-            .on_wrong_dtype = "silently_wrong",
-            .on_missing = "keeps_sentinel",
-            .engine_message = "RuntimeError",
-            .loader = LoaderRule::expert_narrow};
+    return make_row(
+        suffix, scheme, parameter_dtype, std::move(wire), shape, "experts",
+        {"silently_wrong", "raises", "keeps_sentinel", "RuntimeError", LoaderRule::expert_narrow});
 }
 
 std::vector<ContractRow> weight_rows(const std::string& scheme, const std::string& parameter_dtype,

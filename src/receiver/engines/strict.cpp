@@ -17,24 +17,14 @@ namespace {
 
 using core::DType;
 
-ContractRow make_row(const std::string& suffix, const std::string& scheme,
-                     const std::string& parameter_dtype, std::vector<DType> wire,
-                     const std::string& shape, const std::string& rule,
-                     LoaderRule loader = LoaderRule::same_shape) {
+ContractRow row_of(const std::string& suffix, const std::string& scheme,
+                   const std::string& parameter_dtype, std::vector<DType> wire,
+                   const std::string& shape, const std::string& rule,
+                   LoaderRule loader = LoaderRule::same_shape) {
     // What the worst of the engines does.
-    return {.suffix = suffix,
-            .scheme = scheme,
-            .parameter_dtype = parameter_dtype,
-            .wire_dtypes = std::move(wire),
-            .wire_shape = shape,
-            .tp_rule = rule,
-            .on_wrong_rank = "raises",
-            .on_too_long = "silently_wrong",
-            .on_too_short = "silently_wrong",
-            .on_wrong_dtype = "silently_wrong",
-            .on_missing = "silently_wrong",
-            .engine_message = "AssertionError or RuntimeError, by the engine",
-            .loader = loader};
+    return make_row(suffix, scheme, parameter_dtype, std::move(wire), shape, rule,
+                    {"silently_wrong", "silently_wrong", "silently_wrong",
+                     "AssertionError or RuntimeError, by the engine", loader});
 }
 
 }  // namespace
@@ -69,27 +59,27 @@ EngineContract strict_contract() {
     const std::vector<DType> f32 = {DType::f32};
     contract.cache_scales.loader = CacheScaleLoader::both;
     contract.rows = {
-        make_row("weight", "bf16", "model dtype", model_dtypes(), "[N, K]", cut),
-        make_row("weight", "bf16", "model dtype", model_dtypes(), expert_shape, "experts"),
-        make_row("weight", "any", "float8_e4m3fn", {DType::f8_e4m3}, "[N, K]", cut),
-        make_row("weight", "any", "float8_e4m3fn", {DType::f8_e4m3}, expert_shape, "experts"),
-        make_row("norm", "any", "model dtype", model_dtypes(), "[H]", "replicated"),
-        make_row("bias", "any", "model dtype", model_dtypes(), "[N]", cut),
-        make_row("vocabulary", "any", "model dtype", model_dtypes(), "[V, H]", "column"),
-        make_row("cache_scale", "any", "float32", f32, "(1,) or ()", "replicated",
-                 LoaderRule::one_value),
+        row_of("weight", "bf16", "model dtype", model_dtypes(), "[N, K]", cut),
+        row_of("weight", "bf16", "model dtype", model_dtypes(), expert_shape, "experts"),
+        row_of("weight", "any", "float8_e4m3fn", {DType::f8_e4m3}, "[N, K]", cut),
+        row_of("weight", "any", "float8_e4m3fn", {DType::f8_e4m3}, expert_shape, "experts"),
+        row_of("norm", "any", "model dtype", model_dtypes(), "[H]", "replicated"),
+        row_of("bias", "any", "model dtype", model_dtypes(), "[N]", cut),
+        row_of("vocabulary", "any", "model dtype", model_dtypes(), "[V, H]", "column"),
+        row_of("cache_scale", "any", "float32", f32, "(1,) or ()", "replicated",
+               LoaderRule::one_value),
     };
     const std::string everywhere = cut + " | experts";
     append(contract.rows,
-           {make_row("weight_scale_inv", "fp8_blockwise", "float32", f32, "[cd(N,128), cd(K,128)]",
-                     everywhere),
-            make_row("weight_scale", "fp8_blockwise", "float32", f32, "[cd(N,128), cd(K,128)]",
-                     everywhere),
-            make_row("weight_scale", "fp8_channelwise", "float32", f32, "(N, 1)", everywhere),
-            make_row("weight_scale", "fp8_tensorwise", "float32", f32, "(1,) or ()", everywhere,
-                     LoaderRule::one_value),
-            make_row("input_scale", "any", "float32", f32, "(1,) or ()", everywhere,
-                     LoaderRule::one_value)});
+           {row_of("weight_scale_inv", "fp8_blockwise", "float32", f32, "[cd(N,128), cd(K,128)]",
+                   everywhere),
+            row_of("weight_scale", "fp8_blockwise", "float32", f32, "[cd(N,128), cd(K,128)]",
+                   everywhere),
+            row_of("weight_scale", "fp8_channelwise", "float32", f32, "(N, 1)", everywhere),
+            row_of("weight_scale", "fp8_tensorwise", "float32", f32, "(1,) or ()", everywhere,
+                   LoaderRule::one_value),
+            row_of("input_scale", "any", "float32", f32, "(1,) or ()", everywhere,
+                   LoaderRule::one_value)});
     return contract;
 }
 

@@ -11,29 +11,20 @@ namespace {
 
 using core::DType;
 
-ContractRow make_row(const std::string& suffix, const std::string& scheme,
-                     const std::string& parameter_dtype, std::vector<DType> wire,
-                     const std::string& shape, const std::string& rule, LoaderRule loader,
-                     const std::string& on_missing) {
+ContractRow row_of(const std::string& suffix, const std::string& scheme,
+                   const std::string& parameter_dtype, std::vector<DType> wire,
+                   const std::string& shape, const std::string& rule, LoaderRule loader,
+                   const std::string& on_missing) {
     const bool scale = loader == LoaderRule::grid_of_the_scale || loader == LoaderRule::one_value;
-    return {.suffix = suffix,
-            .scheme = scheme,
-            .parameter_dtype = parameter_dtype,
-            .wire_dtypes = std::move(wire),
-            .wire_shape = shape,
-            .tp_rule = rule,
-            .on_wrong_rank = "raises",
-            .on_too_long = scale ? "silently_wrong" : "raises",
-            .on_too_short = scale ? "silently_wrong" : "raises",
-            .on_wrong_dtype = "silently_wrong",
-            .on_missing = on_missing,
-            .engine_message =
-                scale ? "RuntimeError: We encountered some issues during automatic conversion of "
-                        "the weights. For details look at the `CONVERSION` entries of the above "
-                        "report!"
-                      : "RuntimeError: You set `ignore_mismatched_sizes` to `False`, thus raising "
-                        "an error. For details look at the above report!",
-            .loader = loader};
+    return make_row(
+        suffix, scheme, parameter_dtype, std::move(wire), shape, rule,
+        {scale ? "silently_wrong" : "raises", scale ? "silently_wrong" : "raises", on_missing,
+         scale ? "RuntimeError: We encountered some issues during automatic conversion of "
+                 "the weights. For details look at the `CONVERSION` entries of the above "
+                 "report!"
+               : "RuntimeError: You set `ignore_mismatched_sizes` to `False`, thus raising "
+                 "an error. For details look at the above report!",
+         loader});
 }
 
 }  // namespace
@@ -78,25 +69,24 @@ EngineContract transformers_fp8_contract() {
     // A missing weight is initialised anew and named in the load report; a missing scale is not
     // named, and codes are then taken for values; a missing expert leaves a hole in its stack.
     contract.rows = {
-        make_row("weight", "bf16", "model dtype", model_dtypes(), "[N, K]", layers, same, "warns"),
-        make_row("weight", "bf16", "model dtype", model_dtypes(), "[I, H] gate and up, [H, I] down",
-                 "experts", same, "raises"),
-        make_row("weight", "any", "float8_e4m3fn", {DType::f8_e4m3}, "[N, K]", layers, same,
-                 "warns"),
-        make_row("weight", "any", "float8_e4m3fn", {DType::f8_e4m3},
-                 "[I, H] gate and up, [H, I] down", "experts", same, "raises"),
-        make_row("weight_scale_inv", "fp8_blockwise", "float32", scales, grid_shape, layers, grid,
-                 "silently_wrong"),
-        make_row("weight_scale_inv", "fp8_blockwise", "float32", scales, grid_shape, "experts",
-                 grid, "silently_wrong"),
-        make_row("weight_scale_inv", "fp8_tensorwise", "float32", scales, "() or (1,)", layers,
-                 LoaderRule::one_value, "silently_wrong"),
-        make_row("weight_scale_inv", "fp8_tensorwise", "float32", scales, "() or (1,)", "experts",
-                 LoaderRule::one_value, "silently_wrong"),
-        make_row("norm", "any", "model dtype", model_dtypes(), "[H]", "replicated", same, "warns"),
-        make_row("bias", "any", "model dtype", model_dtypes(), "[N]", layers, same, "warns"),
-        make_row("vocabulary", "any", "model dtype", model_dtypes(), "[V, H]", "column", same,
-                 "warns"),
+        row_of("weight", "bf16", "model dtype", model_dtypes(), "[N, K]", layers, same, "warns"),
+        row_of("weight", "bf16", "model dtype", model_dtypes(), "[I, H] gate and up, [H, I] down",
+               "experts", same, "raises"),
+        row_of("weight", "any", "float8_e4m3fn", {DType::f8_e4m3}, "[N, K]", layers, same, "warns"),
+        row_of("weight", "any", "float8_e4m3fn", {DType::f8_e4m3},
+               "[I, H] gate and up, [H, I] down", "experts", same, "raises"),
+        row_of("weight_scale_inv", "fp8_blockwise", "float32", scales, grid_shape, layers, grid,
+               "silently_wrong"),
+        row_of("weight_scale_inv", "fp8_blockwise", "float32", scales, grid_shape, "experts", grid,
+               "silently_wrong"),
+        row_of("weight_scale_inv", "fp8_tensorwise", "float32", scales, "() or (1,)", layers,
+               LoaderRule::one_value, "silently_wrong"),
+        row_of("weight_scale_inv", "fp8_tensorwise", "float32", scales, "() or (1,)", "experts",
+               LoaderRule::one_value, "silently_wrong"),
+        row_of("norm", "any", "model dtype", model_dtypes(), "[H]", "replicated", same, "warns"),
+        row_of("bias", "any", "model dtype", model_dtypes(), "[N]", layers, same, "warns"),
+        row_of("vocabulary", "any", "model dtype", model_dtypes(), "[V, H]", "column", same,
+               "warns"),
     };
     contract.cache_scales.absent = "has no FP8 KV cache: it drops scales of one as unexpected";
     return contract;

@@ -15,22 +15,11 @@ namespace {
 
 using core::DType;
 
-ContractRow make_row(const std::string& suffix, const std::string& scheme,
-                     const std::string& parameter_dtype, std::vector<DType> wire,
-                     const std::string& shape, const std::string& rule, LoaderRule loader) {
-    return {.suffix = suffix,
-            .scheme = scheme,
-            .parameter_dtype = parameter_dtype,
-            .wire_dtypes = std::move(wire),
-            .wire_shape = shape,
-            .tp_rule = rule,
-            .on_wrong_rank = "raises",
-            .on_too_long = "raises",
-            .on_too_short = "raises",
-            .on_wrong_dtype = "silently_wrong",
-            .on_missing = "raises",
-            .engine_message = "RuntimeError",
-            .loader = loader};
+ContractRow row_of(const std::string& suffix, const std::string& scheme,
+                   const std::string& parameter_dtype, std::vector<DType> wire,
+                   const std::string& shape, const std::string& rule, LoaderRule loader) {
+    return make_row(suffix, scheme, parameter_dtype, std::move(wire), shape, rule,
+                    {"raises", "raises", "raises", "RuntimeError", loader});
 }
 
 }  // namespace
@@ -59,21 +48,21 @@ EngineContract trtllm_fp8_contract() {
     contract.unread_architectures = {model::Architecture::deepseek_v3};
     const std::string cut = "column | qkv | merged | latent | replicated | row";
     contract.rows = {
-        make_row("weight", "bf16", "model dtype", model_dtypes(), "[N, K]", cut,
-                 LoaderRule::same_shape),
-        make_row("weight", "bf16", "model dtype", model_dtypes(), "[I, H] gate and up, [H, I] down",
-                 "experts", LoaderRule::same_shape),
-        make_row("weight", "any", "float8_e4m3fn", {DType::f8_e4m3}, "[N, K]", cut,
-                 LoaderRule::same_shape),
-        make_row("weight_scale", "fp8_channelwise", "float32", scale_dtypes(), "(N,) or (N, 1)",
-                 cut, LoaderRule::flattened),
-        make_row("norm", "any", "model dtype", model_dtypes(), "[H]", "replicated",
-                 LoaderRule::same_shape),
-        make_row("bias", "any", "model dtype", model_dtypes(), "[N]", cut, LoaderRule::same_shape),
-        make_row("vocabulary", "any", "model dtype", model_dtypes(), "[V, H]", "column",
-                 LoaderRule::same_shape),
-        make_row("cache_scale", "any", "float32", scale_dtypes(), "(1,) or ()", "replicated",
-                 LoaderRule::one_value),
+        row_of("weight", "bf16", "model dtype", model_dtypes(), "[N, K]", cut,
+               LoaderRule::same_shape),
+        row_of("weight", "bf16", "model dtype", model_dtypes(), "[I, H] gate and up, [H, I] down",
+               "experts", LoaderRule::same_shape),
+        row_of("weight", "any", "float8_e4m3fn", {DType::f8_e4m3}, "[N, K]", cut,
+               LoaderRule::same_shape),
+        row_of("weight_scale", "fp8_channelwise", "float32", scale_dtypes(), "(N,) or (N, 1)", cut,
+               LoaderRule::flattened),
+        row_of("norm", "any", "model dtype", model_dtypes(), "[H]", "replicated",
+               LoaderRule::same_shape),
+        row_of("bias", "any", "model dtype", model_dtypes(), "[N]", cut, LoaderRule::same_shape),
+        row_of("vocabulary", "any", "model dtype", model_dtypes(), "[V, H]", "column",
+               LoaderRule::same_shape),
+        row_of("cache_scale", "any", "float32", scale_dtypes(), "(1,) or ()", "replicated",
+               LoaderRule::one_value),
     };
     contract.cache_scales.absent =
         "has no scales of the KV cache in its row-wise FP8 linear method";

@@ -19,19 +19,8 @@ constexpr const char* kCut = "column | qkv | merged | latent | replicated";
 ContractRow cut_row(const std::string& suffix, const std::string& scheme,
                     const std::string& parameter_dtype, std::vector<DType> wire,
                     const std::string& shape, const std::string& rule) {
-    return {.suffix = suffix,
-            .scheme = scheme,
-            .parameter_dtype = parameter_dtype,
-            .wire_dtypes = std::move(wire),
-            .wire_shape = shape,
-            .tp_rule = rule,
-            .on_wrong_rank = "raises",
-            .on_too_long = "silently_wrong",
-            .on_too_short = "raises",
-            .on_wrong_dtype = "silently_wrong",
-            .on_missing = "keeps_sentinel",
-            .engine_message = kBare,
-            .loader = LoaderRule::narrow};
+    return make_row(suffix, scheme, parameter_dtype, std::move(wire), shape, rule,
+                    {"silently_wrong", "raises", "keeps_sentinel", kBare, LoaderRule::narrow});
 }
 
 /// A tensor of one expert. The loader narrows the parameter to what came, so that almost nothing
@@ -39,19 +28,9 @@ ContractRow cut_row(const std::string& suffix, const std::string& scheme,
 ContractRow expert_row(const std::string& suffix, const std::string& scheme,
                        const std::string& parameter_dtype, std::vector<DType> wire,
                        const std::string& shape) {
-    return {.suffix = suffix,
-            .scheme = scheme,
-            .parameter_dtype = parameter_dtype,
-            .wire_dtypes = std::move(wire),
-            .wire_shape = shape,
-            .tp_rule = "experts",
-            .on_wrong_rank = "raises",
-            .on_too_long = "raises",
-            .on_too_short = "silently_wrong",
-            .on_wrong_dtype = "silently_wrong",
-            .on_missing = "keeps_sentinel",
-            .engine_message = "RuntimeError",
-            .loader = LoaderRule::expert_corner};
+    return make_row(
+        suffix, scheme, parameter_dtype, std::move(wire), shape, "experts",
+        {"raises", "silently_wrong", "keeps_sentinel", "RuntimeError", LoaderRule::expert_corner});
 }
 
 std::vector<ContractRow> common_rows() {
