@@ -11,7 +11,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <span>
@@ -23,7 +22,6 @@
 #include "kernels/numerics/bfloat16.hpp"
 #include "kernels/numerics/float8.hpp"
 #include "quant/recipe.hpp"
-#include "weights/safetensors_writer.hpp"
 
 namespace refit::harness {
 namespace {
@@ -91,7 +89,7 @@ int dequantize(const DequantizeOptions& options, const std::vector<std::string>&
     std::set<std::string> replaced;
     std::vector<std::int64_t> nonfinite(matrices.size());
     core::AlignedBuffer current;  // one matrix at a time
-    const std::string attempt = "writing " + options.output.string() + " (nothing was left behind)";
+    const std::string attempt = writing_text(options.output);
     for (std::size_t i = 0; i < matrices.size(); ++i) {
         const Fp8Matrix& matrix = matrices[i];
         replaced.insert(matrix.codes->name);
@@ -105,16 +103,7 @@ int dequantize(const DequantizeOptions& options, const std::vector<std::string>&
                            return std::span<const std::byte>(current.span());
                        }});
     }
-    for (const weights::StoredTensor& stored : file.tensors()) {
-        if (replaced.contains(stored.name)) continue;
-        out.push_back({stored.name, stored.dtype, stored.shape, [&file, &stored, &attempt] {
-                           throw_if_interrupted(attempt);
-                           return file.bytes(stored);
-                       }});
-    }
-    std::map<std::string, std::string> metadata = file.metadata();
-    metadata.try_emplace("format", "pt");
-    weights::write_safetensors(options.output, std::move(out), metadata);
+    write_changed(file, std::move(out), replaced, options.output);
 
     std::int64_t all_nonfinite = 0;
     json rows = json::array();

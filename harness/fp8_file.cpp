@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <exception>
 #include <fstream>
+#include <map>
 #include <new>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -16,6 +17,7 @@
 #include <system_error>
 
 #include "core/error.hpp"
+#include "harness/interruption.hpp"
 #include "record/build_info.hpp"
 
 namespace refit::harness {
@@ -232,6 +234,26 @@ int guarded(const std::function<int()>& command) {
         fmt::print(stderr, "refitbench: error: {}\n", error.what());
     }
     return static_cast<int>(core::ExitCode::environment);
+}
+
+std::string writing_text(const std::filesystem::path& output) {
+    return "writing " + output.string() + " (nothing was left behind)";
+}
+
+void write_changed(const weights::SafetensorsFile& file,
+                   std::vector<weights::TensorToWrite> changed,
+                   const std::set<std::string>& replaced, const std::filesystem::path& output) {
+    const std::string attempt = writing_text(output);
+    for (const weights::StoredTensor& stored : file.tensors()) {
+        if (replaced.contains(stored.name)) continue;
+        changed.push_back({stored.name, stored.dtype, stored.shape, [&file, &stored, &attempt] {
+                               throw_if_interrupted(attempt);
+                               return file.bytes(stored);
+                           }});
+    }
+    std::map<std::string, std::string> metadata = file.metadata();
+    metadata.try_emplace("format", "pt");
+    weights::write_safetensors(output, std::move(changed), metadata);
 }
 
 }  // namespace refit::harness

@@ -8,10 +8,12 @@
 #include <filesystem>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "weights/safetensors_file.hpp"
+#include "weights/safetensors_writer.hpp"
 
 namespace refit::harness {
 
@@ -58,5 +60,14 @@ void put_json(const std::string& destination, const nlohmann::json& root);
 
 /// Runs a command and turns its errors into a message on standard error and an exit code.
 [[nodiscard]] int guarded(const std::function<int()>& command);
+
+/// What an interruption is told to have cut short.
+[[nodiscard]] std::string writing_text(const std::filesystem::path& output);
+
+/// Writes `changed`, then every tensor of `file` whose name is not in `replaced`, with the file's
+/// metadata, whole or not at all. Throws Interrupted between tensors.
+void write_changed(const weights::SafetensorsFile& file,
+                   std::vector<weights::TensorToWrite> changed,
+                   const std::set<std::string>& replaced, const std::filesystem::path& output);
 
 }  // namespace refit::harness

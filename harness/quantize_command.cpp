@@ -11,7 +11,6 @@
 #include <cstring>
 #include <filesystem>
 #include <limits>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <thread>
@@ -27,7 +26,6 @@
 #include "kernels/backend.hpp"
 #include "quant/recipe.hpp"
 #include "weights/safetensors_file.hpp"
-#include "weights/safetensors_writer.hpp"
 
 namespace refit::harness {
 namespace {
@@ -211,11 +209,6 @@ std::vector<Quantized> list_matrices(const weights::SafetensorsFile& file,
     return matrices;
 }
 
-/// What an interruption is told to have cut short.
-std::string writing_text(const std::filesystem::path& output) {
-    return "writing " + output.string() + " (nothing was left behind)";
-}
-
 void write_output(const QuantizeOptions& options, const weights::SafetensorsFile& file,
                   const std::vector<Quantized>& matrices) {
     std::vector<weights::TensorToWrite> out;
@@ -230,16 +223,7 @@ void write_output(const QuantizeOptions& options, const weights::SafetensorsFile
         out.push_back({tensor.scale_name, tensor.scale_dtype, tensor.scale_shape,
                        [&tensor] { return std::span<const std::byte>(tensor.stored_scales); }});
     }
-    for (const weights::StoredTensor& stored : file.tensors()) {
-        if (replaced.contains(stored.name)) continue;
-        out.push_back({stored.name, stored.dtype, stored.shape, [&file, &stored, &attempt] {
-                           throw_if_interrupted(attempt);
-                           return file.bytes(stored);
-                       }});
-    }
-    std::map<std::string, std::string> metadata = file.metadata();
-    metadata.try_emplace("format", "pt");
-    weights::write_safetensors(options.output, std::move(out), metadata);
+    write_changed(file, std::move(out), replaced, options.output);
 }
 
 void report(const QuantizeOptions& options, const std::vector<std::string>& argv,

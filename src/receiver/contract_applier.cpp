@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "receiver/engine_finding.hpp"
 #include "receiver/engines/engines.hpp"
 
 namespace refit::receiver {
@@ -136,18 +137,12 @@ void ContractApplier::refuse(const std::string& tensor, const std::string& behav
                              const std::string& engine_message, const std::string& measured,
                              const std::string& limit, const std::string& remedy,
                              core::Severity severity) {
-    core::Finding finding;
-    finding.check = "shape_contract";
+    core::Finding finding = engine_finding(
+        "shape_contract", tensor, measured, limit, behaviour, engine_message,
+        measured + ", " + contract_.name + " at TP " + std::to_string(tp_) + " wants " + limit,
+        remedy);
     finding.severity = severity;
-    finding.tensor = tensor;
-    finding.measured = measured;
-    finding.limit = limit;
-    finding.engine_behaviour = behaviour;
-    finding.engine_message = engine_message;
-    finding.remedy = remedy;
-    finding.message = tensor + ": " + measured + ", " + contract_.name + " at TP " +
-                      std::to_string(tp_) + " wants " + limit + "; " + remedy +
-                      " (contract: " + contract_.snapshot + ")";
+    finding.message += " (contract: " + contract_.snapshot + ")";
     out_.refusals.push_back(std::move(finding));
 }
 
