@@ -2,29 +2,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "harness/case_runner.hpp"
 
-#include <signal.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cmath>
-#include <cstdio>
-#include <fstream>
 #include <limits>
-#include <nlohmann/json.hpp>
-#include <optional>
 #include <set>
 #include <sstream>
-#include <thread>
 
-#include "checks/audit.hpp"
-#include "checks/layer_output.hpp"
 #include "core/error.hpp"
 #include "harness/case_audit.hpp"
 #include "harness/case_outcome.hpp"
 #include "harness/case_setup.hpp"
 #include "harness/ceilings.hpp"
 #include "harness/floor.hpp"
-#include "harness/loaded_digest.hpp"
 #include "harness/planted_faults.hpp"
 #include "harness/preflight.hpp"
 #include "harness/process_memory.hpp"
@@ -35,9 +23,7 @@
 #include "harness/stream_options.hpp"
 #include "kernels/backend.hpp"
 #include "kernels/cuda/cuda_backend.hpp"
-#include "receiver/derived_weights.hpp"
 #include "receiver/framing_check.hpp"
-#include "receiver/host_scales.hpp"
 #include "trainer/bucket_source.hpp"
 #include "trainer/cache_calibration.hpp"
 #include "trainer/kernel_publisher.hpp"

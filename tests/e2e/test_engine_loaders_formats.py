@@ -61,9 +61,6 @@ def block_rows(engine):
         if engine == COMPRESSED[1] and model == "dsv3":
             continue
         for size in BLOCKS:
-            # SGLang makes other matrices of kv_b_proj, with a kernel unless blocks are square.
-            if model == "dsv3" and engine == "sglang-fp8" and size[0] != size[1]:
-                continue
             for tp in (1, 2, 4):
                 yield model, size, "nothing", tp
             if size in ((64, 64), (128, 64)) and not re.search("192|320", model):
@@ -291,6 +288,11 @@ def compare(engine, rows, scheme, loaders, folder, references):  # noqa: F811
         written = make().write(folder / str(number))
         reference = references(model, scheme)
         outcome, said = loader.load(written, reference, tp)
+        if outcome == "raises" and "from the 'CPU' backend" in said:
+            # SGLang makes other matrices of DeepSeek's kv_b_proj with kernels that only GPUs have.
+            shutil.rmtree(written)
+            counts["needs a GPU"] += 1
+            continue
         code, root = verify(written, "--engine", engine, "--tp", tp, "--reference", reference)
         shutil.rmtree(written)
         counts[outcome] += 1
