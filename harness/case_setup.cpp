@@ -6,6 +6,7 @@
 
 #include "core/error.hpp"
 #include "core/nearest_name.hpp"
+#include "harness/planted_faults.hpp"
 #include "harness/stream_options.hpp"
 #include "model/cache_calibration.hpp"
 #include "model/hf_config.hpp"
@@ -152,8 +153,6 @@ void add_fault(const FaultSpec& fault, CaseSetup& setup) {
     if (fault.name == "source_write") setup.trainer_faults.source_write = glob;
     if (fault.name == "drop_parameter") setup.kernel_faults.drop_parameter = glob;
     if (fault.name == "wrong_shard") setup.kernel_faults.wrong_shard = glob;
-    if (fault.name == "skip_load") setup.load_faults.skip_tensor = glob;
-    if (fault.name == "replica_flip") setup.load_faults.flip_tensor = glob;
     if (fault.name == "forget_commit") setup.load_faults.forget_commit = true;
     if (fault.name == "stale_derived") setup.load_faults.stale_derived = true;
 }
@@ -227,6 +226,7 @@ CaseSetup set_up_case(const Case& c) {
         }
     }
     if (c.wire == "kernel") set_up_kernel_format(c, contract, setup);
+    aim_tensor_faults(c, setup);
     setup.facts = facts_of(setup.payload.recipe);
     setup.facts.activation_seed = c.seed;
     if (c.weights_source == "synthetic") weights::check_plants(c.plants, setup.tensors);

@@ -95,7 +95,8 @@ std::string case_text(const record::RunRecord& record, const record::CaseRecord&
         number_or_dash(wall_over_bf16(record, c), "{:.3f}"),
         number_or_dash(timed && c.floor_wall_s > 0 ? wall.median / c.floor_wall_s : nan, "{:.2f}"),
         number_or_dash(timed ? record::algbw_bytes_per_s(c) / 1e9 : nan, "{:.3f}"),
-        number_or_dash(c.sqnr_db.value_or(nan), "{:.2f}"), wrong, c.outcome,
+        number_or_dash(c.sqnr_db.value_or(nan), "{:.2f}"), wrong,
+        c.link_emulated ? c.outcome + " (link emulated)" : c.outcome,
         c.skip_reason.empty() ? "" : ": " + one_line(c.skip_reason));
 }
 
@@ -105,6 +106,15 @@ std::string findings_text(const record::CaseRecord& c, std::size_t at_most, bool
         text += fmt::format("#   layer output: {:.2f} dB, expected {:.2f} dB, mean over tensors\n",
                             *c.output_snr_db, *c.expected_output_snr_db);
     }
+    const auto note = [&](const char* name) {
+        const auto found = c.notes.find(name);
+        return found == c.notes.end() ? std::string() : found->second;
+    };
+    const std::string unasked = note("checks_not_applicable");
+    if (!unasked.empty()) text += "#   checks not applicable: " + unasked + "\n";
+    const std::string resident = note("weights_resident");
+    if (resident.starts_with("false (auto"))
+        text += "#   weights resident: " + one_line(resident) + "\n";
     std::size_t shown = 0;
     for (const core::Finding& f : c.findings) {
         if (shown++ == at_most) {

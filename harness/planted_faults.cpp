@@ -6,8 +6,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <set>
 
 #include "core/error.hpp"
+#include "core/nearest_name.hpp"
+#include "weights/synthetic_weights.hpp"
 
 namespace refit::harness {
 namespace {
@@ -33,7 +36,60 @@ bool aim(transport::TransportFault& fault, const wire::PieceEntry& entry,
     return false;
 }
 
+// Names of everything that a fault of this case can mean.
+std::vector<std::string> names_of(const CaseSetup& setup) {
+    std::set<std::string> names;
+    for (const model::TensorSpec& tensor : setup.tensors) names.insert(tensor.name);
+    for (const model::TensorSpec& scale : setup.cache_scales) names.insert(scale.name);
+    for (const wire::WantedParameter& wanted : setup.loading().wanted) names.insert(wanted.name);
+    for (const wire::KernelParameter& parameter : setup.layout.parameters)
+        names.insert(parameter.name);
+    return {names.begin(), names.end()};
+}
+
+// The model's own tensors that `pattern` means have two of one shape.
+bool has_a_pair(const CaseSetup& setup, const std::string& pattern) {
+    std::set<core::Shape> shapes;
+    for (const model::TensorSpec& tensor : setup.tensors) {
+        if (weights::glob_match(pattern, tensor.name) && !shapes.insert(tensor.shape).second)
+            return true;
+    }
+    return false;
+}
+
 }  // namespace
+
+void aim_tensor_faults(const Case& c, CaseSetup& setup) {
+    const std::vector<std::string> names = names_of(setup);
+    for (const FaultSpec& fault : c.faults) {
+        const std::string pattern = fault.tensor.empty() ? "*" : fault.tensor;
+        const bool loads = fault.name == "skip_load" || fault.name == "replica_flip";
+        bool matched = false;
+        for (const std::string& name : names)
+            matched = matched || weights::glob_match(pattern, name);
+        if (loads) {
+            auto& struck = fault.name == "skip_load" ? setup.load_faults.skip_tensors
+                                                     : setup.load_faults.flip_tensors;
+            matched = false;
+            for (const wire::WantedParameter& wanted : setup.loading().wanted) {
+                if (!weights::glob_match(pattern, wanted.name)) continue;
+                struck.insert(wanted.name);
+                matched = true;
+            }
+        }
+        if (!matched) {
+            std::string nearest;
+            for (const std::string& name : core::nearest_names(pattern, names))
+                nearest += (nearest.empty() ? "; nearest: " : ", ") + name;
+            throw core::ScenarioError("the fault " + fault.name + " strikes '" + pattern +
+                                      "', and no tensor of the model has such a name" + nearest);
+        }
+        if (fault.name == "swap_tensors" && !has_a_pair(setup, pattern)) {
+            throw core::ScenarioError("the fault swap_tensors strikes '" + pattern +
+                                      "', which names no two tensors of equal shape");
+        }
+    }
+}
 
 void aim_transport_faults(CaseSetup& setup, const wire::RefitManifest& manifest, int tp) {
     for (transport::TransportFault& fault : setup.transport_faults) {

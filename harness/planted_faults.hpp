@@ -10,6 +10,11 @@
 
 namespace refit::harness {
 
+/// Resolves the patterns of faults that strike tensors at set-up: names for the loaders, and a
+/// check of all others. Throws ScenarioError for one that matches no tensor, or, for
+/// `swap_tensors`, no two of equal shape: a fault that strikes nothing proves nothing.
+void aim_tensor_faults(const Case& c, CaseSetup& setup);
+
 /// Gives each transport fault of `setup` a trainer and a byte whose cell the receiver concerned
 /// keeps: elsewhere nobody would load it. A fault of a bucket that does not exist stays as it is.
 void aim_transport_faults(CaseSetup& setup, const wire::RefitManifest& manifest, int tp);

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "core/error.hpp"
+#include "quant/recipe.hpp"
 #include "wire/framing.hpp"
 
 namespace refit::harness {
@@ -171,6 +172,13 @@ void refuse_unfit_payload(const Case& c, const CaseSetup& setup) {
                                   name + " has more; use the scheme fp8_tensorwise");
     }
     const quant::Recipe* recipe = setup.payload.recipe;
+    if (recipe != nullptr && (c.scale_shape == "1d" || c.scale_shape == "2d")) {
+        try {
+            (void)quant::scale_shape(*recipe, {128, 128}, c.scale_shape == "1d" ? 1 : 2);
+        } catch (const core::ShapeError& error) {
+            throw core::ScenarioError("payload.scale_shape " + c.scale_shape + ": " + error.what());
+        }
+    }
     if (setup.payload.framing == wire::Framing::prime_rl && recipe != nullptr &&
         recipe->scaling.scale_storage != numerics::ScaleStorage::f32) {
         throw core::ScenarioError(

@@ -253,8 +253,8 @@ struct WeightLoader::State {
                 const DestinationParameter& target =
                     contract.destinations[spans[it->second.front()].destination];
                 plan.is_scale = target.is_scale;
-                plan.skip = name == faults.skip_tensor;
-                plan.flip = name == faults.flip_tensor;
+                plan.skip = faults.skip_tensors.contains(name);
+                plan.flip = faults.flip_tensors.contains(name);
                 // A parameter that does not fit has its finding from check_manifest; here it stays
                 // unloaded, so that no byte of it is ever taken for something else.
                 const bool fits = meta.rows() == core::matrix_rows(wanted.shape) &&

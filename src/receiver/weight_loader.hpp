@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -46,10 +47,10 @@ struct LoadTimes {
 
 /// Damage to plant into the loading, for the fault scenarios.
 struct LoadFaults {
-    std::string skip_tensor;  ///< name that is not loaded
-    std::string flip_tensor;  ///< one bit of the first loaded element's top byte changes after its
-                              ///< digest was checked
-    bool forget_commit = false;  ///< the commit leaves the version as it was
+    std::set<std::string> skip_tensors;  ///< names that are not loaded
+    std::set<std::string> flip_tensors;  ///< one bit of the first loaded element's top byte changes
+                                         ///< after its digest was checked
+    bool forget_commit = false;          ///< the commit leaves the version as it was
     bool stale_derived = false;  ///< derived weights and host copies of scales are made at the
                                  ///< first commit only
 };

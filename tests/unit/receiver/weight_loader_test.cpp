@@ -319,7 +319,7 @@ TEST(Commit, IsRefusedBeforeTheStreamHasEnded) {
 
 TEST(Commit, ForgottenCommitKeepsTheVersion) {
     Loading load(2, 0, CommitMode::staged,
-                 {.skip_tensor = "", .flip_tensor = "", .forget_commit = true});
+                 {.skip_tensors = {}, .flip_tensors = {}, .forget_commit = true});
     load.run(7);
     EXPECT_TRUE(load.loader.commit(true));
     EXPECT_EQ(load.loader.version(), 0U);
@@ -539,7 +539,7 @@ TEST(PlantedFault, DamagedHeaderAndShortPieceAreFindings) {
 
 TEST(PlantedFault, SkippedTensorIsIncomplete) {
     Loading load(2, 0, CommitMode::staged,
-                 {.skip_tensor = kQuery, .flip_tensor = "", .forget_commit = false});
+                 {.skip_tensors = {kQuery}, .flip_tensors = {}, .forget_commit = false});
     load.run(1);
     ASSERT_EQ(load.loader.findings().size(), 1U);
     EXPECT_EQ(load.loader.findings()[0].check, "completeness");
@@ -551,7 +551,7 @@ TEST(PlantedFault, FlippedBitAfterTheDigestIsLoadedWithoutAFinding) {
     clean.run(1);
     ASSERT_TRUE(clean.loader.commit(true));
     Loading load(2, 0, CommitMode::staged,
-                 {.skip_tensor = "", .flip_tensor = kQuery, .forget_commit = false});
+                 {.skip_tensors = {}, .flip_tensors = {kQuery}, .forget_commit = false});
     load.run(1);
     EXPECT_TRUE(load.loader.findings().empty());
     ASSERT_TRUE(load.loader.commit(true));
