@@ -5,7 +5,6 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <tuple>
 
 #include "harness/case_outcome.hpp"
 #include "harness/loaded_digest.hpp"
@@ -135,25 +134,15 @@ void CaseAudit::merge_versions(const receiver::WeightLoader* loader, std::uint64
 void CaseAudit::merge_audits(const std::vector<std::string>& all) {
     std::vector<checks::RankAudit> every;
     std::vector<checks::RankAudit> first_engine;
-    // Ranks that hold parts or copies of a tensor find the same cause: the first one speaks. The
-    // remedy tells causes apart.
-    std::map<std::tuple<std::string, std::string, std::string>, int> spoken;
-    const auto add_first = [&](const core::Findings& findings) {
-        for (const core::Finding& finding : findings) {
-            const auto rank =
-                spoken.try_emplace({finding.check, finding.tensor, finding.remedy}, finding.rank);
-            if (rank.first->second == finding.rank) add_findings(record_, {finding});
-        }
-    };
     for (std::size_t r = static_cast<std::size_t>(case_.trainer_ranks); r < all.size(); ++r) {
         checks::RankAudit audit{static_cast<int>(r), checks::audit_from_json(all[r])};
-        add_first(audit.result.findings);
         if (static_cast<int>(r) < case_.trainer_ranks + case_.tp) first_engine.push_back(audit);
         every.push_back(std::move(audit));
     }
-    // Engines hold the same parts; the sums are of one engine, identity is asked of all.
+    // Engines hold the same parts; the sums are of one engine, the rest is asked of all.
+    add_findings(record_, checks::first_of_each_cause(every));
     const checks::MergedAudit merged = checks::merge_audits(first_engine, enabled_);
-    add_first(merged.findings);
+    add_findings(record_, merged.findings);
     if (enabled_.contains("byte_identity"))
         add_findings(record_, checks::check_byte_identity(every));
     record_.sqnr_db.reset();

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
 #include <set>
 
 #include "core/error.hpp"
@@ -36,58 +37,108 @@ bool aim(transport::TransportFault& fault, const wire::PieceEntry& entry,
     return false;
 }
 
-// Names of everything that a fault of this case can mean.
-std::vector<std::string> names_of(const CaseSetup& setup) {
-    std::set<std::string> names;
-    for (const model::TensorSpec& tensor : setup.tensors) names.insert(tensor.name);
-    for (const model::TensorSpec& scale : setup.cache_scales) names.insert(scale.name);
-    for (const wire::WantedParameter& wanted : setup.loading().wanted) names.insert(wanted.name);
-    for (const wire::KernelParameter& parameter : setup.layout.parameters)
-        names.insert(parameter.name);
-    return {names.begin(), names.end()};
-}
+using Names = std::set<std::string>;
 
-// The model's own tensors that `pattern` means have two of one shape.
+// The model's own tensors that `pattern` means have two that a trainer can exchange: of one shape,
+// held by the same trainers in the same parts.
 bool has_a_pair(const CaseSetup& setup, const std::string& pattern) {
-    std::set<core::Shape> shapes;
-    for (const model::TensorSpec& tensor : setup.tensors) {
-        if (weights::glob_match(pattern, tensor.name) && !shapes.insert(tensor.shape).second)
-            return true;
+    for (std::size_t a = 0; a < setup.tensors.size(); ++a) {
+        if (!weights::glob_match(pattern, setup.tensors[a].name)) continue;
+        for (std::size_t b = a + 1; b < setup.tensors.size(); ++b) {
+            if (setup.tensors[a].shape == setup.tensors[b].shape &&
+                setup.placements[a].held == setup.placements[b].held &&
+                weights::glob_match(pattern, setup.tensors[b].name))
+                return true;
+        }
     }
     return false;
+}
+
+// What each fault looks at when it asks whether it strikes, named as there.
+class FaultTargets {
+ public:
+    explicit FaultTargets(const CaseSetup& setup) {
+        for (const model::TensorSpec& tensor : setup.tensors) tensors_.insert(tensor.name);
+        for (const wire::WantedParameter& wanted : setup.loading().wanted)
+            loaded_.insert(wanted.name);
+        for (const wire::KernelParameter& parameter : setup.layout.parameters)
+            published_.insert(parameter.name);
+        const trainer::RefitPlan plan = trainer::make_plan(setup.tensors, setup.instance.wanted,
+                                                           setup.payload, setup.sharding, {});
+        for (std::size_t i = 0; i < plan.manifest.parameters.size(); ++i) {
+            const wire::ParameterMeta& meta = plan.manifest.parameters[i];
+            if (meta.kind != wire::ParameterKind::scale) continue;
+            if (plan.productions[i].calibration >= 0) {
+                cache_scales_.insert(meta.name);
+            } else {
+                scales_.insert(meta.name);
+                scaled_.insert(meta.scale_of);
+            }
+        }
+        quantizes_ = setup.payload.recipe != nullptr;
+    }
+
+    // Empty where the fault has no targets in this case.
+    [[nodiscard]] Names of(const std::string& fault) const {
+        if (fault == "skip_load" || fault == "replica_flip") return loaded_;
+        if (fault == "drop_parameter" || fault == "wrong_shard") return published_;
+        if (fault == "cache_scale_value" || fault == "stale_cache_scale") return cache_scales_;
+        if (fault == "rename_scale" || fault == "scale_dtype" || fault == "scale_doubled")
+            return joined(joined(scales_, scaled_), cache_scales_);
+        if (fault == "wrong_eligibility") return quantizes_ ? tensors_ : Names();
+        if (fault == "drop_tensor") return joined(joined(tensors_, scales_), cache_scales_);
+        return tensors_;
+    }
+
+ private:
+    Names tensors_;       ///< of the model
+    Names loaded_;        ///< parameters that a loader copies
+    Names published_;     ///< the engine's own, with wire: kernel
+    Names scales_;        ///< of weights
+    Names scaled_;        ///< weights with a scale
+    Names cache_scales_;  ///< of the KV cache
+    bool quantizes_ = false;
+
+    static Names joined(Names all, const Names& more) {
+        all.insert(more.begin(), more.end());
+        return all;
+    }
+};
+
+[[noreturn]] void refuse_fault(const FaultSpec& fault, const Names& targets) {
+    if (targets.empty()) {
+        throw core::ScenarioError("the fault " + fault.name +
+                                  " has nothing to strike in this case; 'refitbench list faults' "
+                                  "says what it needs");
+    }
+    const std::vector<std::string> names(targets.begin(), targets.end());
+    std::string nearest;
+    for (const std::string& name : core::nearest_names(fault.tensor, names))
+        nearest += (nearest.empty() ? "; nearest: " : ", ") + name;
+    throw core::ScenarioError("the fault " + fault.name + " strikes '" + fault.tensor +
+                              "', and nothing that it could strike has such a name" + nearest);
 }
 
 }  // namespace
 
 void aim_tensor_faults(const Case& c, CaseSetup& setup) {
-    const std::vector<std::string> names = names_of(setup);
+    std::optional<FaultTargets> all_targets;
     for (const FaultSpec& fault : c.faults) {
-        const std::string pattern = fault.tensor.empty() ? "*" : fault.tensor;
-        const bool loads = fault.name == "skip_load" || fault.name == "replica_flip";
-        bool matched = false;
-        for (const std::string& name : names)
-            matched = matched || weights::glob_match(pattern, name);
-        if (loads) {
-            auto& struck = fault.name == "skip_load" ? setup.load_faults.skip_tensors
-                                                     : setup.load_faults.flip_tensors;
-            matched = false;
-            for (const wire::WantedParameter& wanted : setup.loading().wanted) {
-                if (!weights::glob_match(pattern, wanted.name)) continue;
-                struck.insert(wanted.name);
-                matched = true;
-            }
+        // The catalogue makes `tensor` a must for the faults that know it.
+        if (fault.tensor.empty()) continue;
+        if (!all_targets) all_targets.emplace(setup);
+        const Names targets = all_targets->of(fault.name);
+        Names struck;
+        for (const std::string& name : targets) {
+            if (weights::glob_match(fault.tensor, name)) struck.insert(name);
         }
-        if (!matched) {
-            std::string nearest;
-            for (const std::string& name : core::nearest_names(pattern, names))
-                nearest += (nearest.empty() ? "; nearest: " : ", ") + name;
-            throw core::ScenarioError("the fault " + fault.name + " strikes '" + pattern +
-                                      "', and no tensor of the model has such a name" + nearest);
-        }
-        if (fault.name == "swap_tensors" && !has_a_pair(setup, pattern)) {
-            throw core::ScenarioError("the fault swap_tensors strikes '" + pattern +
+        if (struck.empty()) refuse_fault(fault, targets);
+        if (fault.name == "swap_tensors" && !has_a_pair(setup, fault.tensor)) {
+            throw core::ScenarioError("the fault swap_tensors strikes '" + fault.tensor +
                                       "', which names no two tensors of equal shape");
         }
+        if (fault.name == "skip_load") setup.load_faults.skip_tensors.merge(struck);
+        if (fault.name == "replica_flip") setup.load_faults.flip_tensors.merge(struck);
     }
 }
 

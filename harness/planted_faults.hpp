@@ -11,8 +11,9 @@
 namespace refit::harness {
 
 /// Resolves the patterns of faults that strike tensors at set-up: names for the loaders, and a
-/// check of all others. Throws ScenarioError for one that matches no tensor, or, for
-/// `swap_tensors`, no two of equal shape: a fault that strikes nothing proves nothing.
+/// check of all others. Throws ScenarioError for one that matches nothing that this fault can
+/// strike (a scale's for a fault of scales), or, for `swap_tensors`, no two that can be exchanged:
+/// a fault that strikes nothing proves nothing.
 void aim_tensor_faults(const Case& c, CaseSetup& setup);
 
 /// Gives each transport fault of `setup` a trainer and a byte whose cell the receiver concerned

@@ -130,10 +130,15 @@ struct RankAudit {
     int rank = 0;
     AuditResult result;
 };
+/// What ranks found, each cause once: ranks that hold parts or copies of a tensor find the same,
+/// and the lowest of them speaks. A cause is check, tensor and remedy; a rank that finds one twice
+/// says it twice.
+[[nodiscard]] core::Findings first_of_each_cause(const std::vector<RankAudit>& ranks);
+
 /// Merges over the ranks of one engine. A rank whose parts of a tensor (keys of its digests) are
 /// all held by lower ranks adds nothing to that tensor's sums. `findings` are those of the ranks,
-/// equal ones once with the lowest rank, then those of sqnr: |measured - expected| > 0.05 dB per
-/// tensor, too good fails too; tensors whose expected error is zero must have none. Then those of
+/// the first of each cause, then those of sqnr: |measured - expected| > 0.05 dB per tensor, too
+/// good fails too; tensors whose expected error is zero must have none. Then those of
 /// layer_output, which compares in the same way (layer_output.hpp).
 struct MergedAudit {
     std::vector<TensorAudit> tensors;

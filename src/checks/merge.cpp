@@ -157,20 +157,26 @@ std::int64_t subnormal_codes(const TensorAudit& tensor) {
     return count;
 }
 
+core::Findings first_of_each_cause(const std::vector<RankAudit>& ranks) {
+    std::map<std::tuple<std::string, std::string, std::string>, int> spoken;
+    core::Findings findings;
+    for (const RankAudit* rank : by_rank(ranks)) {
+        for (const core::Finding& finding : rank->result.findings) {
+            const auto first =
+                spoken.try_emplace({finding.check, finding.tensor, finding.remedy}, rank->rank)
+                    .first;
+            if (first->second == rank->rank) findings.push_back(finding);
+        }
+    }
+    return findings;
+}
+
 MergedAudit merge_audits(const std::vector<RankAudit>& ranks,
                          const std::set<std::string>& enabled) {
     const std::vector<const RankAudit*> sorted = by_rank(ranks);
     MergedAudit merged;
     merged.tensors = merged_tensors(sorted);
-    std::set<std::tuple<std::string, std::string, std::vector<std::int64_t>, std::string>> known;
-    for (const RankAudit* rank : sorted) {
-        for (const core::Finding& finding : rank->result.findings) {
-            if (known.emplace(finding.check, finding.tensor, finding.index, finding.measured)
-                    .second) {
-                merged.findings.push_back(finding);
-            }
-        }
-    }
+    merged.findings = first_of_each_cause(ranks);
     double sum_x2 = 0.0;
     double sum_error2 = 0.0;
     bool any_quantized = false;

@@ -10,7 +10,8 @@
 namespace refit::receiver {
 namespace {
 
-using nlohmann::json;
+// In the order of the file: engines try groups and targets in that order.
+using json = nlohmann::ordered_json;
 using quant::Scheme;
 
 constexpr const char* kNoScheme =
@@ -216,14 +217,6 @@ void check_format(ConfigReader& reader, const json& object, const std::string& w
     reader.warn(problem);
 }
 
-/// The groups' names as the file has them, which is the order in which the engines try targets.
-std::vector<std::string> names_in_order(const std::string& text) {
-    std::vector<std::string> names;
-    const auto root = nlohmann::ordered_json::parse(text, nullptr, false);
-    for (const auto& [name, group] : root.at("config_groups").items()) names.push_back(name);
-    return names;
-}
-
 /// A target that comes again keeps its place and gets the later format, as in a Python dictionary.
 void add_target(std::vector<TargetFormat>& targets, const std::string& target,
                 const WeightFormat& format) {
@@ -294,8 +287,7 @@ void read_compressed_tensors(ConfigReader& reader, const json& root) {
     const json* groups = ConfigReader::value_of(root, "config_groups");
     std::vector<TargetFormat> targets;
     if (groups != nullptr && groups->is_object()) {
-        for (const std::string& name : names_in_order(reader.config().json)) {
-            const json& group = groups->at(name);
+        for (const auto& [name, group] : groups->items()) {
             if (group.is_object() && names_attention(group)) continue;
             if (group.is_object()) check_format(reader, group, "config_groups." + name + ".");
             std::vector<std::string> names;

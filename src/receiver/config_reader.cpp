@@ -8,7 +8,7 @@
 
 namespace refit::receiver {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 std::string ConfigReader::sentence(const ConfigProblem& problem) const {
     return "quantization_config for " + contract_.name + ": '" + problem.key + "' is " +

@@ -42,16 +42,17 @@ class ConfigReader {
     void warn(const ConfigProblem& problem);
 
     /// The value of `key` unless it is absent or null, which mean the same to the engines.
-    [[nodiscard]] static const nlohmann::json* value_of(const nlohmann::json& object,
-                                                        const char* key);
-    [[nodiscard]] static std::string shown(const nlohmann::json* value);
-    [[nodiscard]] std::string text_of(const nlohmann::json& object, const char* key,
+    [[nodiscard]] static const nlohmann::ordered_json* value_of(
+        const nlohmann::ordered_json& object, const char* key);
+    [[nodiscard]] static std::string shown(const nlohmann::ordered_json* value);
+    [[nodiscard]] std::string text_of(const nlohmann::ordered_json& object, const char* key,
                                       const std::string& where, const std::string& expected,
                                       const std::string& engine_message) const;
-    [[nodiscard]] std::vector<std::string> names_of(const nlohmann::json& object,
+    [[nodiscard]] std::vector<std::string> names_of(const nlohmann::ordered_json& object,
                                                     const char* key) const;
     /// Rows and columns of a block, into `format`.
-    void read_block(const std::string& key, const nlohmann::json& value, WeightFormat& format);
+    void read_block(const std::string& key, const nlohmann::ordered_json& value,
+                    WeightFormat& format);
 
  private:
     [[nodiscard]] core::Finding finding_of(const ConfigProblem& problem,
@@ -63,6 +64,6 @@ class ConfigReader {
 };
 
 /// The parts of the formats: compressed_tensors_config.cpp.
-void read_compressed_tensors(ConfigReader& reader, const nlohmann::json& root);
+void read_compressed_tensors(ConfigReader& reader, const nlohmann::ordered_json& root);
 
 }  // namespace refit::receiver

@@ -12,7 +12,7 @@
 namespace refit::receiver {
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 using quant::Scheme;
 
 constexpr const char* kPcPt = "FP8_PER_CHANNEL_PER_TOKEN";

@@ -110,6 +110,7 @@ class Planner {
             tensor.name.substr(0, tensor.name.size() - std::string("weight").size());
         std::string name = weight != nullptr && !weight->scale.empty() ? weight->scale
                                                                        : base + recipe.scale_suffix;
+        if (matches(faults_.drop_tensor, name)) return;
         const wire::WantedParameter* wanted = find_wanted(name);
 
         int rank = wanted != nullptr ? static_cast<int>(wanted->shape.size()) : recipe.scale_rank;
@@ -288,7 +289,9 @@ class Planner {
             std::set<std::uint32_t> seen;
             for (const wire::PiecePlan& piece : plan_.manifest.buckets[b].pieces) {
                 for (const wire::PieceEntry& entry : piece.entries) {
-                    if (plan_.productions[entry.parameter].scale >= 0) seen.insert(entry.parameter);
+                    const wire::ParameterKind kind =
+                        plan_.manifest.parameters[entry.parameter].kind;
+                    if (kind == wire::ParameterKind::codes) seen.insert(entry.parameter);
                 }
             }
             for (const std::uint32_t parameter : seen) add_shared(b, parameter);

@@ -426,11 +426,14 @@ void RefitPublisher::fill_codes(std::size_t bucket, const wire::PieceEntry& entr
     digests.append_to(entry.parameter, digests_);
 
     // The first scale of the tensor is that of its first element, wherever shards begin.
+    const auto scale_parameter = static_cast<std::uint32_t>(production.scale);
     if (region.row == 0 && region.col == 0 && !faults_.scale_doubled.empty() &&
-        weights::glob_match(faults_.scale_doubled, meta.name)) {
+        (weights::glob_match(faults_.scale_doubled, meta.name) ||
+         (production.scale >= 0 &&
+          weights::glob_match(faults_.scale_doubled,
+                              plan_.manifest.parameters[scale_parameter].name)))) {
         panels.front().scales[0] *= 2.0F;
     }
-    const auto scale_parameter = static_cast<std::uint32_t>(production.scale);
     bool sent_here = false;
     for (const wire::PieceEntry& scale : plan_.manifest.buckets[bucket].pieces[trainer_].entries) {
         if (scale.parameter != scale_parameter) continue;

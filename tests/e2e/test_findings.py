@@ -32,10 +32,37 @@ def test_ranks_that_hold_parts_find_a_cause_once_and_a_check_each(refitbench):
     assert sorted(found) == ["round_trip", "sqnr"]
 
 
-@pytest.mark.parametrize("name", ["drop_tensor", "rename_scale", "scale_dtype", "scale_doubled", "skip_load",
-                                  "replica_flip", "source_write", "wrong_eligibility", "swap_tensors"])
+@pytest.mark.parametrize("name", ["drop_tensor", "skip_load", "replica_flip", "source_write", "wrong_eligibility",
+                                  "swap_tensors"])
 def test_a_fault_that_strikes_nothing_is_2(refitbench, name):
     refitbench.run(fault(name, "model.nrom.weight")).expect(2).expect_said(name, "model.norm.weight")
+
+
+@pytest.mark.parametrize("name", ["rename_scale", "scale_dtype", "scale_doubled"])
+def test_a_fault_of_scales_needs_a_weight_that_has_one(refitbench, name):
+    refitbench.run(fault(name, "model.norm.weight")).expect(2).expect_said(name, "model.norm.weight")
+
+
+@pytest.mark.parametrize("name, value", [("cache_scale_value", ", value: zero"), ("stale_cache_scale", "")])
+def test_a_fault_of_cache_scales_needs_one(refitbench, name, value):
+    text = small_run(transport="loopback") + "refits: 2\npayload: {kv_cache_scales: kv}\n"
+    text += f"faults: [{{name: {name}, tensor: '{UP}'{value}}}]\n"
+
+    refitbench.run(text).expect(2).expect_said(name, "k_scale")
+
+
+def test_nothing_is_of_the_wrong_dtype_where_nothing_is_quantized(refitbench):
+    text = fault("wrong_eligibility", UP) + "payload: {scheme: bf16}\n"
+
+    refitbench.run(text.replace("vllm-fp8", "vllm-bf16")).expect(2).expect_said("wrong_eligibility")
+
+
+@pytest.mark.parametrize("name, check", [("drop_tensor", "names"), ("rename_scale", "names"),
+                                         ("scale_dtype", "dtype"), ("scale_doubled", "round_trip")])
+def test_faults_of_scales_take_the_names_of_scales(refitbench, name, check):
+    found = causes(refitbench.run(fault(name, UP + "_scale_inv")).expect(1))
+
+    assert check in {one for one, _, _ in found}
 
 
 def test_a_swap_needs_two_tensors_of_one_shape(refitbench):

@@ -56,25 +56,28 @@ TEST(MergeAudits, HasNoPooledSqnrWithoutQuantizedElements) {
     EXPECT_TRUE(merge_audits({raw}, kSqnr).findings.empty());
 }
 
-TEST(MergeAudits, KeepsEqualFindingsOfReplicasOnceWithTheLowestRank) {
-    RankAudit first = rank_with(5, "w|0,0,8,8", 1, 0, 0);
+core::Finding found_at(std::int64_t row, const std::string& remedy) {
     core::Finding finding;
     finding.check = "nonfinite";
     finding.tensor = "w";
-    finding.index = {3, 7};
-    finding.measured = "NaN";
-    finding.rank = 5;
-    first.result.findings.push_back(finding);
-    RankAudit second = first;
-    second.rank = 4;
-    second.result.findings[0].rank = 4;
-    RankAudit third = first;
-    third.rank = 6;
-    third.result.findings[0].index = {300, 7};
-    const MergedAudit merged = merge_audits({first, second, third}, {});
-    ASSERT_EQ(merged.findings.size(), 2U);
-    EXPECT_EQ(merged.findings[0].rank, 4);
-    EXPECT_EQ(merged.findings[1].index, (std::vector<std::int64_t>{300, 7}));
+    finding.index = {row, 7};
+    finding.remedy = remedy;
+    return finding;
+}
+
+TEST(MergeAudits, LetsTheLowestRankSpeakOfACauseThatSeveralFind) {
+    RankAudit fifth = rank_with(5, "w|0,0,8,8", 1, 0, 0);
+    fifth.result.findings = {found_at(3, "repair the weights")};
+    RankAudit fourth = rank_with(4, "w|8,0,8,8", 1, 0, 0);
+    fourth.result.findings = {found_at(300, "repair the weights"), found_at(9, "look at the cast")};
+    RankAudit sixth = rank_with(6, "w|16,0,8,8", 1, 0, 0);
+    sixth.result.findings = {found_at(5, "look at the cast"), found_at(6, "look at the scale"),
+                             found_at(7, "look at the scale")};
+    const core::Findings findings = merge_audits({fifth, fourth, sixth}, {}).findings;
+    std::vector<std::int64_t> rows;
+    for (const core::Finding& finding : findings) rows.push_back(finding.index.at(0));
+    // Both of rank 4, and of rank 6 the cause that is its own, as often as it said it.
+    EXPECT_EQ(rows, (std::vector<std::int64_t>{300, 9, 6, 7}));
 }
 
 TEST(MergeAudits, FindsAnErrorThatIsTooSmallAsWellAsOneThatIsTooLarge) {
