@@ -129,7 +129,7 @@ struct Sent {
         }
         if (at == nullptr) return {};
         receiver::WeightLoader loader(setup.loading(), plan.manifest, rank,
-                                      receiver::CommitMode::in_place);
+                                      receiver::CommitMode::in_place, {});
         *at ^= std::byte{1};
         loader.begin(1);
         receiver::LoadTimes times;
