@@ -539,6 +539,8 @@ void WeightLoader::finish_stream() {
     }
     Reporter report{findings_, state.reported, state.failed, instance_.own_format};
     std::vector<std::int64_t> covered(instance_.destinations.size(), 0);
+    // An index is told in the checkpoint's tensor; these rows are not.
+    const std::string of_what = instance_.own_format ? " of the parameter" : "";
     const bool was_failed = state.failed;
     for (std::size_t i = 0; i < state.spans.size(); ++i) {
         const LoadSpan& span = state.spans[i];
@@ -554,8 +556,8 @@ void WeightLoader::finish_stream() {
         const wire::WantedParameter& wanted = instance_.wanted[span.wanted];
         report.cell = span.cell;
         report.error("completeness", wanted.name, index_of(wanted.shape, reached, column),
-                     "row " + std::to_string(reached) + " never came",
-                     "rows " + range_text(span.source.row, end),
+                     "row " + std::to_string(reached) + of_what + " never came",
+                     "rows " + range_text(span.source.row, end) + of_what,
                      "TP rank " + std::to_string(tp_rank_) + " wants rows " +
                          range_text(span.source.row, end) + ", and row " + std::to_string(reached) +
                          " is the first that never came",
