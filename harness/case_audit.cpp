@@ -72,9 +72,9 @@ std::string CaseAudit::audit_receiver(const Held& held) {
         }
     };
     if (enabled_.contains("version")) {
-        add(receiver::check_derived(loader.instance(), loader.loaded(), loader.derived(),
-                                    loader.version()));
-        add(receiver::check_host_scales(loader.instance(), loader.loaded(), loader.host_scales(),
+        add(receiver::check_derived(setup_.instance, loader.loaded(), loader.derived(),
+                                    loader.version(), loader.tp_rank()));
+        add(receiver::check_host_scales(setup_.instance, loader.loaded(), loader.host_scales(),
                                         loader.version()));
     }
     return checks::to_json(audit);

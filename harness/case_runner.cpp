@@ -161,6 +161,8 @@ class CaseRunner {
                                       " layers begun at one time";
         }
         record_.notes["framing"] = case_.framing;
+        record_.notes["bytes_wire_leaves_out"] =
+            wire::framing_row(setup_.payload.framing).uncounted;
         record_.notes["wire"] = case_.wire;
         record_.notes["stream_quantized_already"] =
             std::to_string(receiver::count_prequantized_marks(manifest_)) +
@@ -434,7 +436,7 @@ class CaseRunner {
                 std::erase_if(all[r].findings,
                               [](const core::Finding& f) { return f.check == "completeness"; });
             receiver::add_unnoticed_by_engine(all[r].findings, setup_.payload.framing);
-            add_findings(record_, all[r].findings);
+            add_findings(record_, in_checkpoint_names(all[r].findings, case_, setup_));
             if (!all[r].error.empty() && error_.empty()) {
                 error_ = "rank " + std::to_string(r) + ": " + all[r].error;
                 error_rank_ = static_cast<int>(r);

@@ -34,8 +34,8 @@ receiver::QuantizationConfig quantization_of(const Case& c, const model::ModelCo
     if (c.scheme == "auto") {
         if (config.quantization_config)
             return receiver::parse_quantization_config(c.engine, config.quantization_config);
-        const std::string text =
-            receiver::default_quantization_config(c.engine, contract.schemes.front(), c.algo);
+        const std::string text = receiver::default_quantization_config(
+            c.engine, contract.schemes.front(), c.algo, config);
         return receiver::parse_quantization_config(
             c.engine, text.empty() ? std::nullopt : std::optional(text));
     }
@@ -43,7 +43,8 @@ receiver::QuantizationConfig quantization_of(const Case& c, const model::ModelCo
     if (!scheme)
         throw core::ScenarioError(
             core::unknown_name_message("scheme", c.scheme, quant::scheme_names()));
-    const std::string text = receiver::default_quantization_config(c.engine, *scheme, c.algo);
+    const std::string text =
+        receiver::default_quantization_config(c.engine, *scheme, c.algo, config);
     return receiver::parse_quantization_config(c.engine,
                                                text.empty() ? std::nullopt : std::optional(text));
 }

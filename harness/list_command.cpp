@@ -187,6 +187,7 @@ Json framing_rows() {
                         {"source", row.source},
                         {"rule", row.rule},
                         {"hazard", row.hazard},
+                        {"uncounted", row.uncounted},
                         {"engines", row.engines.empty() ? "any" : row.engines + "*"},
                         {"boundaries_recomputed", row.recomputed},
                         {"carries_kernel_format", row.kernel_format}});

@@ -19,6 +19,7 @@
 #include "core/error.hpp"
 #include "harness/case_outcome.hpp"
 #include "harness/case_runner.hpp"
+#include "harness/case_setup.hpp"
 #include "harness/ceilings.hpp"
 #include "harness/console.hpp"
 #include "harness/dry_run.hpp"
@@ -134,6 +135,7 @@ LoadedScenarios load_scenarios(const RunOptions& options, World* world) {
                 Case missing;
                 missing.scenario = std::filesystem::path(path).stem().string();
                 loaded.skipped.push_back(skipped_case(missing, error.what()));
+                loaded.skipped.back().transport = transport_of(missing, world != nullptr);
                 continue;
             }
             const Scenario& scenario = loaded.scenarios.back();
@@ -238,6 +240,7 @@ class Run {
             record = run_case(context, c);
         } catch (const AgreedError& error) {
             record = skipped_case(c, "");
+            record.transport = transport_of(c, world.is_mpi());
             record.notes["error_message"] = error.what();
             record.notes["error_rank"] = std::to_string(error.rank);
             record.notes["error_stage"] = stage_name(status.stage());

@@ -150,7 +150,7 @@ void resolve_format(const WantedFormat& wanted, const MapReader& payload,
     if (!given) {
         try {
             const std::string json =
-                receiver::default_quantization_config(result.engine, *scheme, result.algo);
+                receiver::default_quantization_config(result.engine, *scheme, result.algo, model);
             if (!json.empty()) config = json;
             given = receiver::parse_quantization_config(result.engine, config);
         } catch (const core::Error& error) {

@@ -6,6 +6,7 @@
 
 #include "harness/stream_options.hpp"
 #include "receiver/cache_scales.hpp"
+#include "receiver/checkpoint_names.hpp"
 #include "receiver/contract_check.hpp"
 #include "receiver/framing_check.hpp"
 #include "receiver/kernel_format.hpp"
@@ -29,7 +30,13 @@ StreamCheck check_stream(const Case& c, const CaseSetup& setup, const wire::Refi
                                                 c.reload == "layerwise_per_bucket",
                                                 &result.most_open_layers));
     }
+    result.findings = in_checkpoint_names(std::move(result.findings), c, setup);
     return result;
+}
+
+core::Findings in_checkpoint_names(core::Findings findings, const Case& c, const CaseSetup& setup) {
+    if (c.wire != "kernel" || findings.empty()) return findings;
+    return receiver::CheckpointNames(setup.instance).translate(std::move(findings));
 }
 
 std::map<std::string, std::int64_t> bytes_in_kernel_format(const CaseSetup& setup) {

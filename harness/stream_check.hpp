@@ -24,6 +24,11 @@ struct StreamCheck {
 [[nodiscard]] StreamCheck check_stream(const Case& c, const CaseSetup& setup,
                                        const wire::RefitManifest& manifest, int receiver);
 
+/// The findings of a case under the checkpoint's names and indices: those of wire: kernel by
+/// receiver::CheckpointNames, others as they are.
+[[nodiscard]] core::Findings in_checkpoint_names(core::Findings findings, const Case& c,
+                                                 const CaseSetup& setup);
+
 /// Bytes on the wire of every weight with its scale, where tensors travel in parts of the engine's
 /// own parameters; empty where they do not.
 [[nodiscard]] std::map<std::string, std::int64_t> bytes_in_kernel_format(const CaseSetup& setup);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <string>
 
 #include "receiver/derived_weights.hpp"
 
@@ -97,7 +98,7 @@ bool same(double a, double b) {
 }  // namespace
 
 core::Findings check_derived(const ContractInstance& instance, const LoadedParameters& loaded,
-                             const DerivedWeights& derived, std::uint64_t version) {
+                             const DerivedWeights& derived, std::uint64_t version, int tp_rank) {
     core::Findings findings;
     for (std::size_t i = 0; i < derived.parameters().size(); ++i) {
         const DerivedParameter& parameter = derived.parameters()[i];
@@ -106,8 +107,10 @@ core::Findings check_derived(const ContractInstance& instance, const LoadedParam
         const std::span<const std::uint16_t> values = derived.values(i);
         const std::int64_t per_head = latent.nope_dim + latent.v_dim;
         const bool is_uv = parameter.kind == DerivedKind::w_uv;
+        const std::string& projection = instance.destinations.at(latent.destination).name;
         std::int64_t different = 0;
         core::Finding finding;
+        std::string first;
         for (std::int64_t head = 0; head < latent.heads; ++head) {
             for (std::int64_t a = 0; a < parameter.shape[1]; ++a) {
                 for (std::int64_t b = 0; b < parameter.shape[2]; ++b) {
@@ -116,23 +119,30 @@ core::Findings check_derived(const ContractInstance& instance, const LoadedParam
                     const double found = bf16(values[static_cast<std::size_t>(
                         (head * parameter.shape[1] + a) * parameter.shape[2] + b)]);
                     if (same(expected, found) || different++ > 0) continue;
-                    finding.index = {head, a, b};
+                    // Ranks hold the heads in order.
+                    finding.index = {tp_rank * latent.heads * per_head + row, is_uv ? a : b};
+                    first = core::to_string(core::Shape{head, a, b});
                     finding.measured = std::to_string(found);
                     finding.limit = std::to_string(expected);
                 }
             }
         }
         if (different == 0) continue;
+        const std::string told = std::to_string(different) + " of " +
+                                 std::to_string(values.size()) + " elements of the derived " +
+                                 parameter.name + " are not those of version " +
+                                 std::to_string(version) + ", the first, at " + first + ", is " +
+                                 finding.measured + " instead of " + finding.limit;
+        if (!findings.empty() && findings.back().tensor == projection) {
+            findings.back().message += "; " + told;
+            continue;
+        }
         finding.check = "version";
         finding.severity = core::Severity::error;
-        finding.tensor = parameter.name;
+        finding.tensor = projection;
         finding.engine_behaviour = "silently_wrong";
         finding.remedy = "compute the derived weights again at every commit";
-        finding.message = parameter.name + ": " + std::to_string(different) + " of " +
-                          std::to_string(values.size()) + " elements are not those of " +
-                          instance.destinations.at(latent.destination).name + " of version " +
-                          std::to_string(version) + ", the first is " + finding.measured +
-                          " instead of " + finding.limit + "; " + finding.remedy;
+        finding.message = projection + ": " + told + "; " + finding.remedy;
         findings.push_back(std::move(finding));
     }
     return findings;

@@ -59,11 +59,13 @@ class DerivedWeights {
     core::AlignedBuffer memory_;
 };
 
-/// Findings of the check "version", one a stale matrix: recomputes every element of `derived` from
+/// Findings of the check "version", one a projection with stale matrices, at the element of the
+/// projection that the first wrong one is derived from: recomputes every element of `derived` from
 /// the codes and scales in `loaded`, by another arithmetic than DerivedWeights (in double), and
-/// compares the bits. `version` is that of `loaded`, for the message.
+/// compares the bits. `version` is that of `loaded`, for the message; `tp_rank` holds it.
 [[nodiscard]] core::Findings check_derived(const ContractInstance& instance,
                                            const LoadedParameters& loaded,
-                                           const DerivedWeights& derived, std::uint64_t version);
+                                           const DerivedWeights& derived, std::uint64_t version,
+                                           int tp_rank);
 
 }  // namespace refit::receiver

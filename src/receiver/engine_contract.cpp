@@ -58,8 +58,11 @@ ContractInstance apply_contract(const EngineContract& contract, const model::Mod
     if (!contract.layout.tensor_parallel && tp > 1) {
         throw core::ScenarioError("receiver.tp is " + std::to_string(tp) + ", but " +
                                   contract.name +
-                                  " has no tensor parallelism for these weights; write "
-                                  "tp: 1, on the command line --tp 1");
+                                  " has no tensor parallelism for these weights: the original "
+                                  "shards them by a plan of each model class, with weights and "
+                                  "scales cut apart, which was not run and so has no contract; "
+                                  "write tp: 1, on the command line --tp 1, or choose another "
+                                  "engine");
     }
     const auto& unread = contract.unread_architectures;
     if (std::find(unread.begin(), unread.end(), model.architecture) != unread.end()) {

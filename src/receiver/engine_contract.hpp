@@ -290,6 +290,8 @@ struct ContractInstance {
         const auto found = aliases.find(name);
         return found == aliases.end() ? name : found->second;
     }
+    /// Asks for the engine's own parameters under their names on the wire; see kernel_format.hpp.
+    bool own_format = false;
     /// Of a profile: the engines that it is the intersection of, each with its own reading of the
     /// config; without those that have no such scheme, family or TP, or other names for its scales.
     std::vector<ContractInstance> members;

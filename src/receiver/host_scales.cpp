@@ -25,6 +25,14 @@ std::string number(float value) {
     return text;
 }
 
+/// The checkpoint's name of a scale, which is the same on every rank.
+std::string wanted_name(const ContractInstance& instance, std::size_t destination) {
+    for (const LoadSpan& span : instance.spans.front()) {
+        if (span.destination == destination) return instance.wanted[span.wanted].name;
+    }
+    return instance.destinations[destination].name;
+}
+
 }  // namespace
 
 HostScales::HostScales(const ContractInstance& instance) {
@@ -44,11 +52,12 @@ core::Findings check_host_scales(const ContractInstance& instance, const LoadedP
     for (const HostScales::Copy& copy : host.copies()) {
         const float held = value_of(loaded, copy.destination);
         if (copy.value == held) continue;
-        findings.push_back(engine_finding(
-            "version", instance.destinations[copy.destination].name + "_float", number(copy.value),
-            number(held), "silently_wrong", "",
-            "is the host's copy of a scale and not that of version " + std::to_string(version),
-            "compute the host copies again at every commit"));
+        findings.push_back(
+            engine_finding("version", wanted_name(instance, copy.destination), number(copy.value),
+                           number(held), "silently_wrong", "",
+                           "the host's copy " + instance.destinations[copy.destination].name +
+                               "_float is not that of version " + std::to_string(version),
+                           "compute the host copies again at every commit"));
     }
     return findings;
 }

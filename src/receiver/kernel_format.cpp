@@ -22,6 +22,25 @@ std::map<std::int64_t, std::string> weights_by_scale(const ContractInstance& ins
     return weights;
 }
 
+/// Every cell of a parameter to where it lies in the destination, which is the parameter itself.
+void add_cells(const wire::WantedParameter& wanted, std::size_t index, std::size_t destination,
+               std::vector<LoadSpan>& spans) {
+    wire::ParameterMeta meta;
+    meta.shape = wanted.shape;
+    meta.row_cuts = wanted.row_cuts;
+    meta.col_cuts = wanted.col_cuts;
+    for (const wire::Cell& cell : wire::cells_within(meta, {0, meta.rows()})) {
+        LoadSpan span;
+        span.wanted = index;
+        span.cell = cell.index;
+        span.source = cell.region;
+        span.destination = destination;
+        span.dest_row = cell.region.row;
+        span.dest_col = cell.region.col;
+        spans.push_back(span);
+    }
+}
+
 std::string dtype_text(core::DType dtype) {
     return std::string(core::safetensors_name(dtype));
 }
@@ -161,7 +180,9 @@ wire::KernelLayout kernel_layout(const ContractInstance& instance) {
 
 ContractInstance kernel_instance(const ContractInstance& instance) {
     const std::map<std::int64_t, std::string> weights = weights_by_scale(instance);
+    const wire::KernelLayout layout = kernel_layout(instance);
     ContractInstance kernel = instance;
+    kernel.own_format = true;
     kernel.wanted.clear();
     for (auto& spans : kernel.spans) spans.clear();
     for (std::size_t d = 0; d < instance.destinations.size(); ++d) {
@@ -177,16 +198,16 @@ ContractInstance kernel_instance(const ContractInstance& instance) {
             wanted.name = wire::kernel_wire_name(own.name, rank, instance.tp);
             wanted.dtypes = {own.dtype};
             wanted.shape = own.shape;
-            wanted.row_cuts = {0, rows};
-            wanted.col_cuts = {0, cols};
+            const wire::KernelCuts cuts =
+                wire::kernel_cuts(layout.parameters[d * static_cast<std::size_t>(instance.tp) +
+                                                    static_cast<std::size_t>(rank)]);
+            wanted.row_cuts = cuts.rows;
+            wanted.col_cuts = cuts.cols;
             const auto weight = weights.find(static_cast<std::int64_t>(d));
             if (weight != weights.end())
                 wanted.scale_of = wire::kernel_wire_name(weight->second, rank, instance.tp);
-            LoadSpan span;
-            span.wanted = kernel.wanted.size();
-            span.source = {0, 0, rows, cols};
-            span.destination = d;
-            kernel.spans[static_cast<std::size_t>(rank)].push_back(span);
+            add_cells(wanted, kernel.wanted.size(), d,
+                      kernel.spans[static_cast<std::size_t>(rank)]);
             kernel.wanted.push_back(std::move(wanted));
         }
     }

@@ -19,8 +19,9 @@ namespace refit::receiver {
 [[nodiscard]] wire::KernelLayout kernel_layout(const ContractInstance& instance);
 
 /// The same engine asking for its own parameters: `wanted` has each of them once a rank under its
-/// name on the wire, `spans` copies a rank's own ones whole. Destinations keep number, order, bytes
-/// and dtype; those with three dimensions are seen as one row an expert.
+/// name on the wire, cut as wire::kernel_cuts() says; `spans` copies a rank's own ones, one a cell.
+/// Destinations keep number, order, bytes and dtype; those with three dimensions are seen as one
+/// row an expert.
 [[nodiscard]] ContractInstance kernel_instance(const ContractInstance& instance);
 
 /// Findings of the checks names, shape_contract and dtype, before any byte moves, one a parameter

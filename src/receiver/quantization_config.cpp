@@ -334,6 +334,25 @@ void check_algo(const EngineContract& contract, Scheme scheme, const std::string
     }
 }
 
+/// Patterns of the modules of a model that an engine with wildcards in its skip list cannot hold in
+/// a scheme: quantized experts, and the pair of a latent projection, whose 576 or 192 rows whole
+/// blocks do not divide.
+std::vector<std::string> unholdable(const EngineContract& contract, Scheme scheme,
+                                    const model::ModelConfig& model) {
+    std::vector<std::string> patterns;
+    if (contract.skip_rule != SkipRule::wildcards) return patterns;
+    if (model.experts > 0 && contract.layout.expert_format != ExpertFormat::as_config) {
+        patterns.emplace_back("*.mlp.experts*");
+    }
+    const bool exact =
+        scheme == Scheme::fp8_blockwise && contract.block_rule == BlockRule::exact_tiles;
+    if (model.kv_lora_rank > 0 && exact) {
+        patterns.insert(patterns.end(), {"*.self_attn.q_a_proj", "*.self_attn.kv_a_proj_with_mqa",
+                                         "*.self_attn." + contract.layout.latent_module});
+    }
+    return patterns;
+}
+
 }  // namespace
 
 std::string QuantizationConfig::scheme_text() const {
@@ -396,6 +415,17 @@ std::string default_quantization_config(const std::string& engine, Scheme scheme
     throw core::ShapeError("the contract of " + engine + " reads no config of scheme " +
                            std::string(quant::scheme_name(scheme)) +
                            "; the engine catalogue is incomplete");
+}
+
+std::string default_quantization_config(const std::string& engine, Scheme scheme,
+                                        const std::string& algo, const model::ModelConfig& model) {
+    const std::string text = default_quantization_config(engine, scheme, algo);
+    if (text.empty()) return text;
+    const std::vector<std::string> raw = unholdable(find_engine(engine), scheme, model);
+    if (raw.empty()) return text;
+    json root = json::parse(text);
+    for (const std::string& pattern : raw) root["ignore"].push_back(pattern);
+    return root.dump();
 }
 
 }  // namespace refit::receiver

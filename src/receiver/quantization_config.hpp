@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/finding.hpp"
+#include "model/model_config.hpp"
 #include "quant/recipe.hpp"
 
 namespace refit::receiver {
@@ -93,5 +94,11 @@ struct ConfigReading {
 [[nodiscard]] std::string default_quantization_config(const std::string& engine,
                                                       quant::Scheme scheme,
                                                       const std::string& algo);
+/// The same for one model: what the engine cannot hold in the scheme is on the skip list, so that
+/// it travels in BF16 (vllm-modelopt and trtllm-fp8: experts; FP8_PB_WO: the pair of a latent
+/// projection, which whole blocks do not divide).
+[[nodiscard]] std::string default_quantization_config(const std::string& engine,
+                                                      quant::Scheme scheme, const std::string& algo,
+                                                      const model::ModelConfig& model);
 
 }  // namespace refit::receiver

@@ -10,6 +10,7 @@
 #include <limits>
 #include <optional>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "core/error.hpp"
@@ -141,6 +142,9 @@ std::optional<std::pair<std::int64_t, std::int64_t>> first_missing(
     return std::nullopt;
 }
 
+/// Check, tensor and, where a parameter is made of several tensors, cell of what has a finding.
+using Reported = std::set<std::tuple<std::string, std::string, std::uint32_t>>;
+
 }  // namespace
 
 // LoadedParameters
@@ -218,7 +222,7 @@ struct WeightLoader::State {
     std::vector<Plan> plans;                         ///< by parameter of the manifest
     std::vector<std::vector<core::Region>> written;  ///< by span, disjoint rectangles
     wire::DigestStream digest;
-    std::set<std::pair<std::string, std::string>> reported;  ///< check and tensor
+    Reported reported;
     std::uint64_t pending = 0;
     bool begun = false;
     bool finished = false;
@@ -306,17 +310,20 @@ void WeightLoader::begin(std::uint64_t version, const std::function<void()>& on_
 
 namespace {
 
-/// Collects findings, one a check and tensor.
+/// Collects findings, one a check and tensor; of an engine's own parameters one a check and cell,
+/// which is a part of one tensor.
 struct Reporter {
     core::Findings& findings;
-    std::set<std::pair<std::string, std::string>>& reported;
+    Reported& reported;
     bool& failed;
+    bool by_cell = false;
+    std::uint32_t cell = 0;
 
     void error(const std::string& check, const std::string& tensor, std::vector<std::int64_t> index,
                const std::string& measured, const std::string& limit, const std::string& message,
                const std::string& remedy) {
         failed = true;
-        if (!reported.emplace(check, tensor).second) return;
+        if (!reported.emplace(check, tensor, by_cell ? cell : 0).second) return;
         core::Finding finding;
         finding.check = check;
         finding.tensor = tensor;
@@ -345,7 +352,7 @@ void WeightLoader::load_piece(std::uint32_t bucket, std::uint32_t trainer,
     }
     const wire::PiecePlan& plan = manifest_.buckets[bucket].pieces[trainer];
     if (plan.entries.empty() && piece.empty()) return;
-    Reporter report{findings_, state.reported, state.failed};
+    Reporter report{findings_, state.reported, state.failed, instance_.own_format};
     const std::string place =
         "bucket " + std::to_string(bucket) + " of trainer " + std::to_string(trainer);
     const std::string first_tensor =
@@ -394,6 +401,7 @@ void WeightLoader::load_piece(std::uint32_t bucket, std::uint32_t trainer,
 
         for (std::size_t k = 0; k < cells.size(); ++k) {
             const wire::Cell& cell = cells[k];
+            report.cell = cell.index;
             const wire::DigestRecord& record = view->digests()[first_digest + k];
             for (const std::size_t span_index : work.spans) {
                 const LoadSpan& span = state.spans[span_index];
@@ -529,8 +537,10 @@ void WeightLoader::finish_stream() {
     if (!state.begun) {
         throw core::ShapeError("weight loader: finish_stream without begin; begin a refit first");
     }
-    Reporter report{findings_, state.reported, state.failed};
+    Reporter report{findings_, state.reported, state.failed, instance_.own_format};
     std::vector<std::int64_t> covered(instance_.destinations.size(), 0);
+    // An index is told in the checkpoint's tensor; these rows are not.
+    const std::string of_what = instance_.own_format ? " of the parameter" : "";
     const bool was_failed = state.failed;
     for (std::size_t i = 0; i < state.spans.size(); ++i) {
         const LoadSpan& span = state.spans[i];
@@ -544,9 +554,10 @@ void WeightLoader::finish_stream() {
         const auto& [reached, column] = *missing;
         const std::int64_t end = span.source.row + span.source.rows;
         const wire::WantedParameter& wanted = instance_.wanted[span.wanted];
+        report.cell = span.cell;
         report.error("completeness", wanted.name, index_of(wanted.shape, reached, column),
-                     "row " + std::to_string(reached) + " never came",
-                     "rows " + range_text(span.source.row, end),
+                     "row " + std::to_string(reached) + of_what + " never came",
+                     "rows " + range_text(span.source.row, end) + of_what,
                      "TP rank " + std::to_string(tp_rank_) + " wants rows " +
                          range_text(span.source.row, end) + ", and row " + std::to_string(reached) +
                          " is the first that never came",

@@ -3,6 +3,7 @@
 #include "trainer/kernel_plan.hpp"
 
 #include <map>
+#include <utility>
 
 #include "core/error.hpp"
 #include "weights/synthetic_weights.hpp"
@@ -35,8 +36,9 @@ wire::PlannedParameter planned(const wire::KernelParameter& parameter, int tp,
         meta.recipe = payload.recipe->name;
     if (!parameter.scale_of.empty())
         meta.scale_of = wire::kernel_wire_name(parameter.scale_of, parameter.tp_rank, tp);
-    meta.row_cuts = {0, meta.rows()};
-    meta.col_cuts = {0, meta.cols()};
+    wire::KernelCuts cuts = wire::kernel_cuts(parameter);
+    meta.row_cuts = std::move(cuts.rows);
+    meta.col_cuts = std::move(cuts.cols);
     result.regions_of_trainer = {{0, 0, meta.rows(), meta.cols()}};
     result.unit = meta.name;
     return result;

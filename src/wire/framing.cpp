@@ -91,6 +91,8 @@ std::vector<FramingRow> make_catalog() {
         "units (a weight with its scale, fused partners) in the order of the manifest, each at a "
         "multiple of 64 bytes; a unit that does not fit opens the next bucket";
     row.hazard = "none known: manifest, digests, end marker, version";
+    row.uncounted =
+        "the manifest, once before the first refit; header and digests in front of every piece";
     row.source = "refitbench";
     row.kernel_format = true;
     rows.push_back(row);
@@ -104,6 +106,8 @@ std::vector<FramingRow> make_catalog() {
     row.hazard =
         "the receiver computes the boundaries again from its own setting; a view at an odd offset "
         "raises; a tensor without dimensions raises";
+    row.uncounted =
+        "names, dtypes and shapes of all tensors, in the control request before the messages";
     row.source =
         "vLLM 017e9f4, vllm/distributed/weight_transfer/packed_tensor.py: pack_tensors, "
         "packed_nccl_broadcast_consumer";
@@ -120,6 +124,7 @@ std::vector<FramingRow> make_catalog() {
         "list order; a message ends before the tensor that would exceed bucket_bytes; a single "
         "larger tensor is an error; one buffer is used again";
     row.hazard = "a view at an odd offset raises; a tensor without dimensions raises";
+    row.uncounted = "names, dtypes, shapes, sizes and memory handles, in the control requests";
     row.source =
         "vLLM 017e9f4, vllm/distributed/weight_transfer/packed_tensor.py: packed_ipc_producer";
     row.engines = "vllm-";
@@ -136,6 +141,8 @@ std::vector<FramingRow> make_catalog() {
         "own";
     row.hazard =
         "a view at an odd offset raises; q_a_proj and kv_a_proj_with_mqa in two requests are lost";
+    row.uncounted =
+        "name, dtype, shape, first and last byte of each tensor, in the request of its bucket";
     row.source =
         "SGLang 8905cbd, python/sglang/srt/weight_sync/tensor_bucket.py: FlattenedTensorBucket; "
         "the sender's rule: AReaL cbff54d, areal/engine/fsdp_engine.py";
@@ -151,6 +158,8 @@ std::vector<FramingRow> make_catalog() {
     row.hazard =
         "two kinds of device disagree about the boundaries; bucket_bytes reaches the sender alone; "
         "a tensor without dimensions raises";
+    row.uncounted =
+        "nothing beside a refit: names, shapes and dtypes go over once, before training";
     row.source =
         "NeMo-RL 7ea279a, nemo_rl/utils/packed_tensor.py: packed_broadcast_producer, "
         "packed_broadcast_consumer";
@@ -168,6 +177,9 @@ std::vector<FramingRow> make_catalog() {
     row.hazard =
         "no checksum, no version, no end marker; in kernel format a missing name is not noticed "
         "and a whole tensor meets a shard";
+    row.uncounted =
+        "an int64 that counts the state dicts; before each of them an int64 and a pickle of that "
+        "many bytes, {dtype: [(name, shape, number of elements)]}";
     row.source =
         "prime-rl 559b447, src/prime_rl/transports/weights/nccl.py and "
         "src/prime_rl/inference/vllm/worker/nccl.py";

@@ -58,6 +58,9 @@ struct FramingRow {
     Framing framing = Framing::native;
     std::string rule;    ///< where a message ends
     std::string hazard;  ///< what goes wrong with the original
+    /// What the original sends beside the messages' own bytes, of which only those are played and
+    /// counted.
+    std::string uncounted;
     std::string source;
     std::string engines;  ///< prefix of the engines that read it; "" = every one
     /// The receiver computes the boundaries again from its own settings.

@@ -4,6 +4,7 @@
 
 #include <charconv>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "core/error.hpp"
 
@@ -31,6 +32,29 @@ void require_inside(const KernelParameter& parameter, const KernelPart& part) {
 }
 
 }  // namespace
+
+KernelCuts kernel_cuts(const KernelParameter& parameter) {
+    const std::int64_t rows = core::matrix_rows(parameter.shape);
+    const std::int64_t cols = core::matrix_cols(parameter.shape);
+    std::set<std::int64_t> row_cuts = {0, rows};
+    std::set<std::int64_t> col_cuts = {0, cols};
+    for (const KernelPart& part : parameter.parts) {
+        const std::int64_t end = part.row + part.region.rows;
+        if (parameter.cols == cols) {
+            row_cuts.insert({part.row, end});
+            col_cuts.insert({part.col, part.col + part.region.cols});
+        } else if (parameter.shape.size() == 3 && part.region.cols == parameter.cols) {
+            const std::int64_t expert_rows = parameter.shape[1];
+            for (const std::int64_t row : {part.row, end}) {
+                if (row % expert_rows == 0) row_cuts.insert(row / expert_rows);
+                col_cuts.insert(row % expert_rows * parameter.cols);
+            }
+            // What begins within one expert and ends within another touches both.
+            row_cuts.insert({part.row / expert_rows, core::ceil_div(end, expert_rows)});
+        }
+    }
+    return {{row_cuts.begin(), row_cuts.end()}, {col_cuts.begin(), col_cuts.end()}};
+}
 
 std::string kernel_wire_name(const std::string& name, int tp_rank, int tp) {
     return tp == 1 ? name : name + std::string(kRankMark) + std::to_string(tp_rank);

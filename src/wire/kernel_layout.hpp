@@ -39,6 +39,16 @@ struct KernelLayout {
     std::vector<KernelParameter> parameters;  ///< ranks of one parameter side by side
 };
 
+/// Cuts of a parameter seen as a matrix on the wire (first dimension by the rest): the borders of
+/// the parts it is made of, so that a cell holds elements of one checkpoint tensor and a digest
+/// speaks of that tensor. Of a 3-D parameter a row is one expert, and only parts of the whole width
+/// cut it.
+struct KernelCuts {
+    std::vector<std::int64_t> rows;  ///< from 0 to the rows, ascending
+    std::vector<std::int64_t> cols;
+};
+[[nodiscard]] KernelCuts kernel_cuts(const KernelParameter& parameter);
+
 /// Name on the wire: the parameter's own, and behind "@tp" the rank where there is more than one.
 [[nodiscard]] std::string kernel_wire_name(const std::string& name, int tp_rank, int tp);
 /// The parameter's own name and its rank; -1 where the name on the wire has none.

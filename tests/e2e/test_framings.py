@@ -132,3 +132,15 @@ def test_the_list_says_rule_hazard_and_source_of_each(refitbench):
     rows = refitbench("list", "framings", "--json", "-").expect(0).json["rows"]
     assert [row["name"] for row in rows] == FRAMINGS
     assert all(row["source"] and row["rule"] and row["hazard"] for row in rows)
+    # What travels beside the tensors is in no byte count; the list and the record say what it is.
+    uncounted = {row["name"]: row["uncounted"] for row in rows}
+    assert all(uncounted.values()) and "pickle" in uncounted["prime-rl"]
+    outcome = refitbench.run(
+        scenario("tiny-llama", "sweep: {transport.framing: [prime-rl, vllm-packed]}\n")).expect(0)
+    sent = set()
+    with h5py.File(outcome.json["record"], "r") as record:
+        for case in record["cases"].values():
+            name = text_of(case["notes"].attrs["framing"])
+            assert text_of(case["notes"].attrs["bytes_wire_leaves_out"]) == uncounted[name]
+            sent.add(int(case.attrs["bytes_wire"]))
+    assert len(sent) == 1

@@ -88,3 +88,44 @@ def test_a_stream_that_is_quantized_already_is_known_by_its_names(refitbench):
         with h5py.File(outcome.json["record"], "r") as record:
             note = text_of(record["cases/000/notes"].attrs["stream_quantized_already"])
         assert (int(note.split()[0]) > 0) == marks
+
+
+LAYER = "model.layers.1."
+ATTENTION = [LAYER + f"self_attn.{name}.weight" for name in ("q_proj", "k_proj", "v_proj", "o_proj")]
+MLP = [LAYER + f"mlp.{name}.weight" for name in ("gate_proj", "up_proj", "down_proj")]
+EXPERTS = [LAYER + f"mlp.experts.{expert}.{name}.weight" for expert in (0, 3, 7)
+           for name in ("gate_proj", "up_proj", "down_proj")]
+LATENT = [LAYER + f"self_attn.{name}.weight" for name in ("q_a_proj", "kv_a_proj_with_mqa", "q_b_proj")]
+
+
+@pytest.mark.parametrize("model, struck", [
+    ("tiny-llama", ATTENTION + MLP),
+    pytest.param("tiny-moe", ATTENTION + EXPERTS, marks=pytest.mark.slow),
+    pytest.param("tiny-mla", LATENT + EXPERTS, marks=pytest.mark.slow)])
+def test_findings_name_the_checkpoints_tensor_and_its_global_index(refitbench, model, struck):
+    # A NaN makes the scale of its tile NaN: row 150 lies in the second row of tiles, column 140 in the second column.
+    plants = ", ".join(f"{{tensor: {name}, kind: nan, where: {{row: 150, col: 140}}}}" for name in struck)
+    extra = ("wire: kernel\nnonfinite: propagate\nsweep: {receiver.tp: [1, 2, 4]}\n"
+             "expect: {outcome: finding, check: nonfinite}\n"
+             f"weights: {{plant: [{plants}]}}\n")
+    outcome = refitbench.run(scenario(model, 1, extra=extra)).expect(0)
+    expected = {(name + "_scale_inv", (1, 1)) for name in struck}
+    assert len(outcome.json["cases"]) == 3
+    for case in outcome.json["cases"]:
+        found = {(f["tensor"], tuple(f["index"])) for f in case["findings"]}
+        assert found == expected, case["case"]
+        for finding in case["findings"]:
+            assert "the engine's" in finding["message"] or case["tp"] == 1
+    with h5py.File(outcome.json["record"], "r") as record:
+        rows = record["cases/002/findings"][()]
+        assert {(text_of(row["tensor"]), text_of(row["index"])) for row in rows} == {
+            (name, "[1, 1]") for name, _ in expected}
+
+
+def test_a_parameter_that_never_comes_is_said_once_with_the_tensors_it_is_made_of(refitbench):
+    extra = ("wire: kernel\nfaults: [{name: drop_parameter, tensor: '*.layers.1.mlp.gate_up_proj.weight'}]\n"
+             "expect: {outcome: finding, check: names}\n")
+    case = refitbench.run(scenario(tp=4, extra=extra)).expect(0).json["cases"][0]
+    assert [finding["tensor"] for finding in case["findings"]] == [LAYER + "mlp.gate_proj.weight"]
+    for word in ("gate_up_proj.weight", "up_proj.weight", "TP ranks 0, 1, 2, 3"):
+        assert word in case["findings"][0]["message"]

@@ -296,8 +296,14 @@ TEST(HostScales, FollowEveryCommitAndAreFoundWhereTheyDoNot) {
                                                                      loader.host_scales(), version);
             // Only layer 1 has other values in the second refit.
             EXPECT_EQ(found.size(), stale && version == 2 ? 2U : 0U);
-            for (const core::Finding& finding : found)
-                EXPECT_TRUE(finding.tensor.starts_with(kLayer + "attn.")) << finding.tensor;
+            for (const core::Finding& finding : found) {
+                const std::string name = finding.tensor.substr(kLayer.size());
+                EXPECT_EQ(finding.tensor, kLayer + name);
+                EXPECT_TRUE(name == "k_scale" || name == "v_scale") << name;
+                EXPECT_NE(finding.message.find(kLayer + "attn." + name + "_float"),
+                          std::string::npos)
+                    << finding.message;
+            }
         }
     }
 }

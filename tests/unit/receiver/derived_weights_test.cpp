@@ -54,7 +54,8 @@ struct Loading {
         ASSERT_TRUE(loader.commit(true));
     }
     [[nodiscard]] core::Findings findings() const {
-        return check_derived(instance, loader.loaded(), loader.derived(), loader.version());
+        return check_derived(instance, loader.loaded(), loader.derived(), loader.version(),
+                             loader.tp_rank());
     }
 };
 
@@ -161,8 +162,9 @@ TEST(DerivedWeights, StaleOnesAreFoundFromTheSecondRefitOn) {
         // Row 0 belongs to the half without rotation of head 0 of layer 0 and to nothing else.
         ASSERT_EQ(findings.size(), 1U);
         EXPECT_EQ(findings[0].check, "version");
-        EXPECT_EQ(findings[0].tensor, "model.layers.0.self_attn.W_UK_T");
-        EXPECT_EQ(findings[0].index, (std::vector<std::int64_t>{0, 0, 5}));
+        EXPECT_EQ(findings[0].tensor, kProjection);
+        EXPECT_EQ(findings[0].index, (std::vector<std::int64_t>{0, 5}));
+        EXPECT_THAT(findings[0].message, HasSubstr("W_UK_T"));
         EXPECT_THAT(findings[0].message, HasSubstr("1 of "));
         EXPECT_THAT(findings[0].message, HasSubstr("version 2"));
     }

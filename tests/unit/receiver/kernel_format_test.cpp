@@ -16,6 +16,7 @@ namespace refit::receiver_test {
 namespace {
 
 using quant::Scheme;
+using receiver::LoadSpan;
 
 /// A manifest that sends what the layout names.
 wire::RefitManifest manifest_of(const wire::KernelLayout& layout) {
@@ -125,7 +126,13 @@ TEST(KernelFormat, KeepsTheBytesOfEveryDestination) {
                   core::element_count(instance.destinations[d].shape));
         EXPECT_EQ(kernel.destinations[d].dtype, instance.destinations[d].dtype);
     }
-    for (const auto& spans : kernel.spans) EXPECT_EQ(spans.size(), kernel.destinations.size());
+    for (const auto& spans : kernel.spans) {
+        std::vector<std::int64_t> copied(kernel.destinations.size(), 0);
+        for (const LoadSpan& span : spans)
+            copied.at(span.destination) += span.source.rows * span.source.cols;
+        for (std::size_t d = 0; d < copied.size(); ++d)
+            EXPECT_EQ(copied[d], core::element_count(kernel.destinations[d].shape));
+    }
 }
 
 TEST(KernelLayout, SurvivesJsonAndRefusesAPartThatLeavesItsParameter) {

@@ -349,6 +349,32 @@ TEST(DefaultQuantizationConfig, IsReadAsTheSchemeItWasMadeFor) {
     }
 }
 
+TEST(DefaultQuantizationConfig, LeavesOutOfAModelWhatTheEngineCannotHold) {
+    model::ModelConfig dense;
+    model::ModelConfig latent;
+    latent.experts = 8;
+    latent.kv_lora_rank = 512;
+    const auto of = [](const char* engine, Scheme scheme, const model::ModelConfig& model) {
+        const QuantizationConfig config = parse_quantization_config(
+            engine, default_quantization_config(engine, scheme, "", model));
+        return config.skip_list;
+    };
+    const std::string pair = "*.self_attn.";
+    EXPECT_THAT(of("vllm-modelopt", Scheme::fp8_blockwise, dense), ElementsAre("lm_head"));
+    EXPECT_THAT(of("vllm-modelopt", Scheme::fp8_channelwise, latent),
+                ElementsAre("lm_head", "*.mlp.experts*"));
+    EXPECT_THAT(of("vllm-modelopt", Scheme::fp8_blockwise, latent),
+                ElementsAre("lm_head", "*.mlp.experts*", pair + "q_a_proj",
+                            pair + "kv_a_proj_with_mqa", pair + "fused_qkv_a_proj"));
+    EXPECT_THAT(of("trtllm-fp8", Scheme::fp8_channelwise, latent),
+                ElementsAre("lm_head", "*.mlp.experts*"));
+    // Engines that hold experts in the config's format leave out what they always do.
+    for (const char* engine : {"vllm-fp8", "vllm-compressed-tensors", "transformers-fp8"}) {
+        EXPECT_EQ(default_quantization_config(engine, Scheme::fp8_blockwise, "", latent),
+                  default_quantization_config(engine, Scheme::fp8_blockwise, ""));
+    }
+}
+
 TEST(DefaultQuantizationConfig, NamesTheEnginesThatHaveTheScheme) {
     try {
         (void)default_quantization_config("vllm-fp8", Scheme::fp8_channelwise, "");
