@@ -47,9 +47,11 @@ bool is_skipped_everywhere(const std::string& name) {
 UnknownNameOutcome of_vllm(const ContractInstance& instance, const std::string& name) {
     const std::string inner = name.starts_with("model.") ? name.substr(6) : name;
     const std::string leaf = leaf_of(name);
-    // The list of suffixes to ignore is that of the quantization config.
+    // The list of suffixes to ignore is that of the quantization config; the deprecated ".kv_scale"
+    // has become ".k_scale" by then. A zero point of weights is not on it.
     if (!instance.config.quant_method.empty() &&
-        ends_with_any(name, {".q_scale", ".k_scale", ".v_scale", "_zero_point"})) {
+        ends_with_any(name, {".q_scale", ".k_scale", ".v_scale", ".kv_scale", ".q_zero_point",
+                             ".k_zero_point", ".v_zero_point"})) {
         return {"ignored", ""};
     }
     if (instance.architecture == Architecture::deepseek_v3) {
@@ -143,7 +145,7 @@ bool is_cache_scale(const std::string& name) {
     if (name.find(".self_attn.") == std::string::npos) return false;
     if (ends_with_any(name, {".self_attn.k_scale", ".self_attn.v_scale", ".self_attn.kv_scale",
                              ".self_attn.q_scale", ".self_attn.prob_scale", ".k_proj.output_scale",
-                             ".v_proj.output_scale"})) {
+                             ".v_proj.output_scale", ".q_proj.output_scale"})) {
         return true;
     }
     for (const char* module : {".k_proj", ".v_proj", ".qkv_proj", ".attn"}) {
