@@ -11,7 +11,9 @@
 #include <unordered_map>
 
 #include "core/error.hpp"
+#include "harness/expert_inputs.hpp"
 #include "harness/other_files.hpp"
+#include "receiver/cache_scales.hpp"
 #include "receiver/contract_check.hpp"
 #include "receiver/engine_contract.hpp"
 #include "receiver/quantization_config.hpp"
@@ -140,6 +142,11 @@ void add_checkpoint_findings(const receiver::EngineContract& contract,
                              const receiver::ContractInstance& instance, core::Findings& findings) {
     core::Findings routers = receiver::unlisted_routers(contract, survey.model(), instance.config);
     std::move(routers.begin(), routers.end(), std::back_inserter(findings));
+    core::Findings caches = receiver::unpaired_cache_scales(
+        contract, instance.config, survey.model().architecture, survey.names());
+    std::move(caches.begin(), caches.end(), std::back_inserter(findings));
+    core::Findings inputs = differing_expert_inputs(contract, instance.config, survey);
+    std::move(inputs.begin(), inputs.end(), std::back_inserter(findings));
     // A head in E4M3 with scales of its own is judged by its dtype.
     const weights::StoredTensor* head = survey.files().find(kHead).tensor;
     if (head != nullptr && head->dtype == core::DType::f8_e4m3) return;

@@ -13,7 +13,7 @@ import pytest
 from checkpoints import bf16, write_safetensors
 from fp8_checkpoints import build
 from loader_verdicts import named
-from test_verify import spoken
+from test_verify import spoken, with_input_scales
 from test_verify_loaders import folder, verify  # noqa: F401
 
 EXTRA = {"base_model.model.lora_A.weight": ("F32", numpy.ones((2, 2), numpy.float32))}
@@ -182,3 +182,39 @@ def test_names_of_scales_load_where_the_method_maps_them(ends, fp8, compressed, 
         c = with_cache(build("llama", scheme), ends, (1,))
         result, root = verify(c.write(folder), "--engine", engine)
         assert result == code, (engine, [f["message"] for f in root["findings"]])
+
+
+@pytest.mark.parametrize("ends, alone", [(["k_scale", "v_scale"], False), (["k_scale"], True), (["v_scale"], True),
+                                         (["kv_scale"], False), (["q_scale", "k_scale", "v_scale"], False)], ids=str)
+def test_a_scale_of_keys_without_one_of_values_is_told_of(ends, alone, folder):  # noqa: F811
+    """Whether it matters is known only where the cache is."""
+    for scheme, engine in (("tensor", "vllm-fp8"), ("ct-tensor", "vllm-compressed-tensors")):
+        c = with_cache(build("llama", scheme), ends, (1,))
+        code, root = verify(c.write(folder), "--engine", engine)
+        assert code == 0
+        told = [f for f in root["findings"] if "comes without the scale" in f["message"]]
+        assert len(told) == (2 if alone else 0), engine
+        assert all("where the KV cache is FP8" in f["message"] for f in told)
+
+
+@pytest.mark.parametrize("value, compressed, told", [(0.03125, 0, False), (0.0312576, 0, False), (0.0625, 1, True)])
+def test_input_scales_of_an_expert_that_the_engine_holds_as_one_must_agree(value, compressed, told,
+                                                                          folder):  # noqa: F811
+    """Within 1e-5; quant_method fp8 keeps either, ModelOpt both."""
+    for scheme, engine, code in (("ct-tensor", "vllm-compressed-tensors", compressed),
+                                 ("ct-tensor", "sglang-compressed-tensors", compressed),
+                                 ("tensor", "vllm-fp8", 0), ("tensor", "vllm-modelopt", 0)):
+        c = with_input_scales(build("qwen3moe", scheme))
+        name = "model.layers.1.mlp.experts.2.up_proj.input_scale"
+        c.tensors[name] = ("F32", numpy.full(1, value, numpy.float32))
+        if engine == "vllm-modelopt":
+            c.config["quantization_config"] = {
+                "quant_method": "modelopt", "quant_algo": "FP8",
+                "ignore": ["lm_head", *(f"model.layers.{layer}.mlp.gate" for layer in range(2))]}
+        elif scheme == "tensor":
+            c.quantization["activation_scheme"] = "static"
+        else:
+            c.quantization["config_groups"]["group_0"]["input_activations"]["dynamic"] = False
+        result, root = verify(c.write(folder), "--engine", engine)
+        assert result == code, (engine, [f["message"] for f in root["findings"]])
+        assert bool(named(root["findings"], name)) == (told and engine != "vllm-modelopt"), engine
