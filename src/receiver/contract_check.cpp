@@ -228,6 +228,15 @@ class Checker {
         }
         const UnknownNameOutcome outcome =
             unknown_name_outcome(instance_, contract_.unknown_names, name);
+        if (!outcome.note.empty()) {
+            add(name, {.check = "names",
+                       .measured = "present",
+                       .limit = "projections one by one",
+                       .behaviour = outcome.behaviour,
+                       .remedy = "store the projections one by one",
+                       .message = outcome.note});
+            return;
+        }
         if (other_name(parameter, outcome) || scale_of_raw_weight(name, outcome)) return;
         const bool fits_engine = outcome.behaviour != "raises";
         if (fits_engine) {

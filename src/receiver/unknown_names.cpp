@@ -44,6 +44,16 @@ bool is_skipped_everywhere(const std::string& name) {
                          {"rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached"});
 }
 
+/// A parameter of the engine itself, with the projections of a layer joined as in its memory. The
+/// loaders of the model classes that fuse have a way for it (weight_loader without a shard, in
+/// layers/linear.py of both engines), which was read and not run.
+bool is_fused_on_disk(const ContractInstance& instance, const std::string& name) {
+    const std::string leaf = leaf_of(name);
+    return instance.architecture != Architecture::deepseek_v3 &&
+           (leaf.starts_with("weight") || leaf == "input_scale") &&
+           ends_with_any(stem_of(name), {".self_attn.qkv_proj", ".mlp.gate_up_proj"});
+}
+
 UnknownNameOutcome of_vllm(const ContractInstance& instance, const std::string& name) {
     const std::string inner = name.starts_with("model.") ? name.substr(6) : name;
     const std::string leaf = leaf_of(name);
@@ -170,6 +180,13 @@ std::int64_t layer_of_name(const std::string& name) {
 UnknownNameOutcome unknown_name_outcome(const ContractInstance& instance, UnknownNames rule,
                                         const std::string& name) {
     if (is_skipped_everywhere(name)) return {"ignored", ""};
+    const bool fuses = rule == UnknownNames::vllm || rule == UnknownNames::sglang;
+    if (fuses && is_fused_on_disk(instance, name)) {
+        return {"", "",
+                "is a fused tensor, which " + instance.engine +
+                    " may load as it is; whether it does was not run, and only projections one "
+                    "by one were judged"};
+    }
     switch (rule) {
         case UnknownNames::vllm:
             return of_vllm(instance, name);

@@ -218,3 +218,18 @@ def test_input_scales_of_an_expert_that_the_engine_holds_as_one_must_agree(value
         result, root = verify(c.write(folder), "--engine", engine)
         assert result == code, (engine, [f["message"] for f in root["findings"]])
         assert bool(named(root["findings"], name)) == (told and engine != "vllm-modelopt"), engine
+
+
+@pytest.mark.parametrize("engine", ["vllm-fp8", "sglang-fp8"])
+def test_projections_that_are_fused_on_disk_are_said_to_be_unjudged(engine, folder):  # noqa: F811
+    c = build("qw", "block")
+    for leaf in ("weight", "weight_scale_inv"):
+        parts = [c.tensors.pop(f"model.layers.0.self_attn.{part}_proj.{leaf}") for part in "qkv"]
+        c.tensors["model.layers.0.self_attn.qkv_proj." + leaf] = (
+            parts[0][0], numpy.concatenate([array for _, array in parts]))
+    code, root = verify(c.write(folder), "--engine", engine)
+    told = named(root["findings"], "model.layers.0.self_attn.qkv_proj.*", ("error",))
+    assert code == 1 and len(told) == 2
+    for finding in told:
+        assert "was not run" in finding["message"] and "engine_message" not in finding
+        assert "engine_behaviour" not in finding
