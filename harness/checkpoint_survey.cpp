@@ -5,7 +5,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -14,7 +13,9 @@
 
 #include "checks/scale_layout.hpp"
 #include "core/error.hpp"
+#include "harness/other_files.hpp"
 #include "harness/value_finding.hpp"
+#include "model/config_text.hpp"
 #include "model/hf_config.hpp"
 
 namespace refit::harness {
@@ -41,7 +42,9 @@ std::optional<std::string> quantization_config_of(const std::filesystem::path& d
     // Older llm-compressor wrote the same object under this key, and the engines still read it.
     // Engines try the groups of a config in the order of the file.
     using OrderedJson = nlohmann::ordered_json;
-    const auto root = OrderedJson::parse(text_of_file(directory / "config.json"), nullptr, false);
+    const std::filesystem::path config = directory / "config.json";
+    const std::string standard = model::standard_json(config.string(), text_of_file(config));
+    const auto root = OrderedJson::parse(standard, nullptr, false);
     if (root.is_object() && root.contains("compression_config") &&
         root["compression_config"].is_object()) {
         return root["compression_config"].dump(-1, ' ', false,
@@ -61,20 +64,6 @@ using Location = weights::CheckpointDirectory::Location;
 
 bool is_alike(const Location& a, const Location& b) {
     return a.tensor->dtype == b.tensor->dtype && a.tensor->shape == b.tensor->shape;
-}
-
-/// Dtype, shape and every byte.
-bool same_bytes(const Location& a, const Location& b) {
-    const std::span<const std::byte> left = a.file->bytes(*a.tensor);
-    const std::span<const std::byte> right = b.file->bytes(*b.tensor);
-    bool equal = is_alike(a, b);
-    for (std::size_t begin = 0; equal && begin < left.size(); begin += kScanBytes) {
-        const std::size_t size = std::min(kScanBytes, left.size() - begin);
-        equal = std::memcmp(left.data() + begin, right.data() + begin, size) == 0;
-        a.file->release(*a.tensor, begin, begin + size);
-        b.file->release(*b.tensor, begin, begin + size);
-    }
-    return equal;
 }
 
 model::ModelConfig config_in(const std::filesystem::path& directory) {
@@ -161,6 +150,8 @@ core::Findings CheckpointSurvey::judge_values(const Progress& progress) const {
         findings.push_back(std::move(finding));
     }
     judge_files(findings);
+    core::Findings others = judge_other_files(files_);
+    std::move(others.begin(), others.end(), std::back_inserter(findings));
     for (const std::string& name : names_) judge_one(name, progress, findings);
     judge_tied_head(findings);
     return findings;
@@ -184,7 +175,7 @@ void CheckpointSurvey::judge_files(core::Findings& findings) const {
         findings.push_back(std::move(finding));
     }
     for (const auto& [kept, other] : files_.duplicates()) {
-        const bool equal = same_bytes(kept, other);
+        const bool equal = weights::same_bytes(kept, other);
         Finding finding;
         finding.check = "names";
         finding.severity = equal ? Severity::warning : Severity::error;
@@ -243,7 +234,7 @@ void CheckpointSurvey::judge_tied_head(core::Findings& findings) const {
     const auto head = files_.find(kHead);
     const auto embedding = files_.find(kEmbedding);
     if (!model_.tied_embeddings || head.tensor == nullptr || embedding.tensor == nullptr) return;
-    if (same_bytes(head, embedding)) return;
+    if (weights::same_bytes(head, embedding)) return;
     const bool alike = is_alike(head, embedding);
     Finding finding;
     finding.check = kTiedPair;

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
@@ -12,6 +11,9 @@
 #include <unordered_map>
 
 #include "core/error.hpp"
+#include "harness/expert_inputs.hpp"
+#include "harness/other_files.hpp"
+#include "receiver/cache_scales.hpp"
 #include "receiver/contract_check.hpp"
 #include "receiver/engine_contract.hpp"
 #include "receiver/quantization_config.hpp"
@@ -51,6 +53,21 @@ Finding config_finding(const std::string& message) {
     finding.engine_behaviour = "raises";
     finding.remedy = "correct the quantization_config";
     finding.message = message;
+    return finding;
+}
+
+/// Of a method without a contract. Engines may well read it: nothing is said of them.
+Finding unread_method(const std::string& method) {
+    const bool absent = method == "?";
+    Finding finding = config_finding("");
+    finding.measured = absent ? "no quant_method" : "quant_method " + json(method).dump();
+    finding.limit = "quant_method fp8, compressed-tensors or modelopt";
+    finding.engine_behaviour.clear();
+    finding.remedy = absent ? "write the quant_method"
+                            : "refitbench has no contract for this method, so that it judges "
+                              "nothing of this checkpoint but its values";
+    finding.message = "quantization_config: has " + finding.measured + ", expected " +
+                      finding.limit + "; " + finding.remedy;
     return finding;
 }
 
@@ -125,26 +142,28 @@ void add_checkpoint_findings(const receiver::EngineContract& contract,
                              const receiver::ContractInstance& instance, core::Findings& findings) {
     core::Findings routers = receiver::unlisted_routers(contract, survey.model(), instance.config);
     std::move(routers.begin(), routers.end(), std::back_inserter(findings));
+    core::Findings caches = receiver::unpaired_cache_scales(
+        contract, instance.config, survey.model().architecture, survey.names());
+    std::move(caches.begin(), caches.end(), std::back_inserter(findings));
+    core::Findings inputs = differing_expert_inputs(contract, instance.config, survey);
+    std::move(inputs.begin(), inputs.end(), std::back_inserter(findings));
+    // A head in E4M3 with scales of its own is judged by its dtype.
+    const weights::StoredTensor* head = survey.files().find(kHead).tensor;
+    if (head != nullptr && head->dtype == core::DType::f8_e4m3) return;
+    core::Findings heads = receiver::unlisted_head(contract, instance.config, head != nullptr);
+    std::move(heads.begin(), heads.end(), std::back_inserter(findings));
 }
 
 }  // namespace
 
 std::vector<std::string> engines_for(const CheckpointSurvey& survey) {
-    const std::map<std::string, receiver::ConfigFormat> formats = {
-        {"fp8", receiver::ConfigFormat::fp8},
-        {"compressed-tensors", receiver::ConfigFormat::compressed_tensors},
-        {"modelopt", receiver::ConfigFormat::modelopt},
-    };
     const std::string method = method_of(survey);
-    const auto format = formats.find(method);
     std::vector<std::string> engines;
     for (const receiver::EngineContract& contract : receiver::engine_catalog()) {
         // The strict profile is what all engines share, not an engine that could load anything.
         if (contract.name == "strict") continue;
-        const auto& read = contract.formats;
-        const bool reads = format == formats.end()
-                               ? method.empty() && read.empty()
-                               : std::find(read.begin(), read.end(), format->second) != read.end();
+        const bool reads =
+            method.empty() ? contract.formats.empty() : receiver::reads_method(contract, method);
         if (reads) engines.push_back(contract.name);
     }
     return engines;
@@ -195,6 +214,7 @@ EngineVerdict judge_for_engine(const CheckpointSurvey& survey, const std::string
                                stands_for_experts(finding.tensor, loaded) ||
                                receiver::is_cache_scale(finding.tensor);
         if (!is_loaded) finding.severity = Severity::warning;
+        judge_for(contract, finding);
         if (finding.tensor == kHead && finding.check == CheckpointSurvey::kTiedPair) {
             finding =
                 receiver::differing_head(contract, survey.model().architecture, std::move(finding));
@@ -213,16 +233,7 @@ EngineVerdict judge_for_engine(const CheckpointSurvey& survey, const std::string
 EngineVerdict judge_without_engine(const CheckpointSurvey& survey, const core::Findings& values) {
     EngineVerdict verdict;
     verdict.engine = "none";
-    const std::string method = method_of(survey);
-    std::string names;
-    for (const std::string& name : receiver::engine_names()) {
-        names += (names.empty() ? "" : ", ") + name;
-    }
-    verdict.findings.push_back(
-        config_finding((method == "?" ? std::string("quantization_config has no quant_method")
-                                      : "quantization_config: quant_method is '" + method + "'") +
-                       ", which none of these engines reads: " + names +
-                       "; correct it, or name an engine with --engine"));
+    verdict.findings.push_back(unread_method(method_of(survey)));
     verdict.findings.insert(verdict.findings.end(), values.begin(), values.end());
     errors_first(verdict.findings);
     return verdict;

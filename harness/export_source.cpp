@@ -3,7 +3,6 @@
 #include "harness/export_source.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -55,21 +54,6 @@ bool is_quantizers_work(const std::string& name, core::DType dtype) {
 std::string described(const weights::StoredTensor& tensor) {
     return tensor.name + ": found " + std::string(core::safetensors_name(tensor.dtype)) + " " +
            core::to_string(tensor.shape);
-}
-
-/// Whether two tensors hold the same bytes, in steps that keep little of them in memory.
-bool same_bytes(const CheckpointDirectory::Location& a, const CheckpointDirectory::Location& b) {
-    if (a.tensor->dtype != b.tensor->dtype || a.tensor->shape != b.tensor->shape) return false;
-    constexpr std::size_t kStep = std::size_t{16} << 20;
-    const std::span<const std::byte> left = a.file->bytes(*a.tensor);
-    const std::span<const std::byte> right = b.file->bytes(*b.tensor);
-    for (std::size_t at = 0; at < left.size(); at += kStep) {
-        const std::size_t count = std::min(kStep, left.size() - at);
-        if (std::memcmp(left.data() + at, right.data() + at, count) != 0) return false;
-        a.file->release(*a.tensor, at, at + count);
-        b.file->release(*b.tensor, at, at + count);
-    }
-    return true;
 }
 
 /// Adds to `problems` what is wrong with a scale of the KV cache.
@@ -130,7 +114,7 @@ SurplusTensors sort_surplus(const CheckpointDirectory& source, const weights::St
         if (known.contains(name)) continue;
         const CheckpointDirectory::Location at = source.find(name);
         if (name == "lm_head.weight" && model.tied_embeddings) {
-            if (same_bytes(at, source.find("model.embed_tokens.weight"))) {
+            if (weights::same_bytes(at, source.find("model.embed_tokens.weight"))) {
                 surplus.left_out.push_back(name);
                 continue;
             }

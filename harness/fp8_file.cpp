@@ -61,7 +61,9 @@ bool set_layout(Fp8Matrix& matrix) {
     }
     if (matrix.scale->dtype == DType::u8 || matrix.scale->dtype == DType::f8_e8m0) {
         const std::int64_t groups = core::ceil_div(cols, kMxGroup);
-        return shape == core::Shape{rows, groups} && set("mx", 1, kMxGroup, groups);
+        if (shape == core::Shape{rows, groups}) return set("mx", 1, kMxGroup, groups);
+        // The type of its own says what the bytes are; U8 in another grid could be anything.
+        if (matrix.scale->dtype == DType::u8) return false;
     }
     if (shape == core::Shape{grid_rows, grid_cols} ||
         shape == core::Shape{grid_rows, 1, grid_cols, 1}) {
@@ -77,7 +79,7 @@ std::string expected_layouts(const Fp8Matrix& matrix) {
         const auto stacked = [&matrix](std::int64_t rows, std::int64_t cols) {
             return core::to_string(core::Shape{matrix.experts, rows, cols});
         };
-        return "scales of each matrix of the stack: F32 or BF16 " +
+        return "scales of each matrix of the stack: F16, F32 or BF16 " +
                stacked(core::ceil_div(matrix.rows, kBlock), core::ceil_div(matrix.cols, kBlock)) +
                " (blocks of 128 x 128) or " + stacked(matrix.rows, 1) + " (rows), or U8 " +
                stacked(matrix.rows, core::ceil_div(matrix.cols, kMxGroup)) +
@@ -86,10 +88,11 @@ std::string expected_layouts(const Fp8Matrix& matrix) {
     const std::string rows = std::to_string(matrix.rows);
     const std::string grid_rows = std::to_string(core::ceil_div(matrix.rows, kBlock));
     const std::string grid_cols = std::to_string(core::ceil_div(matrix.cols, kBlock));
-    return "F32 or BF16 [" + grid_rows + ", " + grid_cols + "] or [" + grid_rows + ", 1, " +
+    return "F16, F32 or BF16 [" + grid_rows + ", " + grid_cols + "] or [" + grid_rows + ", 1, " +
            grid_cols + ", 1] (blocks of 128 x 128), [" + rows + ", 1] or [" + rows +
            "] (rows), [1] (tensor), or U8 [" + rows + ", " +
-           std::to_string(core::ceil_div(matrix.cols, kMxGroup)) + "] (E8M0 of 32 columns)";
+           std::to_string(core::ceil_div(matrix.cols, kMxGroup)) +
+           "] (E8M0 of 32 columns), or F8_E8M0 in any of these shapes";
 }
 
 /// The matrix of an F8_E4M3 tensor; adds to `problems` and leaves `scale` null where it has none.
@@ -123,8 +126,8 @@ Fp8Matrix resolve(const weights::SafetensorsFile& file, const weights::StoredTen
         return matrix;
     }
     const DType dtype = matrix.scale->dtype;
-    const bool known = dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::u8 ||
-                       dtype == DType::f8_e8m0;
+    const bool known = dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16 ||
+                       dtype == DType::u8 || dtype == DType::f8_e8m0;
     if (!known || !set_layout(matrix)) {
         problems.push_back(matrix.scale->name + ": found " + described(*matrix.scale) +
                            " for the weight " + core::to_string(tensor.shape) + "; expected " +

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "model/config_text.hpp"
 
 namespace refit::model {
 namespace {
@@ -41,6 +42,13 @@ class Reader {
  public:
     Reader(std::string file, Json json) : file_(std::move(file)), json_(std::move(json)) {}
 
+    /// Of a model whose tensors are not known, so that nothing can be said of its weights.
+    [[noreturn]] void refuse_model(const std::string& key, const std::string& found,
+                                   const std::string& supported) const {
+        throw core::FileError(file_ + ": " + key + " is " + found + "; supported: " + supported +
+                              "; which tensors another model has is not known, so that nothing of "
+                              "it was judged");
+    }
     [[noreturn]] void refuse(const std::string& key, const std::string& found,
                              const std::string& supported) const {
         throw core::FileError(file_ + ": " + key + " is " + found + "; supported: " + supported);
@@ -160,7 +168,7 @@ Architecture read_architecture(const Reader& reader) {
             if (name == family.class_name) by_class = &family;
         }
         if (by_class == nullptr) {
-            reader.refuse("architectures", Reader::brief(*value), supported_classes());
+            reader.refuse_model("architectures", Reader::brief(*value), supported_classes());
         }
     }
     const Family* by_type = nullptr;
@@ -171,7 +179,7 @@ Architecture read_architecture(const Reader& reader) {
             }
         }
         if (by_type == nullptr) {
-            reader.refuse("model_type", Reader::brief(*value), supported_types());
+            reader.refuse_model("model_type", Reader::brief(*value), supported_types());
         }
     }
     if (by_class == nullptr && by_type == nullptr) {
@@ -308,7 +316,7 @@ Json load(const std::filesystem::path& path) {
     }
     Json json;
     try {
-        json = Json::parse(text);
+        json = Json::parse(standard_json(path.string(), text));
     } catch (const Json::exception& e) {
         throw core::FileError(path.string() + ": is not JSON: " + e.what());
     }

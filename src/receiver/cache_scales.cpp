@@ -3,6 +3,7 @@
 #include "receiver/cache_scales.hpp"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -231,6 +232,37 @@ std::string partner_of_cache_scale(const ContractInstance& instance,
         std::find_if(instance.wanted.begin(), instance.wanted.end(),
                      [&](const wire::WantedParameter& one) { return one.calibration == other; });
     return found == instance.wanted.end() ? std::string() : found->name;
+}
+
+core::Findings unpaired_cache_scales(const EngineContract& contract,
+                                     const QuantizationConfig& config, Architecture architecture,
+                                     const std::vector<std::string>& names) {
+    std::map<std::string, std::string> came;  // parameter of the engine -> name of the tensor
+    for (const std::string& name : names) {
+        if (!is_cache_scale(name)) continue;
+        const std::string target = cache_scale_target(contract, config, architecture, name);
+        if (!target.empty()) came.emplace(target, name);
+    }
+    core::Findings findings;
+    for (const auto& [target, name] : came) {
+        const bool keys = target.ends_with(kKey);
+        if ((!keys && !target.ends_with(kValue)) || name.ends_with(".kv_scale")) continue;
+        const std::string attention =
+            target.substr(0, target.size() - std::string(keys ? kKey : kValue).size());
+        if (came.count(attention + (keys ? kValue : kKey)) != 0) continue;
+        wire::WantedParameter absent;
+        absent.calibration = attention + (keys ? "v_cache" : "k_cache");
+        const MissingCacheScale outcome = missing_cache_scale(contract, absent, true);
+        core::Finding finding = engine_finding(
+            "names", name, "a scale of the " + std::string(keys ? "keys" : "values") + " alone",
+            "scales of keys and values", outcome.behaviour, outcome.engine_message,
+            "comes without the scale of the " + std::string(keys ? "values" : "keys") +
+                "; where the KV cache is FP8, " + outcome.consequence,
+            "store both, or one as kv_scale");
+        finding.severity = core::Severity::warning;
+        findings.push_back(std::move(finding));
+    }
+    return findings;
 }
 
 core::Findings check_cache_scale_update(const ContractInstance& instance, bool layerwise) {

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "receiver/engine_contract.hpp"
 
@@ -60,6 +61,14 @@ struct MissingCacheScale {
 /// is a scale of the KV cache of `instance`.
 [[nodiscard]] std::string partner_of_cache_scale(const ContractInstance& instance,
                                                  const wire::WantedParameter& wanted);
+
+/// Warnings of the check names, one a layer, about scales of keys that `names`, the tensors of a
+/// checkpoint, have without those of the values, and the reverse. What becomes of it shows only
+/// where the KV cache is FP8. "kv_scale" is meant for both.
+[[nodiscard]] core::Findings unpaired_cache_scales(const EngineContract& contract,
+                                                   const QuantizationConfig& config,
+                                                   model::Architecture architecture,
+                                                   const std::vector<std::string>& names);
 
 /// Warnings of the check version about engines that do not bring scales of a KV cache into use when
 /// they are sent to a live model, at most one: vLLM's plain loader ignores their names once the

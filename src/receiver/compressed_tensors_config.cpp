@@ -269,10 +269,86 @@ void keep_targets(ConfigReader& reader, std::vector<TargetFormat> targets) {
                    "are judged by verify"});
 }
 
+/// What the weights of a group are where they are no FP8: "int weights of 4 bits". Engines load
+/// such checkpoints by schemes of their own (W8A8-INT8, WNA16, NVFP4, MXFP4, MXFP8), for which the
+/// catalogue has no contract. Empty for FP8, and for what no scheme is known of.
+std::string foreign_weights(const json& weights) {
+    const json* type = ConfigReader::value_of(weights, "type");
+    const json* bits = ConfigReader::value_of(weights, "num_bits");
+    const json* strategy = ConfigReader::value_of(weights, "strategy");
+    const json* size = ConfigReader::value_of(weights, "group_size");
+    const std::string width = bits == nullptr ? "" : " of " + bits->dump() + " bits";
+    if (type != nullptr && *type == json("int")) return "int weights" + width;
+    const bool groups = strategy != nullptr && *strategy == json("group");
+    const bool of_tensor = strategy != nullptr && *strategy == json("tensor_group");
+    const bool four = bits != nullptr && *bits == json(4);
+    if (of_tensor || (groups && four)) return "float weights" + width + " in groups";
+    const bool mx = groups && size != nullptr && *size == json(32);
+    return mx ? "float weights" + width + " in groups of 32 (MXFP8)" : std::string();
+}
+
+void refuse_foreign_weights(ConfigReader& reader, const json& root) {
+    const json* groups = ConfigReader::value_of(root, "config_groups");
+    if (groups == nullptr || !groups->is_object()) return;
+    for (const auto& [name, group] : groups->items()) {
+        const json* weights = ConfigReader::value_of(group, "weights");
+        if (weights == nullptr || !weights->is_object()) continue;
+        const std::string found = foreign_weights(*weights);
+        if (found.empty()) continue;
+        reader.refuse({.key = "config_groups." + name + ".weights",
+                       .found = found,
+                       .expected = "FP8 weights by tensor, channel or block",
+                       .remedy = "refitbench has no contract for them and judges FP8 only",
+                       .behaviour = ""});
+    }
+}
+
+/// CompressedTensorsKVCacheMethod.validate_kv_cache_scheme of vLLM 017e9f4448b7.
+void check_cache_scheme(ConfigReader& reader, const json& root) {
+    const json* scheme = ConfigReader::value_of(root, "kv_cache_scheme");
+    if (scheme == nullptr || !reader.contract().checks_cache_scheme) return;
+    const auto want = [&](const char* key, const std::vector<json>& known,
+                          const std::string& expected, const std::string& text) {
+        const json* value = ConfigReader::value_of(*scheme, key);
+        const bool fits =
+            value != nullptr && std::find(known.begin(), known.end(), *value) != known.end();
+        if (fits) return;
+        reader.refuse({.key = std::string("kv_cache_scheme.") + key,
+                       .found = ConfigReader::shown(value),
+                       .expected = expected,
+                       .remedy = "correct it, or leave kv_cache_scheme out",
+                       .engine_message = "NotImplementedError: " + text});
+    };
+    const std::string kind = "Currently supported kv cache quantization is num_bits=8, type=float";
+    want("type", {"float"}, "\"float\"", kind);
+    want("num_bits", {8}, "8", kind);
+    want("strategy", {"tensor", "attn_head"}, "\"tensor\" or \"attn_head\"",
+         "Invalid strategy for compressed-tensors KV cache.");
+    want("symmetric", {true}, "true",
+         "Only support symmetric scaling factor for compressed-tensors KV cache.");
+}
+
+/// Rotations of weights and activations, which vLLM applies and SGLang does not read.
+void refuse_transforms(ConfigReader& reader, const json& root) {
+    const json* transforms = ConfigReader::value_of(root, "transform_config");
+    if (transforms == nullptr || !transforms->is_object()) return;
+    const json* groups = ConfigReader::value_of(*transforms, "config_groups");
+    if (groups == nullptr || groups->empty()) return;
+    reader.refuse({.key = "transform_config",
+                   .found = std::to_string(groups->size()) + " groups of transforms",
+                   .expected = "none",
+                   .remedy = "refitbench knows no transforms of weights and activations, so that "
+                             "it cannot judge this checkpoint",
+                   .behaviour = ""});
+}
+
 }  // namespace
 
 void read_compressed_tensors(ConfigReader& reader, const json& root) {
+    refuse_foreign_weights(reader, root);
     check_format(reader, root, "");
+    refuse_transforms(reader, root);
+    check_cache_scheme(reader, root);
     const json* sparsity = ConfigReader::value_of(root, "sparsity_config");
     if (sparsity != nullptr && !sparsity->empty()) {
         const json* format = ConfigReader::value_of(*sparsity, "format");

@@ -228,6 +228,15 @@ class Checker {
         }
         const UnknownNameOutcome outcome =
             unknown_name_outcome(instance_, contract_.unknown_names, name);
+        if (!outcome.note.empty()) {
+            add(name, {.check = "names",
+                       .measured = "present",
+                       .limit = "projections one by one",
+                       .behaviour = outcome.behaviour,
+                       .remedy = "store the projections one by one",
+                       .message = outcome.note});
+            return;
+        }
         if (other_name(parameter, outcome) || scale_of_raw_weight(name, outcome)) return;
         const bool fits_engine = outcome.behaviour != "raises";
         if (fits_engine) {
@@ -279,19 +288,44 @@ class Checker {
         if (row == contract_.rows.end() || instance_.config.scheme == quant::Scheme::bf16) {
             return false;
         }
-        // Attention layers without a place for it, and names that the loader maps to none, drop it.
-        const bool mapped = contract_.cache_scales.loader == CacheScaleLoader::sglang &&
-                            instance_.architecture != model::Architecture::deepseek_v3;
-        if (mapped &&
+        // Attention layers without a place for it, and names that the loader maps to none, drop it
+        // or raise. The engines of a profile are asked in turn.
+        const bool mapped = contract_.cache_scales.loader == CacheScaleLoader::sglang ||
+                            contract_.cache_scales.loader == CacheScaleLoader::vllm;
+        const bool latent_sglang = contract_.cache_scales.loader == CacheScaleLoader::sglang &&
+                                   instance_.architecture == model::Architecture::deepseek_v3;
+        if (mapped && !latent_sglang &&
             cache_scale_target(contract_, instance_.config, instance_.architecture, parameter.name)
                 .empty()) {
             return false;
         }
+        if (is_one_a_head(parameter)) return true;
         wire::WantedParameter wanted;
         wanted.name = parameter.name;
         wanted.shape = {1};
         const LoadOutcome outcome = shape_outcome(*row, parameter.shape, wanted, {});
         if (!outcome.behaviour.empty()) report_shape(parameter, wanted, outcome);
+        return true;
+    }
+
+    /// vLLM flattens the scales of strategy attn_head, which llm-compressor stores as [heads, 1,
+    /// 1], and cuts them over the ranks (CompressedTensorsKVCacheMethod, 017e9f4448b7).
+    bool is_one_a_head(const wire::ParameterMeta& parameter) {
+        const std::int64_t heads = core::element_count(parameter.shape);
+        const bool flat = std::all_of(parameter.shape.begin() + (parameter.shape.empty() ? 0 : 1),
+                                      parameter.shape.end(), [](std::int64_t d) { return d == 1; });
+        if (!contract_.checks_cache_scheme || heads < 2 || !flat ||
+            instance_.config.json.find("\"attn_head\"") == std::string::npos) {
+            return false;
+        }
+        add(parameter.name, {.check = "shape_contract",
+                             .severity = Severity::warning,
+                             .measured = to_string(parameter.shape),
+                             .limit = "one value a head",
+                             .behaviour = "",
+                             .remedy = "load it in the engine to be sure",
+                             .message = "is one scale a head, which " + instance_.engine +
+                                        " loads by its heads; their number was not compared"});
         return true;
     }
 

@@ -171,6 +171,15 @@ struct EngineContract {
     /// tensor. An explicit null is one scale a tensor in either case.
     bool defaults_to_blocks = false;
     bool refuses_packed_formats = true;  ///< of compressed-tensors
+    /// Of compressed-tensors: refuses a kv_cache_scheme that is not symmetric FP8, one scale a
+    /// layer or a head.
+    bool checks_cache_scheme = false;
+    /// Compares quant_method and quant_algo whatever their case.
+    bool normalizes_methods = false;
+    /// Of modelopt: reads one key of skipped modules, by the form of the config.
+    bool one_modelopt_skip_key = false;
+    /// Holds lm_head in E4M3 unless the skip list names it; see router_check.hpp.
+    bool quantized_head = false;
     /// Of compressed-tensors: how groups of several formats are told apart is not known.
     bool one_format_for_all = false;
     /// Of SkipRule::path_endings: the fused layers whose parts the engine knows.

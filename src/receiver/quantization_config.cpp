@@ -3,6 +3,7 @@
 #include "receiver/quantization_config.hpp"
 
 #include <algorithm>
+#include <cctype>
 #include <nlohmann/json.hpp>
 
 #include "core/error.hpp"
@@ -117,10 +118,43 @@ void read_fp8(ConfigReader& reader, const json& root) {
 // quant_method modelopt
 // -------------------------------------------------------------------------------------------------
 
+std::string upper(std::string text) {
+    std::transform(text.begin(), text.end(), text.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+    return text;
+}
+
+/// vLLM reads one key of each form: "exclude_modules" within "quantization", which is that of
+/// hf_quant_config.json, and "ignore" in the flat form of config.json (from_config of
+/// layers/quantization/modelopt.py, 017e9f4448b7). Of other engines both keys count.
+void read_modelopt_skip_list(ConfigReader& reader, const json& root, bool nested) {
+    const char* const read = nested ? "exclude_modules" : "ignore";
+    const char* const other = nested ? "ignore" : "exclude_modules";
+    std::vector<std::string>& list = reader.config().skip_list;
+    list = reader.names_of(root, read);
+    const std::vector<std::string> more = reader.names_of(root, other);
+    if (!reader.contract().one_modelopt_skip_key) {
+        list.insert(list.end(), more.begin(), more.end());
+        return;
+    }
+    const bool says_more = std::any_of(more.begin(), more.end(), [&](const std::string& entry) {
+        return std::find(list.begin(), list.end(), entry) == list.end();
+    });
+    if (!says_more) return;
+    reader.warn({.key = other,
+                 .found = json(more).dump(),
+                 .expected = std::string("the list under '") + read + "'",
+                 .remedy = std::string("rename it to '") + read + "': the engine reads that key " +
+                           (nested ? "within 'quantization'" : "where there is no 'quantization'") +
+                           " and leaves no module of the other list unquantized",
+                 .behaviour = "ignored"});
+}
+
 void read_modelopt(ConfigReader& reader, const json& outer) {
     QuantizationConfig& config = reader.config();
-    const json* nested = ConfigReader::value_of(outer, "quantization");
-    const json& root = nested != nullptr && nested->is_object() ? *nested : outer;
+    const json* inner = ConfigReader::value_of(outer, "quantization");
+    const bool nested = inner != nullptr && inner->is_object();
+    const json& root = nested ? *inner : outer;
     std::string expected;
     for (const std::string& algo : reader.contract().algos) {
         expected += (expected.empty() ? "" : " or ") + algo;
@@ -128,6 +162,7 @@ void read_modelopt(ConfigReader& reader, const json& outer) {
     if (expected.empty()) expected = kPcPt;
     config.algo = reader.text_of(root, "quant_algo", "", expected,
                                  "ValidationError: 1 validation error for VllmConfig");
+    if (reader.contract().normalizes_methods) config.algo = upper(config.algo);
     if (config.algo == kPcPt) {
         config.scheme = Scheme::fp8_channelwise;
     } else if (config.algo == kPbWo) {
@@ -147,9 +182,7 @@ void read_modelopt(ConfigReader& reader, const json& outer) {
                        .remedy = "refitbench supports no other algorithm of this engine",
                        .behaviour = ""});
     }
-    config.skip_list = reader.names_of(root, "ignore");
-    const std::vector<std::string> second = reader.names_of(root, "exclude_modules");
-    config.skip_list.insert(config.skip_list.end(), second.begin(), second.end());
+    read_modelopt_skip_list(reader, root, nested);
 }
 
 // All formats
@@ -165,9 +198,19 @@ std::string engines_with(Scheme scheme, bool static_activations = false) {
     return names.empty() ? "none" : names;
 }
 
-/// Whether the engine takes `method` for the format.
+/// The name of the method as the engine compares it: vLLM in small letters and with a hyphen
+/// (transformers_utils/model_arch_config_convertor.py, 017e9f4448b7), others as it is written.
+std::string compared_method(const EngineContract& contract, std::string method) {
+    if (!contract.normalizes_methods) return method;
+    std::transform(method.begin(), method.end(), method.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    return method == "compressed_tensors" ? "compressed-tensors" : method;
+}
+
+/// Whether the engine takes `method`, as it compares it, for the format. Other names that hold
+/// "fp8" (fbgemm_fp8, w8a8_fp8, ptpc_fp8) are other formats; MXFP8 gets here to be refused by name.
 bool is_method(ConfigFormat format, const std::string& method) {
-    if (format == ConfigFormat::fp8) return method.find("fp8") != std::string::npos;
+    if (format == ConfigFormat::fp8 && method == "mxfp8") return true;
     return method == method_of(format);
 }
 
@@ -184,15 +227,17 @@ ConfigFormat format_of(ConfigReader& reader, const json& root) {
             return format;
         }
     }
-    const std::string method = reader.text_of(root, "quant_method", "", expected, "");
+    const std::string written = reader.text_of(root, "quant_method", "", expected, "");
+    const std::string method = compared_method(contract, written);
     reader.config().quant_method = method;
     for (const ConfigFormat format : contract.formats) {
         if (is_method(format, method)) return format;
     }
     reader.refuse({.key = "quant_method",
-                   .found = json(method).dump(),
+                   .found = json(written).dump(),
                    .expected = expected,
-                   .remedy = "choose the engine that reads this method",
+                   .remedy = "choose the engine that reads this method; refitbench has contracts "
+                             "for fp8, compressed-tensors and modelopt",
                    .behaviour = ""});
 }
 
@@ -379,6 +424,12 @@ ConfigReading read_quantization_config(const std::string& engine,
         reading.usable = false;
     }
     return reading;
+}
+
+bool reads_method(const EngineContract& contract, const std::string& method) {
+    const std::string compared = compared_method(contract, method);
+    return std::any_of(contract.formats.begin(), contract.formats.end(),
+                       [&](ConfigFormat format) { return compared == method_of(format); });
 }
 
 QuantizationConfig parse_quantization_config(const std::string& engine,

@@ -83,6 +83,12 @@ struct ConfigReading {
 [[nodiscard]] ConfigReading read_quantization_config(const std::string& engine,
                                                      const std::optional<std::string>& json);
 
+struct EngineContract;
+
+/// Whether an engine reads configs of this quant_method: "fp8", "compressed-tensors", "modelopt",
+/// for vLLM in any case. False for every method without a contract, MXFP8 among them.
+[[nodiscard]] bool reads_method(const EngineContract& contract, const std::string& method);
+
 /// The same for a scenario: throws ScenarioError naming key, found and supported when the engine
 /// refuses, when keys contradict each other, or when the config needs tensors that no trainer of a
 /// refit sends.

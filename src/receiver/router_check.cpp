@@ -39,4 +39,26 @@ core::Findings unlisted_routers(const EngineContract& contract, const model::Mod
     return findings;
 }
 
+core::Findings unlisted_head(const EngineContract& contract, const QuantizationConfig& config,
+                             bool stored) {
+    if (!contract.quantized_head || config.scheme == quant::Scheme::bf16) return {};
+    const SkipRules rules(contract, config);
+    if (rules.ask({"lm_head", {"lm_head"}, "ParallelLMHead"}).skipped) return {};
+    core::Finding finding;
+    finding.check = "shape_contract";
+    finding.severity = stored ? core::Severity::error : core::Severity::warning;
+    finding.tensor = "lm_head.weight";
+    finding.measured = "a head that the skip list does not name";
+    finding.limit = "the head on the skip list";
+    finding.engine_behaviour = stored ? "silently_wrong" : "";
+    finding.remedy = "add lm_head to the skip list of quantization_config";
+    finding.message = finding.tensor + ": the skip list does not name the head, so that " +
+                      contract.name +
+                      (stored ? " holds it in E4M3 and casts the stored values without a scale"
+                              : " makes it a quantized layer and then ties it to the unquantized "
+                                "embedding; whether that works was not run") +
+                      "; " + finding.remedy + " (contract: " + contract.snapshot + ")";
+    return {finding};
+}
+
 }  // namespace refit::receiver

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
-// Routers of experts that an engine would quantize although they are stored in BF16.
+// Routers of experts and heads that an engine would quantize although they are stored in BF16.
 #pragma once
 
 #include "core/finding.hpp"
@@ -17,5 +17,13 @@ namespace refit::receiver {
 [[nodiscard]] core::Findings unlisted_routers(const EngineContract& contract,
                                               const model::ModelConfig& model,
                                               const QuantizationConfig& config);
+
+/// The same for lm_head.weight, where `stored` says that the checkpoint has one: an error, because
+/// the engine casts it to E4M3 without a scale. Without one, of a tied model, a warning: the engine
+/// ties a quantized layer to the unquantized embedding, which nobody was seen to load. Source: vLLM
+/// 017e9f4448b7, layers/quantization/modelopt.py (get_quant_method) and
+/// layers/vocab_parallel_embedding.py; read, not run.
+[[nodiscard]] core::Findings unlisted_head(const EngineContract& contract,
+                                           const QuantizationConfig& config, bool stored);
 
 }  // namespace refit::receiver

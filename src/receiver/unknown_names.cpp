@@ -44,12 +44,24 @@ bool is_skipped_everywhere(const std::string& name) {
                          {"rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached"});
 }
 
+/// A parameter of the engine itself, with the projections of a layer joined as in its memory. The
+/// loaders of the model classes that fuse have a way for it (weight_loader without a shard, in
+/// layers/linear.py of both engines), which was read and not run.
+bool is_fused_on_disk(const ContractInstance& instance, const std::string& name) {
+    const std::string leaf = leaf_of(name);
+    return instance.architecture != Architecture::deepseek_v3 &&
+           (leaf.starts_with("weight") || leaf == "input_scale") &&
+           ends_with_any(stem_of(name), {".self_attn.qkv_proj", ".mlp.gate_up_proj"});
+}
+
 UnknownNameOutcome of_vllm(const ContractInstance& instance, const std::string& name) {
     const std::string inner = name.starts_with("model.") ? name.substr(6) : name;
     const std::string leaf = leaf_of(name);
-    // The list of suffixes to ignore is that of the quantization config.
+    // The list of suffixes to ignore is that of the quantization config; the deprecated ".kv_scale"
+    // has become ".k_scale" by then. A zero point of weights is not on it.
     if (!instance.config.quant_method.empty() &&
-        ends_with_any(name, {".q_scale", ".k_scale", ".v_scale", "_zero_point"})) {
+        ends_with_any(name, {".q_scale", ".k_scale", ".v_scale", ".kv_scale", ".q_zero_point",
+                             ".k_zero_point", ".v_zero_point"})) {
         return {"ignored", ""};
     }
     if (instance.architecture == Architecture::deepseek_v3) {
@@ -143,7 +155,7 @@ bool is_cache_scale(const std::string& name) {
     if (name.find(".self_attn.") == std::string::npos) return false;
     if (ends_with_any(name, {".self_attn.k_scale", ".self_attn.v_scale", ".self_attn.kv_scale",
                              ".self_attn.q_scale", ".self_attn.prob_scale", ".k_proj.output_scale",
-                             ".v_proj.output_scale"})) {
+                             ".v_proj.output_scale", ".q_proj.output_scale"})) {
         return true;
     }
     for (const char* module : {".k_proj", ".v_proj", ".qkv_proj", ".attn"}) {
@@ -168,6 +180,13 @@ std::int64_t layer_of_name(const std::string& name) {
 UnknownNameOutcome unknown_name_outcome(const ContractInstance& instance, UnknownNames rule,
                                         const std::string& name) {
     if (is_skipped_everywhere(name)) return {"ignored", ""};
+    const bool fuses = rule == UnknownNames::vllm || rule == UnknownNames::sglang;
+    if (fuses && is_fused_on_disk(instance, name)) {
+        return {"", "",
+                "is a fused tensor, which " + instance.engine +
+                    " may load as it is; whether it does was not run, and only projections one "
+                    "by one were judged"};
+    }
     switch (rule) {
         case UnknownNames::vllm:
             return of_vllm(instance, name);

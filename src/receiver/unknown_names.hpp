@@ -14,6 +14,8 @@ namespace refit::receiver {
 struct UnknownNameOutcome {
     std::string behaviour;  ///< raises | ignored | warns
     std::string engine_message;
+    /// What is known instead of an outcome, for names that were not seen loaded; empty for others.
+    std::string note = {};
 };
 
 /// By the engine's rule and the model's architecture. Sources: vLLM 017e9f4448b7,

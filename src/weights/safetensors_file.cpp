@@ -500,6 +500,7 @@ CheckpointDirectory::CheckpointDirectory(const std::filesystem::path& directory,
         open_without_index(rule);
         return;
     }
+    has_index_ = true;
 
     std::map<std::string, std::string> placed;  // tensor -> file by the index
     const auto shards = shards_of(index_path);
@@ -548,6 +549,30 @@ void CheckpointDirectory::open_without_index(IndexRule rule) {
     if (found.size() != 1 && !lacks_index_) refuse_files(path_, files_in(path_));
     for (const auto& path : found) files_.push_back(std::make_unique<SafetensorsFile>(path));
     take_tensors(rule, {});
+}
+
+bool same_bytes(const CheckpointDirectory::Location& a, const CheckpointDirectory::Location& b) {
+    if (a.tensor->dtype != b.tensor->dtype || a.tensor->shape != b.tensor->shape) return false;
+    constexpr std::size_t kStep = std::size_t{4} << 20;
+    const std::span<const std::byte> left = a.file->bytes(*a.tensor);
+    const std::span<const std::byte> right = b.file->bytes(*b.tensor);
+    for (std::size_t at = 0; at < left.size(); at += kStep) {
+        const std::size_t count = std::min(kStep, left.size() - at);
+        if (std::memcmp(left.data() + at, right.data() + at, count) != 0) return false;
+        a.file->release(*a.tensor, at, at + count);
+        b.file->release(*b.tensor, at, at + count);
+    }
+    return true;
+}
+
+std::vector<std::filesystem::path> CheckpointDirectory::other_files() const {
+    std::vector<std::filesystem::path> others = files_in(path_);
+    std::erase_if(others, [&](const std::filesystem::path& path) {
+        return std::any_of(files_.begin(), files_.end(), [&](const auto& opened) {
+            return opened->path().filename() == path.filename();
+        });
+    });
+    return others;
 }
 
 void CheckpointDirectory::take_tensors(IndexRule rule,

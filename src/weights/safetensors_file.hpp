@@ -100,6 +100,9 @@ class CheckpointDirectory {
     [[nodiscard]] const std::vector<Duplicate>& duplicates() const { return duplicates_; }
     /// True for several files without an index.
     [[nodiscard]] bool lacks_index() const { return lacks_index_; }
+    [[nodiscard]] bool has_index() const { return has_index_; }
+    /// The `*.safetensors` of the directory that were not opened, in order of their names.
+    [[nodiscard]] std::vector<std::filesystem::path> other_files() const;
 
  private:
     void open_without_index(IndexRule rule);
@@ -111,9 +114,14 @@ class CheckpointDirectory {
     std::vector<IndexProblem> index_problems_;
     std::vector<Duplicate> duplicates_;
     bool lacks_index_ = false;
+    bool has_index_ = false;
     std::vector<std::unique_ptr<SafetensorsFile>> files_;
     std::map<std::string, Location> by_name_;
 };
+
+/// Whether two tensors have one dtype, one shape and the same bytes; read a few MiB at a time.
+[[nodiscard]] bool same_bytes(const CheckpointDirectory::Location& a,
+                              const CheckpointDirectory::Location& b);
 
 /// What is wrong in a checkpoint whose files are sound: tensors that are missing (check names),
 /// have another shape (shape_contract) or another dtype (dtype) than training weights of this

@@ -18,11 +18,14 @@ LAYOUTS = {
     "blocks under the other name": (PLAIN, "F32", (2, 2), 128, 128),
     "blocks of rank four": (PLAIN, "F32", (2, 1, 2, 1), 128, 128),
     "blocks with BF16 scales": (INVERSE, "BF16", (2, 2), 128, 128),
+    "blocks with F16 scales": (INVERSE, "F16", (2, 2), 128, 128),
+    "blocks with E8M0 scales": (INVERSE, "F8_E8M0", (2, 2), 128, 128),
     "rows": (PLAIN, "F32", (ROWS, 1), 1, COLUMNS),
     "rows of rank one": (PLAIN, "F32", (ROWS,), 1, COLUMNS),
     "one scale": (PLAIN, "F32", (1,), ROWS, COLUMNS),
     "a scalar": (PLAIN, "F32", (), ROWS, COLUMNS),
     "E8M0 of 32 columns": (PLAIN, "U8", (ROWS, 6), 1, 32),
+    "E8M0 of 32 columns under its own name": (PLAIN, "F8_E8M0", (ROWS, 6), 1, 32),
 }
 
 
@@ -33,11 +36,15 @@ def ml_dtypes():
 
 def random_scales(random, dtype, shape):
     """(what the file holds, the same as F32)"""
-    if dtype == "U8":
+    if dtype in ("U8", "F8_E8M0"):
         stored = random.integers(100, 140, shape).astype(numpy.uint8)
         stored.flat[0], stored.flat[1] = 0, 254
         return stored, F32(2.0) ** (stored.astype(F32) - F32(127))
     values = numpy.exp(random.normal(-6, 3, shape)).astype(F32)
+    if dtype == "F16":
+        stored = values.astype("<f2")
+        stored.flat[0] = 2.0 ** -24  # the smallest that is not zero
+        return stored, stored.astype(F32)
     if dtype == "BF16":
         stored = bf16(values)
         return stored, (stored.astype(numpy.uint32) << 16).view(F32)

@@ -177,7 +177,7 @@ def modelopt_per_tensor():
     """ModelOpt's FP8: weight and input scales of one value without dimensions."""
     c = with_input_scales(build_faulty("llama", "tensor", "scales 0d"))
     c.config["quantization_config"] = {"quant_method": "modelopt", "quant_algo": "FP8",
-                                       "exclude_modules": ["lm_head"]}
+                                       "ignore": ["lm_head"]}
     return c
 
 

@@ -44,6 +44,7 @@ EngineContract strict_contract() {
     contract.formats = {ConfigFormat::fp8, ConfigFormat::compressed_tensors};
     contract.skip_rule = SkipRule::exact;
     contract.block_rule = BlockRule::every_part;
+    contract.checks_cache_scheme = true;
     contract.intersection = true;
     contract.warns_of_ragged_grids = true;
     contract.defects = {{.architecture = model::Architecture::llama,

@@ -19,6 +19,7 @@ EngineContract vllm_compressed_tensors_contract() {
     // The block scale of this format has no "_inv", unlike quant_method fp8.
     contract.block_scale_suffix = "weight_scale";
     contract.groups_inputs_by_rows = true;
+    contract.checks_cache_scheme = true;
     contract.formats = {ConfigFormat::compressed_tensors};
     contract.skip_rule = SkipRule::patterns;
     contract.block_rule = BlockRule::at_construction;

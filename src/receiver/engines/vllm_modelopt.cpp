@@ -39,6 +39,10 @@ EngineContract vllm_modelopt_contract() {
     contract.block_scale_suffix = "weight_scale";
     contract.formats = {ConfigFormat::modelopt};
     contract.skip_rule = SkipRule::wildcards;
+    contract.one_modelopt_skip_key = true;
+    // ModelOptQuantConfigBase.get_quant_method asks for ParallelLMHead as for linear layers, and
+    // every model class gives its head the config.
+    contract.quantized_head = true;
     contract.block_rule = BlockRule::exact_tiles;
     contract.layout.expert_format = ExpertFormat::one_value;
     const std::string grid = "[N/128, 1, K/128, 1]";

@@ -61,6 +61,7 @@ EngineContract vllm_contract(const std::string& name, bool quantized, const std:
                       "layers/vocab_parallel_embedding.py" +
                       (files.empty() ? std::string() : ", " + files);
     contract.unknown_names = UnknownNames::vllm;
+    contract.normalizes_methods = true;
     contract.cache_scales.absent = "makes no scales of the KV cache without a quantization_config";
     if (quantized) contract.cache_scales.loader = CacheScaleLoader::vllm;
     contract.tied_head = TiedHead::stored;

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
+
 #include "core/error.hpp"
 #include "receiver/engine_contract.hpp"
 #include "receiver/quantization_config.hpp"
@@ -389,6 +391,129 @@ TEST(DefaultQuantizationConfig, NamesTheEnginesThatHaveTheScheme) {
         core::ScenarioError);
     EXPECT_THROW((void)default_quantization_config("vllm-fp8", Scheme::fp8_blockwise, "FP8_PB_WO"),
                  core::ScenarioError);
+}
+
+TEST(ConfigReading, MethodsThatHoldFp8InTheirNamesAreOtherMethods) {
+    for (const std::string method : {"fbgemm_fp8", "w8a8_fp8", "ptpc_fp8", "modelopt_fp8"}) {
+        for (const char* engine : {"vllm-fp8", "sglang-fp8", "transformers-fp8", "strict"}) {
+            const std::string json = R"({"activation_scheme": "dynamic", "quant_method": ")" +
+                                     method + R"(", "weight_block_size": [128, 128]})";
+            EXPECT_THAT(refusal(engine, json), HasSubstr("'quant_method' is \"" + method + '"'));
+            EXPECT_FALSE(reads_method(find_engine(engine), method)) << engine;
+        }
+    }
+    EXPECT_THAT(refusal("vllm-fp8", R"({"quant_method": "mxfp8"})"), HasSubstr("MXFP8"));
+    EXPECT_FALSE(reads_method(find_engine("vllm-fp8"), "mxfp8"));
+}
+
+TEST(ConfigReading, VllmComparesMethodsAndAlgorithmsInAnyCase) {
+    const auto read = [](const std::string& engine, const std::string& json) {
+        return read_quantization_config(engine, json);
+    };
+    const std::string fp8 = R"({"activation_scheme": "dynamic", "quant_method": "FP8"})";
+    EXPECT_EQ(read("vllm-fp8", fp8).config.quant_method, "fp8");
+    EXPECT_FALSE(read("sglang-fp8", fp8).usable);
+    std::string groups = compressed(R"("strategy": "channel")");
+    groups.replace(groups.find("compressed-tensors"), 18, "Compressed_Tensors");
+    EXPECT_EQ(read("vllm-compressed-tensors", groups).config.quant_method, "compressed-tensors");
+    EXPECT_TRUE(reads_method(find_engine("vllm-compressed-tensors"), "Compressed_Tensors"));
+    EXPECT_FALSE(reads_method(find_engine("sglang-compressed-tensors"), "Compressed_Tensors"));
+    EXPECT_EQ(read("vllm-modelopt", R"({"quant_method": "modelopt", "quant_algo": "fp8_pb_wo"})")
+                  .config.algo,
+              "FP8_PB_WO");
+}
+
+TEST(ConfigReading, VllmReadsOneListOfModeloptByTheFormOfTheConfig) {
+    const auto list = [](const std::string& engine, const std::string& json) {
+        return read_quantization_config(engine, json);
+    };
+    const std::string flat = R"({"quant_method": "modelopt", "quant_algo": "FP8_PB_WO", )";
+    const std::string nested = R"({"quantization": {"quant_algo": "FP8_PB_WO", )";
+    EXPECT_THAT(list("vllm-modelopt", flat + R"("ignore": ["a"]})").config.skip_list,
+                ElementsAre("a"));
+    EXPECT_THAT(list("vllm-modelopt", nested + R"("exclude_modules": ["a"]}})").config.skip_list,
+                ElementsAre("a"));
+    for (const std::string& json :
+         {flat + R"("exclude_modules": ["a"]})", nested + R"("ignore": ["a"]}})"}) {
+        const ConfigReading reading = list("vllm-modelopt", json);
+        EXPECT_TRUE(reading.config.skip_list.empty()) << json;
+        ASSERT_EQ(reading.findings.size(), 1U) << json;
+        EXPECT_EQ(reading.findings[0].severity, core::Severity::warning);
+        EXPECT_THAT(reading.findings[0].remedy, HasSubstr("rename it"));
+    }
+    // Both keys with one list say nothing new.
+    EXPECT_TRUE(list("vllm-modelopt", flat + R"("ignore": ["a"], "exclude_modules": ["a"]})")
+                    .findings.empty());
+    const std::string channel =
+        R"({"quant_method": "modelopt", "quant_algo": "FP8_PER_CHANNEL_PER_TOKEN", )";
+    EXPECT_THAT(list("trtllm-fp8", channel + R"("exclude_modules": ["a"]})").config.skip_list,
+                ElementsAre("a"));
+}
+
+TEST(ConfigReading, WeightsOfOtherFormatsAreRefusedWithoutWordsOfTheEngine) {
+    for (const char* weights :
+         {R"("num_bits": 8, "type": "int", "strategy": "channel")",
+          R"("num_bits": 4, "type": "int", "strategy": "group", "group_size": 128)",
+          R"("num_bits": 4, "type": "float", "strategy": "tensor_group", "group_size": 16)",
+          R"("num_bits": 4, "type": "float", "strategy": "group", "group_size": 32)",
+          R"("num_bits": 8, "type": "float", "strategy": "group", "group_size": 32)"}) {
+        const std::string json =
+            R"({"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups":)"
+            R"( {"g": {"targets": ["Linear"], "weights": {)" +
+            std::string(weights) + "}}}}";
+        for (const char* engine : {"vllm-compressed-tensors", "sglang-compressed-tensors"}) {
+            const ConfigReading reading = read_quantization_config(engine, json);
+            EXPECT_FALSE(reading.usable);
+            ASSERT_EQ(reading.findings.size(), 1U);
+            EXPECT_THAT(reading.findings[0].message, HasSubstr("no contract")) << weights;
+            EXPECT_EQ(reading.findings[0].engine_behaviour, "");
+            EXPECT_EQ(reading.findings[0].engine_message, "");
+        }
+    }
+    // FP8 in groups is a scheme that no engine has, and that is what is said.
+    EXPECT_THAT(
+        refusal("vllm-compressed-tensors", compressed(R"("strategy": "group", "group_size": 64)")),
+        HasSubstr("NotImplementedError"));
+}
+
+TEST(ConfigReading, TheSchemeOfTheCacheIsOneThatVllmTakes) {
+    const auto scheme = [](const std::string& body) {
+        return compressed(R"("strategy": "channel")", R"(, "kv_cache_scheme": )" + body);
+    };
+    const auto said = [&](const std::string& engine, const std::string& body) {
+        // The helper closes its groups itself; the scheme stands beside them.
+        const std::string json = scheme(body);
+        const ConfigReading reading = read_quantization_config(engine, json);
+        return reading.findings.empty() ? std::string("accepted") : reading.findings[0].message;
+    };
+    const std::string right =
+        R"({"num_bits": 8, "type": "float", "strategy": "tensor", "symmetric": true})";
+    EXPECT_EQ(said("vllm-compressed-tensors", right), "accepted");
+    EXPECT_EQ(said("vllm-compressed-tensors", "null"), "accepted");
+    const auto changed = [&](const std::string& from, const std::string& to) {
+        std::string body = right;
+        return body.replace(body.find(from), from.size(), to);
+    };
+    for (const auto& [from, to, key] :
+         {std::array{"float", "int", "type"}, std::array{"8", "4", "num_bits"},
+          std::array{"tensor", "channel", "strategy"}, std::array{"true", "false", "symmetric"}}) {
+        EXPECT_THAT(said("vllm-compressed-tensors", changed(from, to)),
+                    HasSubstr(std::string("kv_cache_scheme.") + key));
+        EXPECT_EQ(said("sglang-compressed-tensors", changed(from, to)), "accepted");
+    }
+    EXPECT_EQ(said("vllm-compressed-tensors", changed("tensor", "attn_head")), "accepted");
+}
+
+TEST(ConfigReading, TransformsAreRefusedByName) {
+    const auto with = [](const std::string& transforms) {
+        return refusal(
+            "vllm-compressed-tensors",
+            compressed(R"("strategy": "channel")", R"(, "transform_config": )" + transforms));
+    };
+    EXPECT_THAT(with(R"({"config_groups": {"u": {"type": "hadamard"}}})"),
+                HasSubstr("'transform_config' is 1 groups"));
+    EXPECT_EQ(with("{}"), "accepted");
+    EXPECT_EQ(with("null"), "accepted");
 }
 
 }  // namespace

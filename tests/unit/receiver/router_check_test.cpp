@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
-// Routers on the skip list and not, as the engines' own loaders took them.
+// Routers and heads on the skip list and not, as the engines' own loaders took them.
 #include "receiver/router_check.hpp"
 
 #include <gtest/gtest.h>
@@ -64,6 +64,33 @@ TEST(RouterCheck, OtherEnginesAndFamiliesKeepTheirRoutersAsTheyAre) {
     EXPECT_TRUE(found("transformers-fp8", {}).empty());
     EXPECT_TRUE(found("vllm-fp8", {}, model::Architecture::qwen3).empty());
     EXPECT_TRUE(found("vllm-fp8", {}, model::Architecture::qwen3_moe, quant::Scheme::bf16).empty());
+}
+
+/// What is said of the head with this skip list.
+core::Findings head(const std::string& engine, const std::vector<std::string>& list,
+                    bool stored = true) {
+    receiver::QuantizationConfig config;
+    config.scheme = quant::Scheme::fp8_channelwise;
+    config.quant_method = "modelopt";
+    config.skip_list = list;
+    return receiver::unlisted_head(receiver::find_engine(engine), config, stored);
+}
+
+TEST(RouterCheck, ModeloptInVllmQuantizesAHeadThatTheListDoesNotName) {
+    ASSERT_EQ(head("vllm-modelopt", {}).size(), 1U);
+    EXPECT_EQ(head("vllm-modelopt", {})[0].severity, core::Severity::error);
+    EXPECT_EQ(head("vllm-modelopt", {"model.layers.0*"})[0].tensor, "lm_head.weight");
+    // A tied head is built and tied: what becomes of it was not run.
+    EXPECT_EQ(head("vllm-modelopt", {}, false)[0].severity, core::Severity::warning);
+}
+
+TEST(RouterCheck, AListedHeadAndTheHeadsOfOtherEnginesStayAsTheyAre) {
+    for (const char* entry : {"lm_head", "lm_head*", "*lm_head*"}) {
+        EXPECT_TRUE(head("vllm-modelopt", {entry}).empty()) << entry;
+    }
+    for (const char* engine : {"vllm-fp8", "vllm-compressed-tensors", "sglang-fp8", "trtllm-fp8"}) {
+        EXPECT_TRUE(head(engine, {}).empty()) << engine;
+    }
 }
 
 }  // namespace
