@@ -156,6 +156,12 @@ void aim_transport_faults(CaseSetup& setup, const wire::RefitManifest& manifest,
                 break;
             }
         }
+        if (!aimed && fault.kind != transport::TransportFault::Kind::reorder) {
+            throw core::ScenarioError(
+                "the fault of bucket " + std::to_string(fault.bucket) + " strikes receiver " +
+                std::to_string(fault.receiver) +
+                ", which keeps nothing of that bucket; choose another bucket or receiver");
+        }
     }
 }
 

@@ -17,7 +17,8 @@ namespace refit::harness {
 void aim_tensor_faults(const Case& c, CaseSetup& setup);
 
 /// Gives each transport fault of `setup` a trainer and a byte whose cell the receiver concerned
-/// keeps: elsewhere nobody would load it. A fault of a bucket that does not exist stays as it is.
+/// keeps: elsewhere nobody would load it. Throws ScenarioError where the receiver keeps nothing of
+/// the bucket. A fault of a bucket that does not exist stays as it is.
 void aim_transport_faults(CaseSetup& setup, const wire::RefitManifest& manifest, int tp);
 
 /// The faults `kill`, `stop` and `throw` of a case, where one names this rank, stage, iteration and
