@@ -262,7 +262,8 @@ TEST(CudaTileProgram, TheEmulationSeesAMissingBarrierAHalfGroupAndAMissingPaddin
 
 TEST(CudaPtx, DividesAsIeeeDoesAndFusesAndFlushesNothing) {
 #if defined(REFIT_CUDA_OBJECT)
-    for (const char* name : {REFIT_CUDA_OBJECT, REFIT_CUDA_ELEMENT_OBJECT}) {
+    for (const char* name :
+         {REFIT_CUDA_OBJECT, REFIT_CUDA_ELEMENT_OBJECT, REFIT_CUDA_DIGEST_OBJECT}) {
         SCOPED_TRACE(name);
         std::ifstream file(name, std::ios::binary);
         if (!file) GTEST_SKIP() << name << " is not on this machine";
