@@ -6,6 +6,7 @@
 #include <bit>
 #include <chrono>
 #include <limits>
+#include <map>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -97,7 +98,8 @@ struct DeviceLoader::Work {
         std::optional<kernels::cuda::ValueRectangle> converted;
     };
     std::vector<OneCell> cells;
-    std::vector<kernels::cuda::DigestJob> jobs;  ///< by cell
+    std::map<std::size_t, std::vector<core::Region>> coming;  ///< by span
+    std::vector<kernels::cuda::DigestJob> jobs;               ///< by cell
     std::vector<numerics::Xxh128> digests;
     std::vector<kernels::cuda::ValueRectangle> scales;
     std::vector<kernels::cuda::UnusableScales> unusable;
@@ -171,12 +173,9 @@ void DeviceLoader::collect(const wire::PieceView& view, const wire::PiecePlan& p
                 // Also against what this piece itself brings, of which nothing is written yet.
                 const auto hits = [&](const core::Region& other) { return overlap(region, other); };
                 const std::vector<core::Region>& written = state.written[index];
-                const bool twice =
-                    std::any_of(written.begin(), written.end(), hits) ||
-                    std::any_of(
-                        work.cells.begin(), work.cells.end(), [&](const Work::OneCell& other) {
-                            return other.span == index && !other.skip && hits(other.cell.region);
-                        });
+                std::vector<core::Region>& coming = work.coming[index];
+                const bool twice = std::any_of(written.begin(), written.end(), hits) ||
+                                   std::any_of(coming.begin(), coming.end(), hits);
                 if (twice) {
                     const std::string rows = range_text(region.row, region.row + region.rows);
                     report.error("completeness", meta.name,
@@ -186,6 +185,7 @@ void DeviceLoader::collect(const wire::PieceView& view, const wire::PiecePlan& p
                                  "send each row of a tensor once a refit");
                     continue;
                 }
+                if (!own.skip) coming.push_back(region);
                 const DestinationParameter& target = instance_.destinations[span.destination];
                 Work::OneCell one;
                 one.meta = &meta;
