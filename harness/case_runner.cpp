@@ -631,7 +631,7 @@ class CaseRunner {
             record_.notes["error_stage"] = error_stage_;
             record_.notes["error_message"] = error_;
         }
-        if (record_.backend == "cuda") {
+        if (record_.backend == "cuda" && !on_device_) {
             // Of this rank, over all refits of the case: rank 0 is a trainer, and its record
             // counts.
             const kernels::cuda::CudaSeconds now = kernels::cuda::cuda_seconds();
