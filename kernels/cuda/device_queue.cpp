@@ -104,24 +104,28 @@ class Queue final : public DeviceQueue {
     void quantize(const DeviceBand& one) override {
         if (one.band.row_count <= 0 || one.band.cols <= 0) return;
         use_device();
-        const TileGrid grid = tile_grid(one.scaling, one.band.rows, one.band.cols);
-        const std::int64_t tiles = touched_grid_rows(grid, one.band) * grid.grid_cols;
-        Job job = job_of_band(one.scaling, one.band, grid);
-        job.source = one.band.data;
-        job.codes = one.codes;
-        job.code_stride = one.code_stride;
-        job.amax_bits = one.amax_bits;
-        job.scale_inv = one.scale_inv;
-        job.wide_loads = is_multiple(one.band.data, 16) && one.band.row_stride % kChunk == 0;
-        job.wide_stores = is_multiple(one.codes, 8) && one.code_stride % kChunk == 0;
-        set_bytes(one.amax_bits, 0, static_cast<std::size_t>(tiles) * 4);
+        const Job job = job_of(one);
         if (program_of(job) != Program::any) {
+            clear_amax(one);
             launch_quantize(job, stream_.get());
             return;
         }
-        job.operands = static_cast<float*>(grown(operands_, static_cast<std::size_t>(tiles) * 4));
-        launch_tile_amax(job, tiles, stream_.get());
-        launch_factors(job, tiles, stream_.get());
+        tile_amax(one);
+        encode(one);
+    }
+    void tile_amax(const DeviceBand& one) override {
+        if (one.band.row_count <= 0 || one.band.cols <= 0) return;
+        use_device();
+        clear_amax(one);
+        launch_tile_amax(job_of(one), tiles_of(one), stream_.get());
+    }
+    void encode(const DeviceBand& one) override {
+        if (one.band.row_count <= 0 || one.band.cols <= 0) return;
+        use_device();
+        Job job = job_of(one);
+        job.operands =
+            static_cast<float*>(grown(operands_, static_cast<std::size_t>(tiles_of(one)) * 4));
+        launch_factors(job, tiles_of(one), stream_.get());
         launch_encode(job, stream_.get());
     }
 
@@ -205,6 +209,26 @@ class Queue final : public DeviceQueue {
 
     static bool is_multiple(const void* pointer, std::uintptr_t of) {
         return reinterpret_cast<std::uintptr_t>(pointer) % of == 0;
+    }
+
+    static std::int64_t tiles_of(const DeviceBand& one) {
+        const TileGrid grid = tile_grid(one.scaling, one.band.rows, one.band.cols);
+        return touched_grid_rows(grid, one.band) * grid.grid_cols;
+    }
+    void clear_amax(const DeviceBand& one) {
+        set_bytes(one.amax_bits, 0, static_cast<std::size_t>(tiles_of(one)) * 4);
+    }
+    static Job job_of(const DeviceBand& one) {
+        const TileGrid grid = tile_grid(one.scaling, one.band.rows, one.band.cols);
+        Job job = job_of_band(one.scaling, one.band, grid);
+        job.source = one.band.data;
+        job.codes = one.codes;
+        job.code_stride = one.code_stride;
+        job.amax_bits = one.amax_bits;
+        job.scale_inv = one.scale_inv;
+        job.wide_loads = is_multiple(one.band.data, 16) && one.band.row_stride % kChunk == 0;
+        job.wide_stores = is_multiple(one.codes, 8) && one.code_stride % kChunk == 0;
+        return job;
     }
 
     void count(std::size_t bytes, Purpose purpose) {

@@ -26,7 +26,7 @@ class DeviceBlock {
     [[nodiscard]] virtual std::size_t size() const = 0;
 };
 
-/// A band to quantize where it lies; whole tiles. All addresses are of the device.
+/// A band to quantize where it lies. All addresses are of the device.
 struct DeviceBand {
     numerics::TileScaling scaling;
     Band band;                           ///< `data` on the device
@@ -60,6 +60,10 @@ class DeviceQueue {
     virtual void set_words(void* to, std::uint32_t value, std::int64_t count) = 0;
     /// amax, scales and codes of a band.
     virtual void quantize(const DeviceBand& band) = 0;
+    /// amax alone, of the tiles that a band touches; it may cut them.
+    virtual void tile_amax(const DeviceBand& band) = 0;
+    /// Scales and codes of a band, which may cut tiles, from their amax.
+    virtual void encode(const DeviceBand& band) = 0;
     /// `first_row` is set here.
     virtual void place(std::span<const PlacedRectangle> rectangles) = 0;
     /// `first` is set here.

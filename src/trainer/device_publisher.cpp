@@ -28,19 +28,31 @@ std::uint8_t* as_bytes(std::byte* pointer) {
     return reinterpret_cast<std::uint8_t*>(pointer);
 }
 
-bool has_shared_rows(const std::vector<SharedTiles>& all) {
-    return std::any_of(all.begin(), all.end(),
-                       [](const SharedTiles& one) { return !one.grid_rows.empty(); });
+/// Whether a boundary between the trainers' columns lies within a tile.
+bool cuts_columns(const RefitPlan& plan, const Payload& payload) {
+    if (payload.recipe == nullptr) return false;
+    for (const wire::BucketPlan& bucket : plan.manifest.buckets) {
+        for (const wire::PiecePlan& piece : bucket.pieces) {
+            for (const wire::PieceEntry& entry : piece.entries) {
+                const wire::ParameterMeta& meta = plan.manifest.parameters[entry.parameter];
+                if (meta.kind != wire::ParameterKind::codes) continue;
+                const kernels::TileGrid grid =
+                    kernels::tile_grid(payload.recipe->scaling, meta.rows(), meta.cols());
+                if (entry.region(meta).col % grid.tile_cols != 0) return true;
+            }
+        }
+    }
+    return false;
 }
 
 }  // namespace
 
 std::string why_not_on_device(const RefitPlan& plan, const Payload& payload) {
     if (payload.nonfinite == Nonfinite::propagate || payload.nonfinite == Nonfinite::sanitize)
-        return "payload.nonfinite rewrites values or scales on the host";
+        return "nonfinite: propagate and sanitize rewrite values or scales on the host";
     if (!payload.calibrations.empty()) return "scales of the KV cache are calibrated on the host";
-    if (std::any_of(plan.shared.begin(), plan.shared.end(), has_shared_rows))
-        return "the trainers' shards cut scaling tiles, whose amax they exchange on the host";
+    if (cuts_columns(plan, payload))
+        return "the trainers' shards cut scaling tiles between columns";
     return {};
 }
 
@@ -54,6 +66,7 @@ struct DevicePublisher::Quantized {
     std::int64_t tiles_across = 0;
     Values values;
     std::size_t word = 0;             ///< first of its amax and scales
+    std::uint32_t last = 0;           ///< see kernels::Band::last_element_bits
     std::vector<std::uint32_t> most;  ///< largest bits found: >= kInfBits tells NaN or Inf
 };
 
@@ -99,33 +112,122 @@ void DevicePublisher::gather(std::size_t bucket, const MaxOverTrainers& max_over
     exchange_.assign(plan_.exchange_words[bucket], 0);
     if (exchange_.empty()) return;
     for (const SharedTiles& shared : plan_.shared[bucket]) {
-        if (aborted_ || !shared.last_element) continue;
-        const wire::ParameterMeta& meta = plan_.manifest.parameters[shared.parameter];
-        const core::Region corner{meta.rows() - 1, meta.cols() - 1, 1, 1};
+        if (aborted_) break;
         for (const wire::PieceEntry& entry :
              plan_.manifest.buckets[bucket].pieces[trainer_].entries) {
-            const core::Region own = entry.region(meta);
-            const bool owns = entry.parameter == shared.parameter &&
-                              own.row + own.rows == meta.rows() &&
-                              own.col + own.cols == meta.cols();
-            if (!owns) continue;
-            std::uint16_t last = 0;
-            queue_.download(
-                &last, weights_.values(plan_.productions[shared.parameter].tensor, corner).data,
-                sizeof last, DeviceQueue::Purpose::control);
-            exchange_[shared.offset] = numerics::amax_part(payload_.recipe->scaling,
-                                                           (std::uint32_t{last} & 0x7fffU) << 16);
+            if (entry.parameter != shared.parameter) continue;
+            gather_tiles(shared, entry.region(plan_.manifest.parameters[entry.parameter]));
         }
     }
     max_over_trainers(exchange_);
 }
 
-std::uint32_t DevicePublisher::last_element_bits(std::size_t bucket,
+const SharedTiles* DevicePublisher::shared_tiles(std::size_t bucket,
                                                  std::uint32_t parameter) const {
     for (const SharedTiles& shared : plan_.shared[bucket]) {
-        if (shared.parameter == parameter && shared.last_element) return exchange_[shared.offset];
+        if (shared.parameter == parameter) return &shared;
     }
-    return 0;
+    return nullptr;
+}
+
+void DevicePublisher::gather_tiles(const SharedTiles& shared, const core::Region& own) {
+    const wire::ParameterMeta& meta = plan_.manifest.parameters[shared.parameter];
+    const std::size_t tensor = plan_.productions[shared.parameter].tensor;
+    const numerics::TileScaling& scaling = payload_.recipe->scaling;
+    const kernels::TileGrid grid = kernels::tile_grid(scaling, meta.rows(), meta.cols());
+    const auto across = static_cast<std::size_t>(grid.grid_cols);
+    for (std::size_t i = 0; i < shared.grid_rows.size(); ++i) {
+        const std::int64_t first = shared.grid_rows[i] * grid.tile_rows;
+        const core::RowRange rows{std::max(own.row, first),
+                                  std::min(own.row + own.rows, first + grid.tile_rows)};
+        if (rows.empty()) continue;
+        const Values values =
+            weights_.values(tensor, {rows.begin, own.col, rows.count(), own.cols});
+        kernels::cuda::DeviceBand band;
+        band.scaling = scaling;
+        band.band = {values.data, values.stride, rows.begin, rows.count(),
+                     meta.rows(), own.cols,      0};
+        band.amax_bits = reinterpret_cast<std::uint32_t*>(amax_->data());
+        queue_.tile_amax(band);
+        const std::int64_t tiles = core::ceil_div(own.cols, grid.tile_cols);
+        queue_.download(exchange_.data() + shared.offset + i * across +
+                            static_cast<std::size_t>(own.col / grid.tile_cols),
+                        band.amax_bits, static_cast<std::size_t>(tiles) * sizeof(std::uint32_t),
+                        DeviceQueue::Purpose::control);
+    }
+    const bool owns_last = own.row + own.rows == meta.rows() && own.col + own.cols == meta.cols();
+    if (!shared.last_element || !owns_last) return;
+    std::uint16_t last = 0;
+    queue_.download(&last, weights_.values(tensor, {meta.rows() - 1, meta.cols() - 1, 1, 1}).data,
+                    sizeof last, DeviceQueue::Purpose::control);
+    exchange_[shared.offset + shared.grid_rows.size() * across] =
+        numerics::amax_part(scaling, (std::uint32_t{last} & 0x7fffU) << 16);
+}
+
+std::vector<std::uint32_t> DevicePublisher::exchanged_row(const SharedTiles& shared,
+                                                          const Quantized& one,
+                                                          std::int64_t grid_row) const {
+    const wire::ParameterMeta& meta = plan_.manifest.parameters[shared.parameter];
+    const auto found = std::lower_bound(shared.grid_rows.begin(), shared.grid_rows.end(), grid_row);
+    const std::uint32_t* from = exchange_.data() + shared.offset +
+                                (found - shared.grid_rows.begin()) * one.grid.grid_cols +
+                                one.first_col;
+    std::vector<std::uint32_t> amax(from, from + one.tiles_across);
+    const bool ragged_row = (grid_row + 1) * one.grid.tile_rows > meta.rows();
+    for (std::int64_t t = 0; t < one.tiles_across; ++t) {
+        const bool ragged =
+            ragged_row || (one.first_col + t + 1) * one.grid.tile_cols > meta.cols();
+        std::uint32_t& bits = amax[static_cast<std::size_t>(t)];
+        if (ragged) bits = std::max(bits, one.last);
+    }
+    return amax;
+}
+
+void DevicePublisher::quantize_rows(const Quantized& one, const SharedTiles* shared,
+                                    std::uint8_t* codes) {
+    const wire::ParameterMeta& meta = plan_.manifest.parameters[one.entry.parameter];
+    const auto is_shared = [&](std::int64_t row) {
+        return shared != nullptr &&
+               std::binary_search(shared->grid_rows.begin(), shared->grid_rows.end(),
+                                  row / one.grid.tile_rows);
+    };
+    const std::int64_t last_row = one.region.row + one.region.rows;
+    for (std::int64_t row = one.region.row; row < last_row;) {
+        const bool exchanged = is_shared(row);
+        std::int64_t end = row;
+        // A run of whole tiles, or one grid row whose amax came from the exchange.
+        do {
+            end = std::min(last_row, (end / one.grid.tile_rows + 1) * one.grid.tile_rows);
+        } while (!exchanged && end < last_row && !is_shared(end));
+        const std::int64_t local = row - one.region.row;
+        const std::size_t word =
+            one.word +
+            static_cast<std::size_t>((row / one.grid.tile_rows - one.first_row) * one.tiles_across);
+        kernels::cuda::DeviceBand band;
+        band.scaling = payload_.recipe->scaling;
+        // Columns that begin at a tile boundary are a matrix of their own, with the global tiles.
+        band.band = {one.values.data + local * one.values.stride,
+                     one.values.stride,
+                     row,
+                     end - row,
+                     meta.rows(),
+                     one.region.cols,
+                     one.last};
+        band.codes = codes + local * one.region.cols;
+        band.code_stride = one.region.cols;
+        band.amax_bits = reinterpret_cast<std::uint32_t*>(amax_->data()) + word;
+        band.scale_inv = reinterpret_cast<float*>(scales_->data()) + word;
+        if (exchanged) {
+            const std::vector<std::uint32_t> amax =
+                exchanged_row(*shared, one, row / one.grid.tile_rows);
+            queue_.upload(band.amax_bits, amax.data(), amax.size() * sizeof amax.front(),
+                          DeviceQueue::Purpose::control);
+            queue_.encode(band);
+        } else {
+            queue_.quantize(band);
+        }
+        row = end;
+    }
 }
 
 void DevicePublisher::quantize_codes(std::size_t bucket, std::span<std::byte> piece,
@@ -149,21 +251,12 @@ void DevicePublisher::quantize_codes(std::size_t bucket, std::span<std::byte> pi
         const std::int64_t down =
             core::ceil_div(one.region.row + one.region.rows, one.grid.tile_rows) - one.first_row;
         word += static_cast<std::size_t>(down * one.tiles_across);
-        kernels::cuda::DeviceBand band;
-        band.scaling = *scaling;
-        // Columns that begin at a tile boundary are a matrix of their own, with the global tiles.
-        band.band = {one.values.data,
-                     one.values.stride,
-                     one.region.row,
-                     one.region.rows,
-                     meta.rows(),
-                     one.region.cols,
-                     last_element_bits(bucket, entry.parameter)};
-        band.codes = as_bytes(piece.data()) + entry.offset;
-        band.code_stride = one.region.cols;
-        band.amax_bits = reinterpret_cast<std::uint32_t*>(amax_->data()) + one.word;
-        band.scale_inv = reinterpret_cast<float*>(scales_->data()) + one.word;
-        queue_.quantize(band);
+        const SharedTiles* shared = shared_tiles(bucket, entry.parameter);
+        if (shared != nullptr && shared->last_element) {
+            one.last = exchange_[shared->offset + shared->grid_rows.size() *
+                                                      static_cast<std::size_t>(one.grid.grid_cols)];
+        }
+        quantize_rows(one, shared, as_bytes(piece.data()) + entry.offset);
         all.push_back(std::move(one));
     }
     if (payload_.nonfinite != Nonfinite::reject || all.empty()) {

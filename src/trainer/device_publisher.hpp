@@ -51,8 +51,14 @@ class DevicePublisher final : public Publisher {
     void write_scale(const Quantized& one, const wire::PieceEntry& entry, std::byte* out);
     void report_nonfinite(const wire::ParameterMeta& meta, const Values& values,
                           const core::Region& region);
-    [[nodiscard]] std::uint32_t last_element_bits(std::size_t bucket,
+    [[nodiscard]] const SharedTiles* shared_tiles(std::size_t bucket,
                                                   std::uint32_t parameter) const;
+    void gather_tiles(const SharedTiles& shared, const core::Region& own);
+    /// amax of a grid row that several trainers hold, as exchanged.
+    [[nodiscard]] std::vector<std::uint32_t> exchanged_row(const SharedTiles& shared,
+                                                           const Quantized& one,
+                                                           std::int64_t grid_row) const;
+    void quantize_rows(const Quantized& one, const SharedTiles* shared, std::uint8_t* codes);
     void write_head(std::size_t bucket, std::span<std::byte> piece);
 
     const std::vector<model::TensorSpec>& tensors_;

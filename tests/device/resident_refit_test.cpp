@@ -248,9 +248,11 @@ class ResidentPublisher : public ResidentRefit {
     /// plan is not one for the device.
     bool compare(const std::vector<model::TensorSpec>& tensors, const wire::WantedList& wanted,
                  const trainer::Payload& payload, int trainers,
-                 const trainer::TrainerFaults& faults, const weights::WeightSource& source) {
+                 const trainer::TrainerFaults& faults, const weights::WeightSource& source,
+                 std::int64_t multiple = 128) {
         parallel::RowSharding sharding;
         sharding.ranks = trainers;
+        sharding.multiple = multiple;
         const trainer::RefitPlan plan =
             trainer::make_plan(tensors, wanted, payload, sharding, faults);
         if (!trainer::why_not_on_device(plan, payload).empty()) return false;
@@ -350,11 +352,11 @@ TEST_F(ResidentPublisher, SendsTheHostsPiecesForEveryRecipe) {
             add(model, "model.layers.0.mlp.up_proj.weight", 300, cols, &recipe);
             add(model, "model.layers.0.input_layernorm.weight", 130, 24, nullptr);
             add(model, "model.layers.1.mlp.up_proj.weight", 128, cols, &recipe);
-            for (const int trainers : {1, 2}) {
-                compared += compare(model.tensors, model.wanted, payload_of(&recipe), trainers, {},
-                                    model.weights)
-                                ? 1
-                                : 0;
+            // Shards that end with tiles, and shards that cut them.
+            for (const int trainers : {1, 2, 3}) {
+                EXPECT_TRUE(compare(model.tensors, model.wanted, payload_of(&recipe), trainers, {},
+                                    model.weights, trainers == 3 ? 1 : 128));
+                ++compared;
             }
         }
     }
