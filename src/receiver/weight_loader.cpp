@@ -3,6 +3,7 @@
 #include "receiver/weight_loader.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -11,9 +12,6 @@
 #include <utility>
 
 #include "core/error.hpp"
-#include "kernels/numerics/bfloat16.hpp"
-#include "kernels/numerics/float16.hpp"
-#include "kernels/numerics/float8.hpp"
 #include "receiver/loader_state.hpp"
 
 namespace refit::receiver {
@@ -32,10 +30,24 @@ double seconds(Clock::time_point from, Clock::time_point to) {
     return std::chrono::duration<double>(to - from).count();
 }
 
+float half_value(std::uint16_t bits) {
+    const int exponent = (bits >> 10) & 0x1F;
+    const int mantissa = bits & 0x3FF;
+    const float sign = (bits & 0x8000) != 0 ? -1.0F : 1.0F;
+    if (exponent == 0x1F) {
+        return mantissa != 0 ? std::numeric_limits<float>::quiet_NaN()
+                             : sign * std::numeric_limits<float>::infinity();
+    }
+    if (exponent == 0) return sign * std::ldexp(static_cast<float>(mantissa), -24);
+    return sign * std::ldexp(static_cast<float>(mantissa + 0x400), exponent - 25);
+}
+
 /// One wire element as F32; exact for all types. Bytes are exponents of E8M0, 255 is NaN.
 float read_value(const std::byte* at, DType dtype) {
-    if (dtype == DType::f8_e8m0 || dtype == DType::u8)
-        return numerics::e8m0_to_f32(std::to_integer<std::uint8_t>(*at));
+    if (dtype == DType::f8_e8m0 || dtype == DType::u8) {
+        const auto code = std::to_integer<int>(*at);
+        return code == 255 ? std::numeric_limits<float>::quiet_NaN() : std::ldexp(1.0F, code - 127);
+    }
     if (dtype == DType::f32) {
         float value;
         std::memcpy(&value, at, sizeof value);
@@ -43,14 +55,22 @@ float read_value(const std::byte* at, DType dtype) {
     }
     std::uint16_t bits;
     std::memcpy(&bits, at, sizeof bits);
-    return dtype == DType::f16 ? numerics::f16_to_f32(bits) : numerics::bf16_to_f32(bits);
+    if (dtype == DType::f16) return half_value(bits);
+    return std::bit_cast<float>(std::uint32_t{bits} << 16);
+}
+
+/// To nearest, ties to even; NaN stays NaN.
+std::uint16_t bf16_bits(float value) {
+    const auto bits = std::bit_cast<std::uint32_t>(value);
+    if (std::isnan(value)) return static_cast<std::uint16_t>((bits >> 16) | 0x40U);
+    return static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16);
 }
 
 void write_value(std::byte* at, DType dtype, float value) {
     if (dtype == DType::f32) {
         std::memcpy(at, &value, sizeof value);
     } else {
-        const std::uint16_t bits = numerics::f32_to_bf16(value);
+        const std::uint16_t bits = bf16_bits(value);
         std::memcpy(at, &bits, sizeof bits);
     }
 }
