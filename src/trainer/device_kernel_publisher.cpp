@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 namespace refit::trainer {
 namespace {
@@ -50,7 +51,14 @@ void DeviceKernelPublisher::begin(std::uint64_t version) {
     inner_.begin(version);
     left_ = plan_.uses;
     done_.assign(plan_.uses.size(), false);
-    kept_.clear();
+    while (!kept_.empty()) forget(kept_.begin()->first);
+}
+
+void DeviceKernelPublisher::forget(std::size_t parameter) {
+    const auto found = kept_.find(parameter);
+    const std::size_t bytes = found->second->size();
+    spare_.emplace(bytes, std::move(found->second));
+    kept_.erase(found);
 }
 
 void DeviceKernelPublisher::gather(std::size_t /*bucket*/,
@@ -71,7 +79,15 @@ void DeviceKernelPublisher::make(std::size_t parameter, const std::function<void
     aborted_ = aborted_ || inner_.aborted();
     std::vector<kernels::cuda::PlacedRectangle> copies;
     for (const wire::PieceEntry& entry : piece.entries) {
-        auto& kept = kept_[entry.parameter] = queue_.allocate(entry.bytes);
+        // Of the same size: tensors of one kind follow each other, layer by layer.
+        const auto spare = spare_.find(entry.bytes);
+        auto& kept = kept_[entry.parameter];
+        if (spare != spare_.end()) {
+            kept = std::move(spare->second);
+            spare_.erase(spare);
+        } else {
+            kept = queue_.allocate(entry.bytes);
+        }
         const auto bytes = static_cast<std::int64_t>(entry.bytes);
         copies.push_back({as_bytes(scratch_->data()) + entry.offset, bytes, as_bytes(kept->data()),
                           bytes, 1, bytes, 0});
@@ -124,7 +140,7 @@ void DeviceKernelPublisher::join(std::uint32_t parameter, std::byte* out,
     queue_.convert(widened);
     queue_.wait();
     for (const KernelSource& source : plan_.sources[parameter]) {
-        if (--left_[source.parameter] == 0) kept_.erase(source.parameter);
+        if (--left_[source.parameter] == 0) forget(source.parameter);
     }
     times.pack_s += std::chrono::duration<double>(Clock::now() - start).count();
 }

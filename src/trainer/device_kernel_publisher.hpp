@@ -34,6 +34,8 @@ class DeviceKernelPublisher final : public Publisher {
     /// One tensor of the checkpoint plan on the device, made when it is first asked for.
     const std::byte* made(std::size_t parameter, const std::function<void()>& on_progress,
                           PublishTimes& times);
+    /// Forgets a tensor whose last part was taken; nothing may be under way in it.
+    void forget(std::size_t parameter);
     void make(std::size_t parameter, const std::function<void()>& on_progress, PublishTimes& times);
     void join(std::uint32_t parameter, std::byte* out, const std::function<void()>& on_progress,
               PublishTimes& times);
@@ -45,6 +47,8 @@ class DeviceKernelPublisher final : public Publisher {
     std::vector<std::size_t> left_;       ///< parts still to come, by the same
     std::vector<bool> done_;              ///< made in this refit, by the same
     std::map<std::size_t, std::unique_ptr<kernels::cuda::DeviceBlock>> kept_;
+    /// By size, for the next tensor: memory of the device is slow to get and to give back.
+    std::multimap<std::size_t, std::unique_ptr<kernels::cuda::DeviceBlock>> spare_;
     std::unique_ptr<kernels::cuda::DeviceBlock> scratch_;
     std::uint64_t version_ = 0;
     bool aborted_ = false;

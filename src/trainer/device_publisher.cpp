@@ -105,7 +105,6 @@ void DevicePublisher::begin(std::uint64_t version) {
     version_ = version;
     aborted_ = false;
     findings_.clear();
-    kept_scales_.clear();
 }
 
 void DevicePublisher::gather(std::size_t bucket, const MaxOverTrainers& max_over_trainers) {
@@ -387,7 +386,8 @@ void DevicePublisher::lay_out(std::size_t bucket, std::span<std::byte> piece,
         // A framing that cuts between a weight and its scale: kept for the bucket that has it.
         const wire::ParameterMeta& meta = plan_.manifest.parameters[scale];
         const auto bytes = static_cast<std::size_t>(meta.rows() * meta.row_bytes());
-        auto& kept = kept_scales_[scale] = queue_.allocate(bytes);
+        auto& kept = kept_scales_[scale];
+        if (kept == nullptr) kept = queue_.allocate(bytes);
         write_scale(one, {scale, {0, meta.rows()}, 0, bytes, {}}, kept->data());
     }
     for (const wire::PieceEntry& entry : entries) {
@@ -437,11 +437,6 @@ void DevicePublisher::lay_out(std::size_t bucket, std::span<std::byte> piece,
     on_progress();
     for (std::size_t i = 0; i < found.size(); ++i)
         digests_[i].digest = {found[i].low, found[i].high};
-    for (const wire::PieceEntry& entry : entries) {
-        // Sent now, and free: the wait is behind.
-        if (plan_.manifest.parameters[entry.parameter].kind == wire::ParameterKind::scale)
-            kept_scales_.erase(entry.parameter);
-    }
     for (std::size_t i = 0; i < entries.size() && !aborted_; ++i) {
         if (most[i] < kInfBits) continue;
         const wire::ParameterMeta& meta = plan_.manifest.parameters[entries[i].parameter];

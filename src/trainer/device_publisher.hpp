@@ -75,6 +75,7 @@ class DevicePublisher final : public Publisher {
     std::unique_ptr<kernels::cuda::DeviceBlock> amax_;
     std::unique_ptr<kernels::cuda::DeviceBlock> scales_;
     /// Scales of weights sent earlier whose own bucket is still to come, by parameter.
+    /// The memory serves all refits.
     std::map<std::uint32_t, std::unique_ptr<kernels::cuda::DeviceBlock>> kept_scales_;
     std::vector<wire::DigestRecord> digests_;
 };
