@@ -130,8 +130,9 @@ def test_the_engines_own_parameters_are_cut_and_joined_on_the_device(tmp_path):
 
 
 @pytest.mark.parametrize("fault", [
-    "flip_byte", "skip_load", "replica_flip", "source_write",
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ("truncate", "scale_doubled", "swap_tensors"))])
+    "flip_byte", "skip_load", "source_write",
+    *(pytest.param(name, marks=pytest.mark.slow)
+      for name in ("replica_flip", "truncate", "scale_doubled", "swap_tensors"))])
 def test_planted_faults_are_found_in_refits_on_the_device(tmp_path, fault):
     code, report, path, text = _run(tmp_path, "cuda", "transport.name=cuda_ipc",
                                     scenario=f"faults/{fault}.yaml", devices=1)
@@ -143,7 +144,7 @@ def test_planted_faults_are_found_in_refits_on_the_device(tmp_path, fault):
 
 @pytest.mark.parametrize("setting, reason", [
     ("transport.name=mpi", "transport mpi carries host memory"),
-    ("weights.resident=false", "weights.resident is false"),
+    pytest.param("weights.resident=false", "weights.resident is false", marks=pytest.mark.slow),
     pytest.param("nonfinite=propagate", "nonfinite: propagate and sanitize rewrite", marks=pytest.mark.slow),
 ])
 def test_a_refit_that_cannot_stay_on_the_device_is_staged_and_says_why(tmp_path, setting, reason):
