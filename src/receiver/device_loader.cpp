@@ -103,6 +103,36 @@ struct DeviceLoader::Work {
     std::vector<numerics::Xxh128> digests;
     std::vector<kernels::cuda::ValueRectangle> scales;
     std::vector<kernels::cuda::UnusableScales> unusable;
+
+    /// `job` are the bytes of the cell, `base` is where its destination begins.
+    void add(const kernels::cuda::DigestJob& job, OneCell one, bool is_scale,
+             const DestinationParameter& target, std::uint8_t* base, const LoadSpan& span) {
+        const core::Region& region = one.cell.region;
+        one.element = core::size_bytes(target.dtype);
+        one.to_stride = target.cols() * one.element;
+        one.to = base + (span.dest_row + region.row - span.source.row) * one.to_stride +
+                 (span.dest_col + region.col - span.source.col) * one.element;
+        const bool converts = one.meta->dtype != target.dtype;
+        const auto from_type = value_type(one.meta->dtype);
+        if (from_type && (is_scale || converts)) {
+            kernels::cuda::ValueRectangle values;
+            values.from = job.data;
+            values.from_stride = job.stride;
+            values.from_type = *from_type;
+            values.rows = region.rows;
+            values.cols = region.cols;
+            if (is_scale) {
+                one.scales = static_cast<std::int64_t>(scales.size());
+                scales.push_back(values);
+            }
+            values.to = one.to;
+            values.to_stride = one.to_stride;
+            values.to_type = target.dtype == DType::f32 ? ValueType::f32 : ValueType::bf16;
+            if (converts) one.converted = values;
+        }
+        jobs.push_back(job);
+        cells.push_back(std::move(one));
+    }
 };
 
 DeviceLoader::DeviceLoader(const ContractInstance& instance, const wire::RefitManifest& manifest,
@@ -186,7 +216,6 @@ void DeviceLoader::collect(const wire::PieceView& view, const wire::PiecePlan& p
                     continue;
                 }
                 if (!own.skip) coming.push_back(region);
-                const DestinationParameter& target = instance_.destinations[span.destination];
                 Work::OneCell one;
                 one.meta = &meta;
                 one.parameter = entry.parameter;
@@ -195,39 +224,14 @@ void DeviceLoader::collect(const wire::PieceView& view, const wire::PiecePlan& p
                 one.span = index;
                 one.skip = own.skip;
                 one.flip = own.flip;
-                one.element = core::size_bytes(target.dtype);
-                one.to_stride = target.cols() * one.element;
-                one.to = device_->bytes(copy, span.destination) +
-                         (span.dest_row + region.row - span.source.row) * one.to_stride +
-                         (span.dest_col + region.col - span.source.col) * one.element;
                 kernels::cuda::DigestJob job;
                 job.stride = sent.cols * size;
                 job.data =
                     bytes + (region.row - sent.row) * job.stride + (region.col - sent.col) * size;
                 job.rows = region.rows;
                 job.row_bytes = region.cols * size;
-                const auto from_type = value_type(meta.dtype);
-                if (from_type && (own.is_scale || meta.dtype != target.dtype)) {
-                    kernels::cuda::ValueRectangle values;
-                    values.from = job.data;
-                    values.from_stride = job.stride;
-                    values.from_type = *from_type;
-                    values.rows = region.rows;
-                    values.cols = region.cols;
-                    if (own.is_scale) {
-                        one.scales = static_cast<std::int64_t>(work.scales.size());
-                        work.scales.push_back(values);
-                    }
-                    if (meta.dtype != target.dtype) {
-                        values.to = one.to;
-                        values.to_stride = one.to_stride;
-                        values.to_type =
-                            target.dtype == DType::f32 ? ValueType::f32 : ValueType::bf16;
-                        one.converted = values;
-                    }
-                }
-                work.jobs.push_back(job);
-                work.cells.push_back(std::move(one));
+                work.add(job, one, own.is_scale, instance_.destinations[span.destination],
+                         device_->bytes(copy, span.destination), span);
             }
         }
     }

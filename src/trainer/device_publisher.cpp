@@ -363,12 +363,10 @@ void DevicePublisher::write_scale(const Quantized& one, const wire::PieceEntry& 
 }
 
 void DevicePublisher::lay_out(std::size_t bucket, std::span<std::byte> piece,
-                              const std::vector<Quantized>& all,
-                              const std::function<void()>& on_progress) {
+                              const std::vector<Quantized>& all) {
     const std::vector<wire::PieceEntry>& entries =
         plan_.manifest.buckets[bucket].pieces[trainer_].entries;
     std::vector<kernels::cuda::PlacedRectangle> placed;
-    std::vector<std::uint32_t> most(entries.size(), 0);
     const auto add = [&](const std::uint8_t* from, std::int64_t stride, std::int64_t rows,
                          std::int64_t row_bytes, const wire::PieceEntry& entry) {
         placed.push_back(
@@ -406,7 +404,13 @@ void DevicePublisher::lay_out(std::size_t bucket, std::span<std::byte> piece,
             2 * region.cols, entry);
     }
     queue_.place(placed);
+}
 
+void DevicePublisher::digest_entries(std::size_t bucket, std::span<std::byte> piece,
+                                     const std::function<void()>& on_progress) {
+    const std::vector<wire::PieceEntry>& entries =
+        plan_.manifest.buckets[bucket].pieces[trainer_].entries;
+    std::vector<std::uint32_t> most(entries.size(), 0);
     std::vector<kernels::cuda::DigestJob> jobs;
     for (std::size_t i = 0; i < entries.size(); ++i) {
         const wire::PieceEntry& entry = entries[i];
@@ -475,7 +479,10 @@ void DevicePublisher::fill(std::size_t bucket, std::span<std::byte> piece,
         on_progress();
     }
     const auto start = Clock::now();
-    if (!aborted_) lay_out(bucket, piece, all, on_progress);
+    if (!aborted_) {
+        lay_out(bucket, piece, all);
+        digest_entries(bucket, piece, on_progress);
+    }
     write_head(bucket, piece);
     times.pack_s += seconds_since(start);
 }

@@ -45,8 +45,11 @@ class DevicePublisher final : public Publisher {
     struct Quantized;
     void quantize_codes(std::size_t bucket, std::span<std::byte> piece,
                         std::vector<Quantized>& all);
-    void lay_out(std::size_t bucket, std::span<std::byte> piece, const std::vector<Quantized>& all,
-                 const std::function<void()>& on_progress);
+    /// Enqueues scales and raw values of a piece whose codes are made.
+    void lay_out(std::size_t bucket, std::span<std::byte> piece, const std::vector<Quantized>& all);
+    /// Waits for the piece; digests of its cells, and what of its raw values is not finite.
+    void digest_entries(std::size_t bucket, std::span<std::byte> piece,
+                        const std::function<void()>& on_progress);
     void look_for_nonfinite(const std::vector<Quantized>& all);
     void write_scale(const Quantized& one, const wire::PieceEntry& entry, std::byte* out);
     void report_nonfinite(const wire::ParameterMeta& meta, const Values& values,
