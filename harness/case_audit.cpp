@@ -27,7 +27,7 @@ CaseAudit::CaseAudit(World& world, RankStatus& status, const Case& c, const Case
       enabled_(c.checks.begin(), c.checks.end()),
       moved_([this] { status_.progressed(); }) {}
 
-void CaseAudit::remember_source(const trainer::ResidentShard& shard) {
+void CaseAudit::remember_source(const trainer::HeldWeights& shard) {
     before_ = shard.digests(moved_);
 }
 
@@ -80,15 +80,14 @@ std::string CaseAudit::audit_receiver(const Held& held) {
     return checks::to_json(audit);
 }
 
-std::string CaseAudit::changed_sources(trainer::ResidentShard& shard) {
+std::string CaseAudit::changed_sources(trainer::HeldWeights& shard) {
     // A planted write comes after the refit, where a buggy quantizer that works in place would
     // show.
     for (std::size_t i = 0; i < setup_.tensors.size(); ++i) {
         const bool struck =
             !setup_.trainer_faults.source_write.empty() && world_.rank() == 0 &&
             weights::glob_match(setup_.trainer_faults.source_write, setup_.tensors[i].name);
-        const core::Region& held = shard.held(i);
-        if (struck && !parallel::is_empty(held)) *shard.at(i, held.row, held.col) ^= 1;
+        if (struck && !parallel::is_empty(shard.held(i))) shard.flip_first(i);
     }
     const std::vector<wire::Digest> after = shard.digests(moved_);
     nlohmann::json rows = nlohmann::json::array();

@@ -16,7 +16,7 @@
 #include "harness/world.hpp"
 #include "receiver/weight_loader.hpp"
 #include "record/run_record.hpp"
-#include "trainer/resident_shard.hpp"
+#include "trainer/held_weights.hpp"
 #include "weights/weight_source.hpp"
 
 namespace refit::harness {
@@ -27,7 +27,7 @@ class CaseAudit {
     /// What a rank holds: a receiver its loader, a trainer with resident weights its shard.
     struct Held {
         const receiver::WeightLoader* loader = nullptr;
-        trainer::ResidentShard* shard = nullptr;
+        trainer::HeldWeights* shard = nullptr;
         const weights::WeightSource* source = nullptr;
         const weights::WeightSource* calibration = nullptr;  ///< with scales of the KV cache
         bool source_checked = false;  ///< the check source_unchanged is asked for and applies
@@ -38,14 +38,14 @@ class CaseAudit {
               const wire::RefitManifest& manifest, record::CaseRecord& record);
 
     /// Digests of the weights of this trainer before a refit.
-    void remember_source(const trainer::ResidentShard& shard);
+    void remember_source(const trainer::HeldWeights& shard);
 
     /// What was loaded as `version` against the truth. False when the record has an error.
     bool run(const Held& held, std::uint64_t version);
 
  private:
     std::string audit_receiver(const Held& held);
-    std::string changed_sources(trainer::ResidentShard& shard);
+    std::string changed_sources(trainer::HeldWeights& shard);
     void merge_sources(const std::vector<std::string>& all);
     void merge_versions(const receiver::WeightLoader* loader, std::uint64_t version);
     void merge_audits(const std::vector<std::string>& all);

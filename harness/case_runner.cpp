@@ -12,6 +12,7 @@
 #include "harness/case_outcome.hpp"
 #include "harness/case_setup.hpp"
 #include "harness/ceilings.hpp"
+#include "harness/device_residency.hpp"
 #include "harness/floor.hpp"
 #include "harness/planted_faults.hpp"
 #include "harness/preflight.hpp"
@@ -23,9 +24,11 @@
 #include "harness/stream_options.hpp"
 #include "kernels/backend.hpp"
 #include "kernels/cuda/cuda_backend.hpp"
+#include "receiver/device_loader.hpp"
 #include "receiver/framing_check.hpp"
 #include "trainer/bucket_source.hpp"
 #include "trainer/cache_calibration.hpp"
+#include "trainer/device_kernel_publisher.hpp"
 #include "trainer/kernel_publisher.hpp"
 #include "trainer/resident_shard.hpp"
 #include "weights/calibration_source.hpp"
@@ -64,7 +67,13 @@ class CaseRunner {
         check_source();
         if (core::has_error(record_.findings)) return finish_without_refit();
         if (!open_transport()) return std::move(record_);
-        together(world_, [&] { allocate(); });
+        together(world_, [&] {
+            allocate();
+            if (queue_ != nullptr) uploaded_ = queue_->traffic();
+            run_.status.set_on_enter([this](Stage stage, std::int64_t bucket) {
+                strike(case_, world_.rank(), iteration_, stage, bucket);
+            });
+        });
         const bool refitted = run_refits();
         if (refitted) audit();
         collect_memory();
@@ -266,8 +275,26 @@ class CaseRunner {
             return false;
         }
         if (transport_name_ == "nccl") record_.notes["nccl"] = transport::nccl_description();
-        together(world_, [&] { transport_->open(stream_plan(case_, manifest_)); });
+        if (record_.backend == "cuda") decide_device();
+        together(world_, [&] { transport_->open(stream_plan(case_, manifest_, on_device_)); });
         return true;
+    }
+
+    /// Whether the refit stays on the device from weights to parameters: on every rank or on none,
+    /// and the record says why not.
+    void decide_device() {
+        std::string mine;
+        together(world_, [&] {
+            const trainer::RefitPlan* plan = kernel() ? &kernel_plan_.checkpoint : &plan_;
+            mine = why_staged({case_, setup_, trainer_ ? plan : nullptr, manifest_, *transport_,
+                               resident_, trainer_ ? world_.rank() : -1, world_.local_size()});
+        });
+        std::string reason;
+        for (const std::string& one : world_.allgather(mine)) {
+            if (reason.empty()) reason = one;
+        }
+        on_device_ = reason.empty();
+        record_.notes["device_resident"] = on_device_ ? "true" : "false (" + reason + ")";
     }
 
     /// Whether the trainers hold their weights; all ranks agree, and the record says why.
@@ -321,11 +348,16 @@ class CaseRunner {
         const std::function<void()> moved = [this] { run_.status.progressed(); };
         if (trainer_) {
             calibrate();
+            if (on_device_) {
+                allocate_trainer_on_device(moved);
+                return;
+            }
             const trainer::WeightRows* weights = nullptr;
             if (resident_) {
-                shard_ = std::make_unique<trainer::ResidentShard>(setup_.tensors, setup_.placements,
-                                                                  world_.rank(), *source_, moved);
-                weights = shard_.get();
+                auto shard = std::make_unique<trainer::ResidentShard>(
+                    setup_.tensors, setup_.placements, world_.rank(), *source_, moved);
+                weights = shard.get();
+                shard_ = std::move(shard);
             } else {
                 bucket_source_ = std::make_unique<trainer::BucketSource>(setup_.tensors, plan_,
                                                                          world_.rank(), *source_);
@@ -347,13 +379,67 @@ class CaseRunner {
             const bool struck = std::any_of(
                 case_.faults.begin(), case_.faults.end(),
                 [&](const FaultSpec& fault) { return fault.receiver == receiver_index_; });
-            loader_ = std::make_unique<receiver::WeightLoader>(
-                setup_.loading(), manifest_, receiver_index_ % case_.tp, mode,
-                struck ? setup_.load_faults : receiver::LoadFaults{}, moved);
+            const receiver::LoadFaults faults =
+                struck ? setup_.load_faults : receiver::LoadFaults{};
+            const int tp_rank = receiver_index_ % case_.tp;
+            if (on_device_) {
+                auto loader = std::make_unique<receiver::DeviceLoader>(
+                    setup_.loading(), manifest_, tp_rank, mode, faults,
+                    kernels::cuda::make_device_queue(), moved);
+                device_loader_ = loader.get();
+                loader_ = std::move(loader);
+            } else {
+                loader_ = std::make_unique<receiver::WeightLoader>(setup_.loading(), manifest_,
+                                                                   tp_rank, mode, faults, moved);
+            }
         }
-        run_.status.set_on_enter([this](Stage stage, std::int64_t bucket) {
-            strike(case_, world_.rank(), iteration_, stage, bucket);
-        });
+    }
+
+    /// Weights that are uploaded once, and a publisher that leaves them where they are.
+    void allocate_trainer_on_device(const std::function<void()>& moved) {
+        queue_ = kernels::cuda::make_device_queue();
+        auto shard = std::make_unique<trainer::DeviceShard>(
+            setup_.tensors, setup_.placements, world_.rank(), *source_, *queue_, moved);
+        if (kernel()) {
+            publisher_ = std::make_unique<trainer::DeviceKernelPublisher>(
+                setup_.tensors, kernel_plan_, setup_.payload, setup_.trainer_faults, *shard,
+                *queue_);
+        } else {
+            publisher_ = std::make_unique<trainer::DevicePublisher>(
+                setup_.tensors, plan_, setup_.payload, setup_.trainer_faults, *shard, *queue_,
+                world_.rank());
+        }
+        shard_ = std::move(shard);
+    }
+
+    /// Bytes of the model that this rank moved between host and device in its refits, and of lists,
+    /// headers and verdicts; what an audit fetched and the upload of weights are outside.
+    [[nodiscard]] std::string device_traffic() const {
+        if (device_loader_ != nullptr) {
+            const kernels::cuda::DeviceTraffic traffic = device_loader_->refit_traffic();
+            return std::to_string(traffic.weights) + " " + std::to_string(traffic.control) + " " +
+                   std::to_string(device_loader_->audited_bytes());
+        }
+        if (queue_ == nullptr) return "0 0 0";
+        const kernels::cuda::DeviceTraffic& now = queue_->traffic();
+        return std::to_string(now.weights - uploaded_.weights) + " " +
+               std::to_string(now.control - uploaded_.control) + " 0";
+    }
+
+    /// The largest figure of any rank.
+    void note_device_traffic() {
+        std::uint64_t most[3] = {0, 0, 0};
+        for (const std::string& one : world_.allgather(device_traffic())) {
+            std::istringstream fields(one);
+            for (std::uint64_t& figure : most) {
+                std::uint64_t value = 0;
+                fields >> value;
+                figure = std::max(figure, value);
+            }
+        }
+        record_.notes["device_staged_bytes"] = std::to_string(most[0]);
+        record_.notes["device_control_bytes"] = std::to_string(most[1]);
+        record_.notes["device_audited_bytes"] = std::to_string(most[2]);
     }
 
     /// All refits with their iterations. False when a refit failed: then the audit has nothing to
@@ -397,7 +483,11 @@ class CaseRunner {
             if (calibration_ != nullptr) calibration_->set_step(case_.step + refit);
             if (trainer_) calibrate();
             if (shard_ != nullptr) {
+                const auto before =
+                    queue_ != nullptr ? queue_->traffic() : kernels::cuda::DeviceTraffic{};
                 shard_->reload(setup_.tensors, *source_, [this] { run_.status.progressed(); });
+                if (queue_ != nullptr)
+                    uploaded_.weights += queue_->traffic().weights - before.weights;
                 if (checks_source()) audit_.remember_source(*shard_);
             }
         });
@@ -415,7 +505,7 @@ class CaseRunner {
         ++version_;
         RefitResult mine = run_refit(context, version_);
         if (loader_ != nullptr && mine.committed && !setup_.instance.destinations.empty())
-            addresses_.insert(std::as_const(*loader_).loaded().bytes(0).data());
+            addresses_.insert(loader_->address());
         if (!last) mine.times.buckets.clear();
         std::vector<RefitResult> all;
         for (const std::string& one : world_.allgather(refit_result_to_json(mine))) {
@@ -495,6 +585,7 @@ class CaseRunner {
     }
 
     void collect_memory() {
+        if (on_device_) note_device_traffic();
         const ProcessMemory memory = process_memory();
         const std::uint64_t own_shared =
             transport_ != nullptr && trainer_ && transport_name_ == "mpi_window"
@@ -542,7 +633,7 @@ class CaseRunner {
             record_.notes["error_stage"] = error_stage_;
             record_.notes["error_message"] = error_;
         }
-        if (record_.backend == "cuda") {
+        if (record_.backend == "cuda" && !on_device_) {
             // Of this rank, over all refits of the case: rank 0 is a trainer, and its record
             // counts.
             const kernels::cuda::CudaSeconds now = kernels::cuda::cuda_seconds();
@@ -586,12 +677,16 @@ class CaseRunner {
     std::unique_ptr<weights::WeightSource> calibration_;  ///< with scales of the KV cache
     std::vector<float> cache_scales_;                     ///< of a trainer, at this step
     bool resident_ = true;
-    std::unique_ptr<trainer::ResidentShard> shard_;         ///< exactly one of these two
+    bool on_device_ = false;  ///< pieces, weights and parameters are memory of the device
+    std::unique_ptr<kernels::cuda::DeviceQueue> queue_;     ///< of a trainer on the device
+    kernels::cuda::DeviceTraffic uploaded_;                 ///< its traffic outside of refits
+    std::unique_ptr<trainer::HeldWeights> shard_;           ///< exactly one of these two
     std::unique_ptr<trainer::BucketSource> bucket_source_;  ///< on a trainer
     std::unique_ptr<trainer::Publisher> publisher_;
     std::unique_ptr<receiver::WeightLoader> loader_;
+    const receiver::DeviceLoader* device_loader_ = nullptr;  ///< the same, on the device
     std::vector<double> cpu_sums_;
-    std::set<const std::byte*> addresses_;  ///< where visible weights of this receiver ever began
+    std::set<const void*> addresses_;  ///< where visible weights of this receiver ever began
     std::string error_;
     int error_rank_ = -1;
     std::string error_stage_;

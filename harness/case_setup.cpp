@@ -258,9 +258,11 @@ std::unique_ptr<weights::WeightSource> open_weights(const Case& c,
     return source;
 }
 
-transport::StreamPlan stream_plan(const Case& c, const wire::RefitManifest& manifest) {
+transport::StreamPlan stream_plan(const Case& c, const wire::RefitManifest& manifest,
+                                  bool on_device) {
     transport::StreamPlan plan;
     plan.depth = c.depth;
+    plan.on_device = on_device;
     for (const wire::BucketPlan& bucket : manifest.buckets) {
         std::vector<std::uint64_t> pieces;
         for (const wire::PiecePlan& piece : bucket.pieces) pieces.push_back(piece.bytes);

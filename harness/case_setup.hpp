@@ -60,7 +60,8 @@ struct CaseSetup {
 [[nodiscard]] std::unique_ptr<weights::WeightSource> open_weights(
     const Case& c, const std::vector<model::TensorSpec>& tensors);
 
-[[nodiscard]] transport::StreamPlan stream_plan(const Case& c, const wire::RefitManifest& manifest);
+[[nodiscard]] transport::StreamPlan stream_plan(const Case& c, const wire::RefitManifest& manifest,
+                                                bool on_device = false);
 
 /// Transport of a case in a world: the given one, or `loopback` where one process plays all ranks.
 [[nodiscard]] std::string transport_of(const Case& c, bool is_mpi);

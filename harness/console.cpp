@@ -115,6 +115,9 @@ std::string findings_text(const record::CaseRecord& c, std::size_t at_most, bool
     const std::string resident = note("weights_resident");
     if (resident.starts_with("false (auto"))
         text += "#   weights resident: " + one_line(resident) + "\n";
+    const std::string on_device = note("device_resident");
+    if (on_device.starts_with("false"))
+        text += "#   staged through the host: " + one_line(on_device) + "\n";
     std::size_t shown = 0;
     for (const core::Finding& f : c.findings) {
         if (shown++ == at_most) {

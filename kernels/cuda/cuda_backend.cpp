@@ -513,6 +513,10 @@ const Backend* cuda_backend() {
     return cuda_row().viable ? &backend : nullptr;
 }
 
+int cuda_device() {
+    return cuda_row().viable ? the_device().number : -1;
+}
+
 CudaSeconds cuda_seconds() {
     if (!cuda_row().viable) return {};
     Workspace& space = workspace();

@@ -18,6 +18,9 @@ namespace refit::kernels::cuda {
 /// number on its node (as the launcher says) modulo the devices there are.
 [[nodiscard]] const Backend* cuda_backend();
 
+/// Number of the device of cuda_backend(); -1 where there is none.
+[[nodiscard]] int cuda_device();
+
 /// Seconds by what they went to, summed over all calls of this process since the start.
 struct CudaSeconds {
     double to_device = 0.0;    ///< copies of BF16 to the device

@@ -4,6 +4,7 @@
 #include "kernels/cuda/cuda_backend.hpp"
 
 #include "kernels/cuda/device_matrix.hpp"
+#include "kernels/cuda/device_queue.hpp"
 #include "refit_cuda_off_reason.hpp"
 
 namespace refit::kernels::cuda {
@@ -28,6 +29,14 @@ std::optional<DeviceMemory> device_memory() {
 
 std::unique_ptr<DeviceMatrix> upload_matrix(const std::uint16_t*, std::int64_t, std::int64_t) {
     return nullptr;
+}
+
+std::unique_ptr<DeviceQueue> make_device_queue() {
+    return nullptr;
+}
+
+int cuda_device() {
+    return -1;
 }
 
 std::string cuda_build() {

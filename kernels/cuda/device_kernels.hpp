@@ -8,9 +8,11 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/digest_program.hpp"
 #include "kernels/cuda/element_program.hpp"
 #include "kernels/cuda/placement_program.hpp"
 #include "kernels/cuda/tile_program.hpp"
+#include "kernels/cuda/value_program.hpp"
 
 namespace refit::kernels::cuda {
 
@@ -48,5 +50,22 @@ void launch_place(const PlacedRectangle* rectangles, std::int64_t count, std::in
                   cudaStream_t stream);
 /// Words of the packed scales; adds to *refused the scales that are no power of two.
 void launch_pack_scales(const ScalePackJob& job, unsigned long long* refused, cudaStream_t stream);
+
+/// Digests of `count` jobs, which together have `blocks` blocks. secret : numerics::kXxh3Secret on
+/// the device; sums : [blocks, 8], scratch; results : [count].
+void launch_digests(const DigestJob* jobs, std::int64_t count, std::int64_t blocks,
+                    const std::uint64_t* secret, std::uint64_t* sums, numerics::Xxh128* results,
+                    cudaStream_t stream);
+/// Writes all rectangles, of `values` values together, in their other type.
+void launch_convert(const ValueRectangle* rectangles, std::int64_t count, std::int64_t values,
+                    cudaStream_t stream);
+/// Adds to the count of each rectangle's result and lowers its first index. results : [count].
+void launch_look_at_scales(const ValueRectangle* rectangles, std::int64_t count,
+                           std::int64_t values, UnusableScales* results, cudaStream_t stream);
+/// *result = max(*result, bits[i]).
+void launch_max_bits(const std::uint32_t* bits, std::int64_t count, std::uint32_t* result,
+                     cudaStream_t stream);
+void launch_set_words(std::uint32_t* words, std::uint32_t value, std::int64_t count,
+                      cudaStream_t stream);
 
 }  // namespace refit::kernels::cuda

@@ -9,14 +9,10 @@
 #include <cstring>
 #include <limits>
 #include <optional>
-#include <set>
-#include <tuple>
 #include <utility>
 
 #include "core/error.hpp"
-#include "receiver/derived_weights.hpp"
-#include "receiver/host_scales.hpp"
-#include "wire/checksum.hpp"
+#include "receiver/loader_state.hpp"
 
 namespace refit::receiver {
 namespace {
@@ -79,96 +75,37 @@ void write_value(std::byte* at, DType dtype, float value) {
     }
 }
 
-/// Whether an element of `from` can be loaded into a parameter of `to`.
-bool can_load(DType from, DType to) {
-    if (from == to) return true;
-    if (to == DType::f32) {
-        return from == DType::bf16 || from == DType::f16 || from == DType::f8_e8m0 ||
-               from == DType::u8;
-    }
-    return to == DType::bf16 && (from == DType::f32 || from == DType::f16);
-}
-
-/// The element (row, col) of the matrix view in the tensor's own dimensions.
-std::vector<std::int64_t> index_of(const core::Shape& shape, std::int64_t row, std::int64_t col) {
-    if (shape.empty()) return {};
-    std::vector<std::int64_t> index(shape.size(), 0);
-    index[0] = row;
-    for (std::size_t i = shape.size(); i-- > 1;) {
-        index[i] = col % shape[i];
-        col /= shape[i];
-    }
-    return index;
-}
-
-std::string range_text(std::int64_t begin, std::int64_t end) {
-    return "[" + std::to_string(begin) + ", " + std::to_string(end) + ")";
-}
-
-bool overlap(const core::Region& a, const core::Region& b) {
-    return a.row < b.row + b.rows && b.row < a.row + a.rows && a.col < b.col + b.cols &&
-           b.col < a.col + a.cols;
-}
-
-/// Row and column of the first element of `whole` that none of the disjoint `parts` covers.
-std::optional<std::pair<std::int64_t, std::int64_t>> first_missing(
-    const core::Region& whole, const std::vector<core::Region>& parts) {
-    // The parts lie within the whole and apart from each other: their areas tell of a gap, and only
-    // then is it looked for.
-    std::int64_t area = 0;
-    for (const core::Region& part : parts) area += part.rows * part.cols;
-    if (area >= whole.rows * whole.cols) return std::nullopt;
-    // Between two neighbouring boundaries all rows are alike.
-    std::set<std::int64_t> boundaries = {whole.row};
-    for (const core::Region& part : parts) {
-        boundaries.insert(part.row);
-        boundaries.insert(part.row + part.rows);
-    }
-    for (const std::int64_t row : boundaries) {
-        if (row >= whole.row + whole.rows) break;
-        std::map<std::int64_t, std::int64_t> ends;
-        for (const core::Region& part : parts) {
-            if (part.row <= row && row < part.row + part.rows) {
-                ends.emplace(part.col, part.col + part.cols);
-            }
-        }
-        std::int64_t reached = whole.col;
-        for (const auto& [begin, end] : ends) {
-            if (begin > reached) break;
-            reached = end;
-        }
-        if (reached < whole.col + whole.cols) return std::pair{row, reached};
-    }
-    return std::nullopt;
-}
-
-/// Check, tensor and, where a parameter is made of several tensors, cell of what has a finding.
-using Reported = std::set<std::tuple<std::string, std::string, std::uint32_t>>;
-
 }  // namespace
 
 // LoadedParameters
 // -----------------------------------------------------------------------------------------------------
 
-LoadedParameters::LoadedParameters(const ContractInstance& instance) {
-    std::size_t offset = 0;
+DestinationPlaces::DestinationPlaces(const ContractInstance& instance) {
     for (const DestinationParameter& parameter : instance.destinations) {
         const auto bytes = static_cast<std::size_t>(core::element_count(parameter.shape) *
                                                     core::size_bytes(parameter.dtype));
-        ranges_.emplace_back(offset, bytes);
-        offset +=
+        ranges_.push_back({total_, bytes});
+        total_ +=
             (bytes + kDestinationAlignment - 1) / kDestinationAlignment * kDestinationAlignment;
     }
-    memory_ = core::AlignedBuffer(offset);
 }
 
+std::uint64_t DestinationPlaces::used_bytes() const {
+    std::uint64_t sum = 0;
+    for (const Range& range : ranges_) sum += range.bytes;
+    return sum;
+}
+
+LoadedParameters::LoadedParameters(const ContractInstance& instance)
+    : places_(instance), memory_(places_.total_bytes()) {}
+
 std::span<std::byte> LoadedParameters::bytes(std::size_t destination) {
-    const auto& [offset, size] = ranges_.at(destination);
+    const auto [offset, size] = places_.range(destination);
     return memory_.span().subspan(offset, size);
 }
 
 std::span<const std::byte> LoadedParameters::bytes(std::size_t destination) const {
-    const auto& [offset, size] = ranges_.at(destination);
+    const auto [offset, size] = places_.range(destination);
     return memory_.span().subspan(offset, size);
 }
 
@@ -188,95 +125,20 @@ void LoadedParameters::poison(const ContractInstance& instance,
 }
 
 std::uint64_t LoadedParameters::size_bytes() const {
-    std::uint64_t sum = 0;
-    for (const auto& [offset, size] : ranges_) sum += size;
-    return sum;
+    return places_.used_bytes();
 }
 
 // WeightLoader
 // ---------------------------------------------------------------------------------------------------------
 
-struct WeightLoader::State {
-    /// What this rank does with one parameter of the manifest.
-    struct Plan {
-        bool is_scale = false;
-        bool skip = false;
-        bool flip = false;
-        std::vector<std::size_t> spans;  ///< indexes into the spans of this rank
-    };
-    /// One non-finite or non-positive scale, the first of a cell.
-    struct BadScale {
-        std::int64_t row = 0;
-        std::int64_t col = 0;
-        float value = 0.0F;
-        std::int64_t count = 0;
-    };
-
-    const ContractInstance& instance;
-    const std::vector<LoadSpan>& spans;
-    std::vector<LoadedParameters> copies;
-    std::size_t visible = 0;
-    DerivedWeights derived;
-    HostScales host;
-    bool has_derived = false;
-    std::vector<Plan> plans;                         ///< by parameter of the manifest
-    std::vector<std::vector<core::Region>> written;  ///< by span, disjoint rectangles
-    wire::DigestStream digest;
-    Reported reported;
-    std::uint64_t pending = 0;
-    bool begun = false;
-    bool finished = false;
-    bool failed = false;
-    bool flipped = false;
-    std::uint64_t loaded_bytes = 0;
-    std::int64_t since_progress = 0;
-
-    State(const ContractInstance& contract, const wire::RefitManifest& manifest, std::size_t rank,
-          CommitMode mode, const LoadFaults& faults, const std::function<void()>& on_progress)
-        : instance(contract),
-          spans(contract.spans.at(rank)),
-          derived(contract),
-          host(contract),
-          written(spans.size()) {
-        const std::size_t count = mode == CommitMode::staged ? 2 : 1;
-        for (std::size_t i = 0; i < count; ++i) {
-            copies.emplace_back(contract);
-            copies.back().poison(contract, on_progress);
-        }
-        std::map<std::string, std::vector<std::size_t>> spans_of;
-        for (std::size_t i = 0; i < spans.size(); ++i) {
-            spans_of[contract.wanted[spans[i].wanted].name].push_back(i);
-        }
-        for (const wire::ParameterMeta& meta : manifest.parameters) {
-            Plan plan;
-            const std::string& name = contract.canonical(meta.name);
-            const auto it = spans_of.find(name);
-            if (it != spans_of.end()) {
-                const wire::WantedParameter& wanted =
-                    contract.wanted[spans[it->second.front()].wanted];
-                const DestinationParameter& target =
-                    contract.destinations[spans[it->second.front()].destination];
-                plan.is_scale = target.is_scale;
-                plan.skip = faults.skip_tensors.contains(name);
-                plan.flip = faults.flip_tensors.contains(name);
-                // A parameter that does not fit has its finding from check_manifest; here it stays
-                // unloaded, so that no byte of it is ever taken for something else.
-                const bool fits = meta.rows() == core::matrix_rows(wanted.shape) &&
-                                  meta.cols() == core::matrix_cols(wanted.shape) &&
-                                  meta.row_cuts == wanted.row_cuts &&
-                                  meta.col_cuts == wanted.col_cuts &&
-                                  can_load(meta.dtype, target.dtype);
-                if (fits) plan.spans = it->second;
-            }
-            plans.push_back(std::move(plan));
-        }
-    }
-
-    LoadedParameters& target() { return copies[copies.size() == 1 ? 0 : 1 - visible]; }
-};
-
 WeightLoader::WeightLoader(const ContractInstance& instance, const wire::RefitManifest& manifest,
                            int tp_rank, CommitMode mode, LoadFaults faults,
+                           const std::function<void()>& on_progress)
+    : WeightLoader(instance, manifest, tp_rank, mode, std::move(faults),
+                   mode == CommitMode::staged ? 2 : 1, on_progress) {}
+
+WeightLoader::WeightLoader(const ContractInstance& instance, const wire::RefitManifest& manifest,
+                           int tp_rank, CommitMode mode, LoadFaults faults, std::size_t host_copies,
                            const std::function<void()>& on_progress)
     : instance_(instance),
       manifest_(manifest),
@@ -288,8 +150,8 @@ WeightLoader::WeightLoader(const ContractInstance& instance, const wire::RefitMa
                                std::to_string(tp_rank) + " was asked for, expected 0 to " +
                                std::to_string(instance.tp - 1));
     }
-    state_ = std::make_shared<State>(instance, manifest, static_cast<std::size_t>(tp_rank), mode,
-                                     faults_, on_progress);
+    state_ = std::make_shared<State>(instance, manifest, static_cast<std::size_t>(tp_rank),
+                                     host_copies, faults_, on_progress);
 }
 
 void WeightLoader::begin(std::uint64_t version, const std::function<void()>& on_progress) {
@@ -305,85 +167,79 @@ void WeightLoader::begin(std::uint64_t version, const std::function<void()>& on_
     state.loaded_bytes = 0;
     state.since_progress = 0;
     if (mode_ == CommitMode::in_place) torn_ = true;
-    state.target().poison(instance_, on_progress);
+    poison(on_progress);
 }
 
-namespace {
+void WeightLoader::poison(const std::function<void()>& on_progress) {
+    state_->target().poison(instance_, on_progress);
+}
 
-/// Collects findings, one a check and tensor; of an engine's own parameters one a check and cell,
-/// which is a part of one tensor.
-struct Reporter {
-    core::Findings& findings;
-    Reported& reported;
-    bool& failed;
-    bool by_cell = false;
-    std::uint32_t cell = 0;
+void WeightLoader::zero_padding(std::size_t destination, std::size_t from) {
+    const std::span<std::byte> bytes = state_->target().bytes(destination);
+    if (from < bytes.size()) std::memset(bytes.data() + from, 0, bytes.size() - from);
+}
 
-    void error(const std::string& check, const std::string& tensor, std::vector<std::int64_t> index,
-               const std::string& measured, const std::string& limit, const std::string& message,
-               const std::string& remedy) {
-        failed = true;
-        if (!reported.emplace(check, tensor, by_cell ? cell : 0).second) return;
-        core::Finding finding;
-        finding.check = check;
-        finding.tensor = tensor;
-        finding.index = std::move(index);
-        finding.measured = measured;
-        finding.limit = limit;
-        finding.remedy = remedy;
-        finding.message =
-            (tensor.empty() ? std::string() : tensor + ": ") + message + "; " + remedy;
-        findings.push_back(std::move(finding));
-    }
-};
-
-}  // namespace
-
-void WeightLoader::load_piece(std::uint32_t bucket, std::uint32_t trainer,
-                              std::span<const std::byte> piece,
-                              const std::function<void()>& on_progress, LoadTimes& times) {
-    State& state = *state_;
-    if (!state.begun || bucket >= manifest_.buckets.size() ||
+const wire::PiecePlan& WeightLoader::plan_of(std::uint32_t bucket, std::uint32_t trainer) const {
+    if (!state_->begun || bucket >= manifest_.buckets.size() ||
         trainer >= manifest_.buckets[bucket].pieces.size()) {
         throw core::ShapeError(
             "weight loader: bucket " + std::to_string(bucket) + " of trainer " +
             std::to_string(trainer) +
             " came outside of a refit or is not in the manifest; call begin first");
     }
-    const wire::PiecePlan& plan = manifest_.buckets[bucket].pieces[trainer];
-    if (plan.entries.empty() && piece.empty()) return;
+    return manifest_.buckets[bucket].pieces[trainer];
+}
+
+std::optional<wire::PieceView> WeightLoader::opened(std::uint32_t bucket, std::uint32_t trainer,
+                                                    std::span<const std::byte> bytes,
+                                                    std::size_t piece_bytes) {
+    State& state = *state_;
     Reporter report{findings_, state.reported, state.failed, instance_.own_format};
+    const wire::PiecePlan& plan = plan_of(bucket, trainer);
     const std::string place =
         "bucket " + std::to_string(bucket) + " of trainer " + std::to_string(trainer);
     const std::string first_tensor =
         plan.entries.empty() ? std::string()
                              : manifest_.parameters[plan.entries.front().parameter].name;
-    Clock::time_point now = Clock::now();
-
-    if (piece.size() >= sizeof(wire::PieceHeader)) {
+    if (bytes.size() >= sizeof(wire::PieceHeader)) {
         wire::PieceHeader header;
-        std::memcpy(&header, piece.data(), sizeof header);
+        std::memcpy(&header, bytes.data(), sizeof header);
         if (header.magic == wire::kPieceMagic && header.version != state.pending) {
             report.error("version", first_tensor, {}, std::to_string(header.version),
                          std::to_string(state.pending), place + " belongs to another refit",
                          "send every bucket again for each refit");
-            return;
+            return std::nullopt;
         }
     }
     std::optional<wire::PieceView> view;
     try {
-        view.emplace(manifest_, bucket, trainer, state.pending, piece);
+        view.emplace(manifest_, bucket, trainer, state.pending, bytes, piece_bytes);
     } catch (const core::Error& error) {
         report.error("digest", first_tensor, {}, "a damaged piece header",
                      "the header of the manifest", error.what(), "check the transport");
-        return;
+        return std::nullopt;
     }
     if (view->aborted()) {
         report.error("completeness", "", {}, "aborted", "complete",
                      place + " was aborted by its trainer",
                      "see the trainer's own finding; nothing of this refit is used");
-        return;
+        return std::nullopt;
     }
+    return view;
+}
+
+void WeightLoader::load_piece(std::uint32_t bucket, std::uint32_t trainer,
+                              std::span<const std::byte> piece,
+                              const std::function<void()>& on_progress, LoadTimes& times) {
+    State& state = *state_;
+    const wire::PiecePlan& plan = plan_of(bucket, trainer);
+    if (plan.entries.empty() && piece.empty()) return;
+    Reporter report{findings_, state.reported, state.failed, instance_.own_format};
+    const std::string place =
+        "bucket " + std::to_string(bucket) + " of trainer " + std::to_string(trainer);
+    Clock::time_point now = Clock::now();
+    const std::optional<wire::PieceView> view = opened(bucket, trainer, piece, piece.size());
+    if (!view) return;
 
     LoadedParameters& target = state.target();
     std::size_t next_digest = 0;
@@ -401,6 +257,7 @@ void WeightLoader::load_piece(std::uint32_t bucket, std::uint32_t trainer,
 
         for (std::size_t k = 0; k < cells.size(); ++k) {
             const wire::Cell& cell = cells[k];
+            report.cell = cell.index;
             report.cell = cell.index;
             const wire::DigestRecord& record = view->digests()[first_digest + k];
             for (const std::size_t span_index : work.spans) {
@@ -541,6 +398,8 @@ void WeightLoader::finish_stream() {
     std::vector<std::int64_t> covered(instance_.destinations.size(), 0);
     // An index is told in the checkpoint's tensor; these rows are not.
     const std::string of_what = instance_.own_format ? " of the parameter" : "";
+    // An index is told in the checkpoint's tensor; these rows are not.
+    const std::string of_what = instance_.own_format ? " of the parameter" : "";
     const bool was_failed = state.failed;
     for (std::size_t i = 0; i < state.spans.size(); ++i) {
         const LoadSpan& span = state.spans[i];
@@ -555,6 +414,7 @@ void WeightLoader::finish_stream() {
         const std::int64_t end = span.source.row + span.source.rows;
         const wire::WantedParameter& wanted = instance_.wanted[span.wanted];
         report.cell = span.cell;
+        report.cell = span.cell;
         report.error("completeness", wanted.name, index_of(wanted.shape, reached, column),
                      "row " + std::to_string(reached) + of_what + " never came",
                      "rows " + range_text(span.source.row, end) + of_what,
@@ -563,14 +423,11 @@ void WeightLoader::finish_stream() {
                          " is the first that never came",
                      "send every row of every tensor in each refit");
     }
-    LoadedParameters& target = state.target();
     for (std::size_t i = 0; i < instance_.destinations.size(); ++i) {
         const DestinationParameter& parameter = instance_.destinations[i];
         if (parameter.padding_rows == 0) continue;
-        const std::span<std::byte> bytes = target.bytes(i);
-        const auto from = static_cast<std::size_t>(covered[i] * parameter.cols() *
-                                                   core::size_bytes(parameter.dtype));
-        if (from < bytes.size()) std::memset(bytes.data() + from, 0, bytes.size() - from);
+        zero_padding(i, static_cast<std::size_t>(covered[i] * parameter.cols() *
+                                                 core::size_bytes(parameter.dtype)));
     }
     state.finished = true;
 }
@@ -581,7 +438,8 @@ bool WeightLoader::commit(bool allowed) {
     state.begun = false;
     if (faults_.forget_commit) return true;
     if (mode_ == CommitMode::staged) state.visible = 1 - state.visible;
-    if (!faults_.stale_derived || !state.has_derived) {
+    const bool derives = !instance_.latent.empty() || !state.host.copies().empty();
+    if (derives && (!faults_.stale_derived || !state.has_derived)) {
         state.derived.update(loaded());
         state.host.update(loaded());
     }
@@ -593,6 +451,10 @@ bool WeightLoader::commit(bool allowed) {
 
 const LoadedParameters& WeightLoader::loaded() const {
     return state_->copies[state_->visible];
+}
+
+const void* WeightLoader::address() const {
+    return loaded().bytes(0).data();
 }
 
 const DerivedWeights& WeightLoader::derived() const {

@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -22,6 +23,24 @@ namespace refit::receiver {
 
 enum class CommitMode { staged, in_place };
 
+/// Where each destination begins in one stretch of memory, and how long it is.
+class DestinationPlaces {
+ public:
+    struct Range {
+        std::size_t offset = 0;  ///< a multiple of 64
+        std::size_t bytes = 0;
+    };
+    explicit DestinationPlaces(const ContractInstance& instance);
+    [[nodiscard]] Range range(std::size_t destination) const { return ranges_.at(destination); }
+    [[nodiscard]] std::size_t total_bytes() const { return total_; }
+    /// Without what lies between two destinations.
+    [[nodiscard]] std::uint64_t used_bytes() const;
+
+ private:
+    std::vector<Range> ranges_;
+    std::size_t total_ = 0;
+};
+
 /// What the engine's kernels would see on this rank: one copy of every destination.
 class LoadedParameters {
  public:
@@ -35,8 +54,8 @@ class LoadedParameters {
     [[nodiscard]] std::uint64_t size_bytes() const;
 
  private:
+    DestinationPlaces places_;
     core::AlignedBuffer memory_;
-    std::vector<std::pair<std::size_t, std::size_t>> ranges_;  ///< offset, bytes
 };
 
 /// Seconds spent by purpose while a piece was handled.
@@ -58,13 +77,15 @@ struct LoadFaults {
 class DerivedWeights;
 class HostScales;
 
-/// State of one receiver rank over many refits.
+/// State of one receiver rank over many refits. The parameters lie in host memory; another loader
+/// may keep them elsewhere (device_loader.hpp).
 class WeightLoader {
  public:
     /// Allocates the destinations once (two copies when staged). `on_progress` as for
     /// LoadedParameters::poison.
     WeightLoader(const ContractInstance& instance, const wire::RefitManifest& manifest, int tp_rank,
                  CommitMode mode, LoadFaults faults, const std::function<void()>& on_progress = {});
+    virtual ~WeightLoader() = default;
 
     /// Before the clock starts: poisons the copy that the refit will write. In place: marks the
     /// version torn.
@@ -73,8 +94,9 @@ class WeightLoader {
     /// copies into the destinations (fused, converted where the contract allows BF16 or F16 scales
     /// for F32 parameters). `on_progress` is called at least once per MiB. Findings are collected,
     /// not thrown; after an error finding nothing more is copied.
-    void load_piece(std::uint32_t bucket, std::uint32_t trainer, std::span<const std::byte> piece,
-                    const std::function<void()>& on_progress, LoadTimes& times);
+    virtual void load_piece(std::uint32_t bucket, std::uint32_t trainer,
+                            std::span<const std::byte> piece,
+                            const std::function<void()>& on_progress, LoadTimes& times);
     /// After the last bucket: completeness by coverage (every span of every destination written
     /// once), padding zero-filled.
     void finish_stream();
@@ -86,7 +108,9 @@ class WeightLoader {
     [[nodiscard]] std::uint64_t version() const { return version_; }
     [[nodiscard]] bool torn() const { return torn_; }
     /// The visible copy.
-    [[nodiscard]] const LoadedParameters& loaded() const;
+    [[nodiscard]] virtual const LoadedParameters& loaded() const;
+    /// Where the visible copy begins; for comparing, never followed.
+    [[nodiscard]] virtual const void* address() const;
     /// Computed from the visible copy by the latest commit; one copy in either mode, at a fixed
     /// address.
     [[nodiscard]] const DerivedWeights& derived() const;
@@ -97,7 +121,23 @@ class WeightLoader {
     /// Bytes read and written by copying, for the floor.
     [[nodiscard]] std::uint64_t loaded_bytes() const;
 
- private:
+ protected:
+    /// With `host_copies` copies of the destinations in host memory.
+    WeightLoader(const ContractInstance& instance, const wire::RefitManifest& manifest, int tp_rank,
+                 CommitMode mode, LoadFaults faults, std::size_t host_copies,
+                 const std::function<void()>& on_progress);
+    /// Poisons the copy that the refit will write.
+    virtual void poison(const std::function<void()>& on_progress);
+    /// Zeroes a destination of that copy from byte `from` on.
+    virtual void zero_padding(std::size_t destination, std::size_t from);
+    /// Throws ShapeError outside of a refit and for a piece that is not in the manifest.
+    [[nodiscard]] const wire::PiecePlan& plan_of(std::uint32_t bucket, std::uint32_t trainer) const;
+    /// Header and digests of a piece of `piece_bytes` bytes, of which `bytes` are at least those;
+    /// absent, with a finding, where nothing of it may be loaded.
+    [[nodiscard]] std::optional<wire::PieceView> opened(std::uint32_t bucket, std::uint32_t trainer,
+                                                        std::span<const std::byte> bytes,
+                                                        std::size_t piece_bytes);
+
     const ContractInstance& instance_;
     const wire::RefitManifest& manifest_;
     int tp_rank_ = 0;

@@ -13,6 +13,7 @@
 #include "kernels/numerics/bfloat16.hpp"
 #include "kernels/numerics/float8.hpp"
 #include "kernels/numerics/scale.hpp"
+#include "trainer/nonfinite_finding.hpp"
 #include "weights/synthetic_weights.hpp"
 
 namespace refit::trainer {
@@ -31,11 +32,6 @@ double seconds_since(Clock::time_point start) {
 
 bool is_nonfinite(std::uint16_t bits) {
     return (bits & 0x7f80) == 0x7f80;
-}
-
-std::string value_name(std::uint16_t bits) {
-    if ((bits & 0x7f) != 0) return "NaN";
-    return (bits & 0x8000) != 0 ? "-Inf" : "Inf";
 }
 
 /// What the `sanitize` policy makes of a value: NaN becomes 0, Inf becomes +-448 (as NeMo-RL #2037
@@ -272,28 +268,12 @@ void RefitPublisher::report_nonfinite(const wire::ParameterMeta& meta, const Val
         }
     }
     if (row < 0) return;
-    core::Finding finding;
-    finding.check = "nonfinite";
-    finding.tensor = meta.name;
-    finding.index = meta.shape.size() > 1 ? std::vector<std::int64_t>{row, col}
-                                          : std::vector<std::int64_t>{row};
-    finding.measured =
-        value_name(values.data[(row - region.row) * values.stride + col - region.col]);
-    finding.limit = "finite";
-    std::string tile;
-    if (payload_.recipe != nullptr && meta.kind == wire::ParameterKind::codes) {
-        const kernels::TileGrid grid = kernels::tile_grid(scaling_, meta.rows(), meta.cols());
-        tile = ", tile [" + std::to_string(row / grid.tile_rows) + ", " +
-               std::to_string(col / grid.tile_cols) + "]";
-    }
-    finding.message = meta.name + " holds " + std::to_string(nan_count) + " NaN and " +
-                      std::to_string(inf_count) + " Inf in the trainer's weights; the first is " +
-                      finding.measured + " at " + core::to_string(finding.index) + tile +
-                      "; the refit is rejected";
-    finding.remedy =
-        "mend the training weights, or choose a policy with nonfinite: recipe | propagate | "
-        "sanitize";
-    findings_.push_back(std::move(finding));
+    kernels::TileGrid grid;
+    const bool codes = payload_.recipe != nullptr && meta.kind == wire::ParameterKind::codes;
+    if (codes) grid = kernels::tile_grid(scaling_, meta.rows(), meta.cols());
+    const std::uint16_t first = values.data[(row - region.row) * values.stride + col - region.col];
+    findings_.push_back(
+        nonfinite_finding(meta, {nan_count, inf_count, row, col, first}, codes ? &grid : nullptr));
     aborted_ = true;
 }
 

@@ -11,6 +11,8 @@
 
 #include "core/aligned_buffer.hpp"
 #include "core/error.hpp"
+#include "transport/cuda_ipc/cuda_driver.hpp"
+#include "transport/wait.hpp"
 
 namespace refit::transport {
 namespace {
@@ -35,6 +37,7 @@ class FaultyTransport final : public Transport {
     }
 
     [[nodiscard]] std::string_view name() const override { return inner_->name(); }
+    [[nodiscard]] int piece_device() const override { return inner_->piece_device(); }
 
     void open(const StreamPlan& plan) override {
         std::vector<TransportFault> aimed = faults_;
@@ -42,6 +45,7 @@ class FaultyTransport final : public Transport {
         inner_->open(plan);
         plan_ = plan;
         aimed_ = std::move(aimed);
+        if (plan.on_device) device_ = std::make_unique<CudaDevice>(inner_->piece_device());
     }
 
     void begin_refit() override {
@@ -56,7 +60,7 @@ class FaultyTransport final : public Transport {
     }
 
     std::span<const std::byte> receive(std::size_t bucket, int trainer) override {
-        std::span<const std::byte> piece = inner_->receive(bucket, trainer);
+        const std::span<const std::byte> piece = inner_->receive(bucket, trainer);
         bool wanted_later = false;
         std::vector<TransportFault> now;
         for (const TransportFault& fault : aimed_) {
@@ -65,18 +69,25 @@ class FaultyTransport final : public Transport {
             if (fault.kind == TransportFault::Kind::reorder && fault.bucket == bucket + 1)
                 wanted_later = true;
         }
-        if (wanted_later) before_[trainer].assign(piece.begin(), piece.end());
+        if (wanted_later) {
+            before_[trainer].resize(piece.size());
+            fetch(before_[trainer], piece);
+        }
         if (now.empty()) return piece;
         // The slot may be the trainer's own memory, which other receivers see too.
         core::AlignedBuffer& copy = copies_[{bucket, trainer}] = core::AlignedBuffer(piece.size());
-        std::memcpy(copy.data(), piece.data(), piece.size());
+        fetch(copy.span(), piece);
         for (const TransportFault& fault : now) damage(fault, copy.span());
-        return copy.span();
+        return device_ != nullptr ? on_device(bucket, trainer, copy.span()) : copy.span();
     }
 
     void release(std::size_t bucket, int trainer) override {
         inner_->release(bucket, trainer);
         copies_.erase({bucket, trainer});
+        const auto found = device_copies_.find({bucket, trainer});
+        if (found == device_copies_.end()) return;
+        device_->free(found->second);
+        device_copies_.erase(found);
     }
 
     void progress() override { inner_->progress(); }
@@ -85,10 +96,39 @@ class FaultyTransport final : public Transport {
         inner_->close();
         copies_.clear();
         before_.clear();
+        for (const auto& [piece, memory] : device_copies_) device_->free(memory);
+        device_copies_.clear();
     }
     [[nodiscard]] std::uint64_t buffer_bytes() const override { return inner_->buffer_bytes(); }
 
  private:
+    /// The bytes of a piece, wherever they lie. Only pieces with a fault take this way.
+    void fetch(std::span<std::byte> to, std::span<const std::byte> piece) {
+        if (device_ == nullptr) {
+            std::memcpy(to.data(), piece.data(), piece.size());
+            return;
+        }
+        device_->download(to.data(), reinterpret_cast<CudaPointer>(piece.data()), piece.size());
+        wait_for_device();
+    }
+    std::span<const std::byte> on_device(std::size_t bucket, int trainer,
+                                         std::span<const std::byte> damaged) {
+        const CudaPointer memory = device_->allocate(damaged.size());
+        device_copies_[{bucket, trainer}] = memory;
+        device_->upload(memory, damaged.data(), damaged.size());
+        wait_for_device();
+        return {reinterpret_cast<const std::byte*>(memory), damaged.size()};
+    }
+    void wait_for_device() {
+        CudaMark mark(*device_);
+        mark.record();
+        Backoff backoff;
+        while (!mark.reached()) {
+            on_wait(endpoint_);
+            backoff.pause();
+        }
+    }
+
     /// Trainer whose piece is damaged. A fault that can never fire would make a scenario pass for
     /// the wrong reason.
     static int find_trainer(const TransportFault& fault, const StreamPlan& plan) {
@@ -143,6 +183,8 @@ class FaultyTransport final : public Transport {
     std::map<int, std::vector<std::byte>>
         before_;  ///< by trainer: the piece of the bucket before a reorder fault
     std::map<std::pair<std::size_t, int>, core::AlignedBuffer> copies_;
+    std::unique_ptr<CudaDevice> device_;  ///< where pieces are memory of the device
+    std::map<std::pair<std::size_t, int>, CudaPointer> device_copies_;
 };
 
 }  // namespace

@@ -20,6 +20,7 @@ class PacedTransport final : public Transport {
         : inner_(std::move(inner)), endpoint_(std::move(endpoint)), pacer_(pacer) {}
 
     [[nodiscard]] std::string_view name() const override { return inner_->name(); }
+    [[nodiscard]] int piece_device() const override { return inner_->piece_device(); }
 
     void open(const StreamPlan& plan) override {
         inner_->open(plan);

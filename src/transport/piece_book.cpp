@@ -199,6 +199,7 @@ std::uint64_t plan_fingerprint(const StreamPlan& plan) {
         }
     };
     mix(static_cast<std::uint64_t>(plan.depth));
+    mix(plan.on_device ? 1 : 0);
     for (const auto& bucket : plan.pieces) {
         mix(bucket.size());
         for (const std::uint64_t bytes : bucket) mix(bytes);

@@ -22,6 +22,11 @@ namespace refit::transport {
 struct StreamPlan {
     int depth = 2;
     std::vector<std::vector<std::uint64_t>> pieces;
+    /// Pieces are memory of the device on both sides: acquire() and receive() give addresses of
+    /// device memory, which the host never follows. Before publish() the caller has waited for all
+    /// that writes the piece, before release() for all that reads it. Only where
+    /// Transport::piece_device() names a device.
+    bool on_device = false;
 };
 
 /// Who this endpoint is. Trainers are ranks [0, trainers), receivers [trainers, trainers +
@@ -42,6 +47,10 @@ class Transport {
  public:
     virtual ~Transport() = default;
     [[nodiscard]] virtual std::string_view name() const = 0;
+
+    /// Number of the device whose memory pieces can be; -1 where pieces are memory of the host
+    /// alone.
+    [[nodiscard]] virtual int piece_device() const { return -1; }
 
     /// Collective over the world; `plan` must agree on all ranks. Allocates and registers the
     /// slots.

@@ -56,9 +56,11 @@ constexpr Entry kEntries[] = {
      [](const TransportOptions& o, const Endpoint& e) {
          return make_mpi_window_transport(e, o.run_id);
      }},
-    {"nccl", "ncclBroadcast from device to device, staged from and to host memory", nccl_viability,
-     true, [](const TransportOptions&, const Endpoint& e) { return make_nccl_transport(e); }},
-    {"cuda_ipc", "device memory of one node, mapped once by every receiver, staged likewise",
+    {"nccl",
+     "ncclBroadcast from device to device; staged from and to host memory unless pieces stay there",
+     nccl_viability, true,
+     [](const TransportOptions&, const Endpoint& e) { return make_nccl_transport(e); }},
+    {"cuda_ipc", "device memory of one node, mapped once by every receiver; staged likewise",
      with_device_and_shared_memory, true,
      [](const TransportOptions& o, const Endpoint& e) {
          return make_cuda_ipc_transport(e, o.run_id);

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "wire/piece.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #include "core/error.hpp"
@@ -38,12 +39,16 @@ std::uint64_t entries_offset(std::uint32_t digest_count) {
 }
 
 PieceView::PieceView(const RefitManifest& manifest, std::uint32_t bucket, std::uint32_t trainer,
-                     std::uint64_t version, std::span<const std::byte> bytes)
+                     std::uint64_t version, std::span<const std::byte> bytes,
+                     std::size_t piece_bytes)
     : bytes_(bytes) {
     const PiecePlan& plan = manifest.buckets.at(bucket).pieces.at(trainer);
-    if (bytes.size() != plan.bytes || bytes.size() < sizeof(PieceHeader)) {
-        bad_header(bucket, trainer, "size", bytes.size(), plan.bytes);
+    if (piece_bytes != plan.bytes || piece_bytes < sizeof(PieceHeader)) {
+        bad_header(bucket, trainer, "size", piece_bytes, plan.bytes);
     }
+    const std::uint64_t head = entries_offset(digest_count(manifest, plan.entries));
+    if (bytes.size() < std::min<std::uint64_t>(head, piece_bytes))
+        bad_header(bucket, trainer, "bytes at hand", bytes.size(), head);
     PieceHeader header;
     std::memcpy(&header, bytes.data(), sizeof header);
     const std::uint32_t digests = digest_count(manifest, plan.entries);

@@ -59,7 +59,12 @@ class PieceView {
     /// Throws Error naming bucket, trainer, field, found and expected where the header does not
     /// fit.
     PieceView(const RefitManifest& manifest, std::uint32_t bucket, std::uint32_t trainer,
-              std::uint64_t version, std::span<const std::byte> bytes);
+              std::uint64_t version, std::span<const std::byte> bytes)
+        : PieceView(manifest, bucket, trainer, version, bytes, bytes.size()) {}
+    /// Of a piece of `piece_bytes` bytes that lie elsewhere: `head` holds at least its first
+    /// entries_offset() bytes, and entries can be taken only where it holds them.
+    PieceView(const RefitManifest& manifest, std::uint32_t bucket, std::uint32_t trainer,
+              std::uint64_t version, std::span<const std::byte> head, std::size_t piece_bytes);
     [[nodiscard]] bool aborted() const { return aborted_; }
     [[nodiscard]] std::span<const DigestRecord> digests() const { return digests_; }
     [[nodiscard]] std::span<const std::byte> entry(const PieceEntry& entry) const;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <numeric>
 #include <sstream>
@@ -158,9 +159,48 @@ void a_trainer_may_send_nothing(RankContext& c) {
     link->close();
 }
 
+/// Whether pieces can be memory of a device that the host plays, which alone it can read and write.
+bool plays_device(const Transport& link) {
+    return link.piece_device() >= 0 && std::getenv("REFIT_CUDA_LIBRARY") != nullptr;
+}
+
+void pieces_of_device_memory_cross(RankContext& c) {
+    const auto link = c.make(c.options, c.endpoint);
+    if (!plays_device(*link)) return;
+    for (const int depth : {1, 3}) {
+        StreamPlan plan = uneven_plan(c.endpoint.trainers, 20, depth);
+        link->open(plan);
+        const std::uint64_t staged = link->buffer_bytes();
+        link->close();
+        plan.on_device = true;
+        link->open(plan);
+        c.expect(staged == 0 || link->buffer_bytes() <= staged / 2,
+                 "pieces of device memory have slots on the host");
+        for (int refit = 0; refit < 3; ++refit) {
+            stream(c, *link, plan, refit);
+            c.barrier();
+        }
+        link->close();
+    }
+}
+
+void hold_a_piece(RankContext& c, Transport& link, const StreamPlan& plan);
+
 void a_held_piece_keeps_its_bytes(RankContext& c) {
     const auto link = c.make(c.options, c.endpoint);
-    const StreamPlan plan = even_plan(c.endpoint.trainers, 8, 2, 200'000);
+    hold_a_piece(c, *link, even_plan(c.endpoint.trainers, 8, 2, 200'000));
+}
+
+void a_held_piece_of_device_memory_keeps_its_bytes(RankContext& c) {
+    const auto link = c.make(c.options, c.endpoint);
+    if (!plays_device(*link)) return;
+    StreamPlan plan = even_plan(c.endpoint.trainers, 8, 2, 200'000);
+    plan.on_device = true;
+    hold_a_piece(c, *link, plan);
+}
+
+void hold_a_piece(RankContext& c, Transport& own, const StreamPlan& plan) {
+    Transport* const link = &own;
     link->open(plan);
     link->begin_refit();
     const int trainers = c.endpoint.trainers;
@@ -505,6 +545,8 @@ const std::vector<TransportCase>& transport_cases() {
         {"LargePiecesCross", large_pieces_cross},
         {"ATrainerMaySendNothing", a_trainer_may_send_nothing},
         {"AHeldPieceKeepsItsBytes", a_held_piece_keeps_its_bytes},
+        {"PiecesOfDeviceMemoryCrossWithoutSlotsOnTheHost", pieces_of_device_memory_cross},
+        {"AHeldPieceOfDeviceMemoryKeepsItsBytes", a_held_piece_of_device_memory_keeps_its_bytes},
         {"ReceiversChooseTheOrderOfTrainersAndReleases",
          receivers_choose_the_order_of_trainers_and_releases},
         {"ArrivedIsFalseBeforeAndTrueAfter", arrived_is_false_before_and_true_after},

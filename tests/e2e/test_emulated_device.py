@@ -15,16 +15,18 @@ _DRIVER = BUILD / "tests" / "librefit_fake_device.so"
 _PROGRAM = BUILD / "tests" / "device" / "refitbench_emulated_device"
 
 
-def _run(tmp_path, backend, *settings):
-    """The MPI smoke scenario on four ranks, one iteration: exit code, its JSON, its record, its words."""
+def _run(tmp_path, backend, *settings, scenario="smoke/mpi.yaml", ranks=4, devices=2, name=None):
+    """A scenario, one iteration: exit code, its JSON, its record, its words."""
     for built in (_PROGRAM, _DRIVER):
         if not built.exists():
             pytest.skip(f"{built} was not built: there is no nvcc, or it was left out")
-    environment = dict(os.environ, REFIT_CUDA_LIBRARY=str(_DRIVER))
-    folder = tmp_path / backend
+    # The kernels' runtime plays one device; with a second one in the driver's list, transports use both.
+    environment = dict(os.environ, REFIT_CUDA_LIBRARY=str(_DRIVER), REFIT_NCCL_LIBRARY=str(_DRIVER),
+                       REFIT_FAKE_DEVICES=str(devices))
+    folder = tmp_path / (name or backend)
     folder.mkdir()
-    command = [*MPIRUN, "-np", "4", str(_PROGRAM), "run",
-               str(REPOSITORY / "scenarios" / "smoke" / "mpi.yaml"), "--output", str(folder),
+    command = [*MPIRUN, "-np", str(ranks), str(_PROGRAM), "run",
+               str(REPOSITORY / "scenarios" / scenario), "--output", str(folder),
                "--json", str(folder / "run.json"), "-n", "1", "-w", "0", "--set", f"backend={backend}"]
     for setting in settings:
         command += ["--set", setting]
@@ -32,6 +34,19 @@ def _run(tmp_path, backend, *settings):
                           check=False)
     report = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     return done.returncode, report, next(folder.glob("*.h5")), done.stdout + done.stderr
+
+
+def _notes(file, number):
+    return {key: value.decode() if isinstance(value, bytes) else str(value)
+            for key, value in file[f"cases/{number:03d}/notes"].attrs.items()}
+
+
+def _tensors(path, number=0):
+    """Digest and error counts of every tensor, by name."""
+    with h5py.File(path) as file:
+        rows = file[f"cases/{number:03d}/tensors"][()]
+    fields = [f for f in rows.dtype.names if f == "digest" or rows.dtype[f].kind in "iu"]
+    return {row["name"]: tuple(row[f] for f in fields) for row in rows}
 
 
 def test_a_refit_passes_and_staging_is_a_stage_that_the_cpu_does_not_have(tmp_path):
@@ -42,6 +57,7 @@ def test_a_refit_passes_and_staging_is_a_stage_that_the_cpu_does_not_have(tmp_pa
         for number, case in enumerate(report["cases"]):
             assert case["outcome"] == "pass" and case["backend"] == "cuda"
             assert case["stages"]["staging"]["median_s"] > 0
+            assert "a rank's pieces lie on device 1" in _notes(file, number)["device_resident"]
             samples = {name: values[()] for name, values in file[f"cases/{number:03d}/samples"].items()}
             # Trainers stage, receivers do not; and no time is in two stages of a trainer.
             assert (samples["staging"][:, :2] > 0).all()
@@ -53,3 +69,90 @@ def test_a_refit_passes_and_staging_is_a_stage_that_the_cpu_does_not_have(tmp_pa
     assert all("staging" not in case["stages"] for case in report["cases"])
     with h5py.File(path) as file:
         assert "staging" not in file["cases/000/samples"]
+
+
+@pytest.mark.parametrize("transport", ["cuda_ipc", "nccl"])
+def test_a_resident_refit_loads_the_hosts_bytes_and_stages_none_of_them(tmp_path, transport):
+    settings = ["warmup=1", "payload.recipe=prime-rl-blockwise"]
+    code, report, path, text = _run(tmp_path, "cuda", f"transport.name={transport}", *settings, devices=1)
+    assert code == 0, text
+    assert "staged through the host" not in text
+    host_code, _, host_path, host_text = _run(tmp_path, "portable", *settings)
+    assert host_code == 0, host_text
+    with h5py.File(path) as file:
+        notes = _notes(file, 0)
+        samples = file["cases/000/samples"]
+        # A stage that is there, of trainers, in which nothing was done.
+        assert (samples["staging"][()][:, :2] == 0).all()
+        assert (samples["quantize"][()][:, :2] > 0).all()
+    assert notes["device_resident"] == "true"
+    assert notes["device_staged_bytes"] == "0"
+    assert 0 < int(notes["device_control_bytes"]) < report["cases"][0]["bytes_wire"] // 50
+    digests = _tensors(path)
+    assert digests == _tensors(host_path) and len(digests) == report["cases"][0]["tensors"]
+
+
+@pytest.mark.parametrize("settings", [
+    ["receiver.commit=in_place", "refits=2"],
+    pytest.param(["payload.scheme=bf16", "receiver.engine=vllm-bf16"], marks=pytest.mark.slow),
+    # One tile a tensor, which two trainers share.
+    ["payload.scheme=fp8_tensorwise", "receiver.engine=vllm-compressed-tensors"],
+])
+def test_other_refits_stay_on_the_device_too(tmp_path, settings):
+    common = {"scenario": "faults/source_write.yaml"}
+    settings = [*settings, "faults=[]", "expect={outcome: pass}"]
+    code, _, path, text = _run(tmp_path, "cuda", "transport.name=cuda_ipc", *settings, devices=1, **common)
+    assert code == 0, text
+    host_code, _, host_path, host_text = _run(tmp_path, "portable", *settings, **common)
+    assert host_code == 0, host_text
+    with h5py.File(path) as file:
+        notes = _notes(file, 0)
+    assert (notes["device_resident"], notes["device_staged_bytes"]) == ("true", "0")
+    assert _tensors(path) == _tensors(host_path)
+
+
+def test_the_engines_own_parameters_are_cut_and_joined_on_the_device(tmp_path):
+    common = {"scenario": "contracts/kernel-tp.yaml", "ranks": 3}
+    code, report, path, text = _run(tmp_path, "cuda", "transport.name=cuda_ipc", devices=1, **common)
+    assert code == 0, text
+    host_code, _, host_path, host_text = _run(tmp_path, "portable", **common)
+    assert host_code == 0, host_text
+    resident = []
+    with h5py.File(path) as file:
+        for number, case in enumerate(report["cases"]):
+            assert case["outcome"] == "pass"
+            resident.append(_notes(file, number)["device_resident"])
+            assert _tensors(path, number) == _tensors(host_path, number)
+    assert "true" in resident
+    # Latent attention derives matrices after the load; the case says so and is staged.
+    assert any("kv_b_proj" in reason for reason in resident)
+    assert "staged through the host: false (the engine derives matrices from kv_b_proj" in text
+
+
+@pytest.mark.parametrize("fault", [
+    "flip_byte", "skip_load", "source_write",
+    *(pytest.param(name, marks=pytest.mark.slow)
+      for name in ("replica_flip", "truncate", "scale_doubled", "swap_tensors"))])
+def test_planted_faults_are_found_in_refits_on_the_device(tmp_path, fault):
+    code, report, path, text = _run(tmp_path, "cuda", "transport.name=cuda_ipc",
+                                    scenario=f"faults/{fault}.yaml", devices=1)
+    assert code == 0, text
+    assert report["cases"][0]["outcome"] == "expected_finding"
+    with h5py.File(path) as file:
+        assert _notes(file, 0)["device_resident"] == "true"
+
+
+@pytest.mark.parametrize("setting, reason", [
+    ("transport.name=mpi", "transport mpi carries host memory"),
+    pytest.param("weights.resident=false", "weights.resident is false", marks=pytest.mark.slow),
+    pytest.param("nonfinite=propagate", "nonfinite: propagate and sanitize rewrite", marks=pytest.mark.slow),
+])
+def test_a_refit_that_cannot_stay_on_the_device_is_staged_and_says_why(tmp_path, setting, reason):
+    settings = ["transport.name=cuda_ipc", "payload.recipe=prime-rl-blockwise", setting]
+    code, report, path, text = _run(tmp_path, "cuda", *settings, devices=1)
+    assert code == 0, text
+    assert f"# staged through the host: false ({reason}" in " ".join(text.split())
+    assert report["cases"][0]["stages"]["staging"]["median_s"] > 0
+    with h5py.File(path) as file:
+        notes = _notes(file, 0)
+    assert reason in notes["device_resident"] and "device_staged_bytes" not in notes

@@ -9,6 +9,8 @@ import pytest
     [
         ("src/trainer/a.cpp", '#include "receiver/weight_loader.hpp"', "trainer must not include"),
         ("src/receiver/a.cpp", '#include "trainer/eligibility.hpp"', "receiver must not include"),
+        ("src/receiver/a.cpp", '#include "kernels/cuda/device_queue.hpp"', "receiver must not include"),
+        ("src/receiver/device_loader.hpp", '#include "kernels/backend.hpp"', "receiver must not include"),
         ("src/receiver/engines/a.cpp", '#include "transport/transport.hpp"', "receiver must not"),
         ("src/trainer/a.cpp", '#include "transport/transport.hpp"', "trainer must not include"),
         ("src/checks/a.cpp", '#include "quant/recipe.hpp"', "checks must not include"),
@@ -58,6 +60,7 @@ def test_accepts_what_the_table_allows(tree, capsys):
         "harness/scenario.cpp": "#include <yaml-cpp/yaml.h>\n",
         "tests/unit/quant/a_test.cpp": "#include <cuda_fp8.h>\n#include <gtest/gtest.h>\n",
         "src/quant/a.cpp": '// #include "receiver/a.hpp" is not an include\n',
+        "src/receiver/device_loader.hpp": '#include "kernels/cuda/device_queue.hpp"\n',
     })
 
     assert check_layers.check_tree(root) == []

@@ -111,4 +111,58 @@ void launch_pack_scales(const ScalePackJob& job, unsigned long long* refused, cu
     });
 }
 
+void launch_digests(const DigestJob* jobs, std::int64_t count, std::int64_t blocks,
+                    const std::uint64_t* secret, std::uint64_t* sums, numerics::Xxh128* results,
+                    cudaStream_t stream) {
+    enqueue(stream, [=] {
+        // Blocks in no particular order, the last first.
+        for (std::int64_t i = blocks * numerics::kXxh3Lanes; i-- > 0;) {
+            sums[i] = digest_block_lane(jobs, count, i / numerics::kXxh3Lanes,
+                                        i % numerics::kXxh3Lanes, secret);
+        }
+    });
+    enqueue(stream, [=] {
+        for (std::int64_t i = 0; i < count; ++i) {
+            std::uint64_t lanes[numerics::kXxh3Lanes] = {};
+            const bool has_lanes = jobs[i].length() > numerics::kXxh3ShortBytes;
+            for (std::int64_t lane = 0; has_lanes && lane < numerics::kXxh3Lanes; ++lane)
+                lanes[lane] = digest_lane(jobs[i], sums, lane, secret);
+            results[i] = digest_of_job(jobs[i], lanes, secret);
+        }
+    });
+}
+
+void launch_convert(const ValueRectangle* rectangles, std::int64_t count, std::int64_t values,
+                    cudaStream_t stream) {
+    enqueue(stream, [=] {
+        for (std::int64_t i = 0; i < values; ++i) convert_value(rectangles, count, i);
+    });
+}
+
+void launch_look_at_scales(const ValueRectangle* rectangles, std::int64_t count,
+                           std::int64_t values, UnusableScales* results, cudaStream_t stream) {
+    enqueue(stream, [=] {
+        for (std::int64_t i = 0; i < values; ++i) {
+            const std::int64_t which = value_rectangle_of(rectangles, count, i);
+            const std::int64_t local = i - rectangles[which].first;
+            if (!is_unusable(rectangles[which], local)) continue;
+            results[which].count += 1;
+            results[which].first =
+                std::min(results[which].first, static_cast<unsigned long long>(local));
+        }
+    });
+}
+
+void launch_max_bits(const std::uint32_t* bits, std::int64_t count, std::uint32_t* result,
+                     cudaStream_t stream) {
+    enqueue(stream, [=] {
+        for (std::int64_t i = 0; i < count; ++i) *result = larger(*result, bits[i]);
+    });
+}
+
+void launch_set_words(std::uint32_t* words, std::uint32_t value, std::int64_t count,
+                      cudaStream_t stream) {
+    enqueue(stream, [=] { std::fill_n(words, count, value); });
+}
+
 }  // namespace refit::kernels::cuda

@@ -23,7 +23,9 @@ namespace {
 /// The counters are those of a ring in shared memory: pieces announced, pieces released by each
 /// receiver. The slots of a ring are here the rank's own locked host memory, and the device memory
 /// of the trainer lies between the two sides. A slot is written again when every receiver has
-/// released the piece in it, so a mapping never shows a half-new piece.
+/// released the piece in it, so a mapping never shows a half-new piece. With pieces on the device
+/// the slots are that memory itself, and nothing is copied: a piece is announced when it is
+/// published.
 class CudaIpcTransport final : public RingTransport {
  public:
     CudaIpcTransport(const Endpoint& endpoint, std::string run_id)
@@ -53,6 +55,7 @@ class CudaIpcTransport final : public RingTransport {
     }
 
     [[nodiscard]] std::string_view name() const override { return "cuda_ipc"; }
+    [[nodiscard]] int piece_device() const override { return device_->number(); }
 
     void open(const StreamPlan& plan) override {
         book().open(plan, endpoint());
@@ -85,6 +88,10 @@ class CudaIpcTransport final : public RingTransport {
     void publish(std::size_t bucket) override {
         const int me = endpoint().rank;
         const std::uint32_t n = book().publish(bucket);
+        if (book().plan().on_device) {
+            announce(n);
+            return;
+        }
         device_->upload(device_slot(me, n), slot(me, n), book().bytes(bucket, me));
         mark(me, n).record();
         uploading_.push_back(n);
@@ -93,6 +100,7 @@ class CudaIpcTransport final : public RingTransport {
 
     bool arrived(std::size_t bucket, int trainer) override {
         const std::uint32_t n = book().number(bucket, trainer);
+        if (book().plan().on_device) return is_announced(trainer, n);
         fetch_announced(trainer);
         return n < fetched_[static_cast<std::size_t>(trainer)] && mark(trainer, n).reached();
     }
@@ -166,6 +174,7 @@ class CudaIpcTransport final : public RingTransport {
 
     /// Receiver: starts the copy of every announced piece whose slot here is free, in order.
     void fetch_announced(int trainer) {
+        if (book().plan().on_device) return;
         std::uint32_t& next = fetched_[static_cast<std::size_t>(trainer)];
         const auto depth = static_cast<std::uint32_t>(book().plan().depth);
         while (next < book().count(trainer) && next < book().released(trainer) + depth &&
@@ -182,6 +191,7 @@ class CudaIpcTransport final : public RingTransport {
     }
     [[nodiscard]] std::uint64_t own_buffer_bytes(const StreamPlan& plan) const {
         const Endpoint& me = endpoint();
+        if (plan.on_device) return me.is_trainer() ? slots_bytes(plan, me.rank) : 0;
         if (me.is_trainer()) return 2 * slots_bytes(plan, me.rank);  // host and device
         std::uint64_t bytes = 0;
         for (int t = 0; t < me.trainers; ++t) bytes += slots_bytes(plan, t);
@@ -215,7 +225,7 @@ class CudaIpcTransport final : public RingTransport {
                 if (me.is_trainer() && me.rank != t) continue;
                 const auto i = static_cast<std::size_t>(t);
                 const std::uint64_t bytes = slots_bytes(plan, t);
-                if (bytes == 0) continue;
+                if (bytes == 0 || plan.on_device) continue;
                 auto host = device_->allocate_pinned(bytes);
                 rings[i].slots = host.get();
                 rings[i].slot_bytes = ring_slot_bytes(plan, t);
@@ -233,6 +243,10 @@ class CudaIpcTransport final : public RingTransport {
         for (std::size_t t = 0; t < trainers; ++t) {
             if (!counters[t]) continue;
             counters[t]->unlink();
+            if (plan.on_device) {
+                rings[t].slots = reinterpret_cast<std::byte*>(device_slots_[t]);
+                rings[t].slot_bytes = ring_slot_bytes(plan, static_cast<int>(t));
+            }
             rings[t].counters = reinterpret_cast<RingCounter*>(counters[t]->data());
             rings[t].owner =
                 std::make_shared<std::pair<std::shared_ptr<void>, std::shared_ptr<SharedSegment>>>(

@@ -59,6 +59,7 @@ class NcclTransport final : public Transport {
     }
 
     [[nodiscard]] std::string_view name() const override { return "nccl"; }
+    [[nodiscard]] int piece_device() const override { return device_->number(); }
 
     void open(const StreamPlan& plan) override {
         book_.open(plan, endpoint_);
@@ -95,7 +96,7 @@ class NcclTransport final : public Transport {
     std::span<std::byte> acquire(std::size_t bucket) override {
         wait_until([&] { return can_acquire(bucket); });
         const std::uint32_t n = book_.acquire(bucket);
-        return {lane(endpoint_.rank).host_slot(n), book_.bytes(bucket, endpoint_.rank)};
+        return {lane(endpoint_.rank).slot(n), book_.bytes(bucket, endpoint_.rank)};
     }
 
     void publish(std::size_t bucket) override {
@@ -120,7 +121,7 @@ class NcclTransport final : public Transport {
         const std::uint32_t n = book_.peek_receive(bucket, trainer);
         wait_until([&] { return arrived(bucket, trainer); });
         (void)book_.receive(bucket, trainer);
-        return {lane(trainer).host_slot(n), book_.bytes(bucket, trainer)};
+        return {lane(trainer).slot(n), book_.bytes(bucket, trainer)};
     }
 
     void release(std::size_t bucket, int trainer) override {
@@ -164,6 +165,11 @@ class NcclTransport final : public Transport {
         }
         [[nodiscard]] CudaPointer device_slot(std::uint32_t n) const {
             return device + n % done.size() * slot_bytes;
+        }
+        /// What the callers see: host memory where there is any, else that of the device.
+        [[nodiscard]] std::byte* slot(std::uint32_t n) const {
+            return host != nullptr ? host_slot(n)
+                                   : static_cast<std::byte*>(as_memory(device_slot(n)));
         }
         [[nodiscard]] CudaMark& mark(std::uint32_t n) const { return *done[n % done.size()]; }
     };
@@ -209,7 +215,8 @@ class NcclTransport final : public Transport {
         const int me = endpoint_.rank;
         const std::uint64_t bytes = book_.bytes(book_.bucket(me, n), me);
         const Lane& own = lane(me);
-        device_->upload(own.device_slot(n), own.host_slot(n), bytes);
+        device_->make_current();
+        if (own.host != nullptr) device_->upload(own.device_slot(n), own.host_slot(n), bytes);
         group(me).broadcast(as_memory(own.device_slot(n)), bytes, device_->stream(), endpoint_);
         own.mark(n).record();
         pending_.push_back({me, n});
@@ -298,9 +305,9 @@ class NcclTransport final : public Transport {
             own.slot_bytes = (largest_piece(plan, t) + 4095) / 4096 * 4096;
             own.bytes = own.slot_bytes * slot_count(plan, t);
             if (own.bytes == 0) continue;
-            own.host = device_->allocate_pinned(own.bytes);
+            if (!plan.on_device) own.host = device_->allocate_pinned(own.bytes);
             own.device = device_->allocate(own.bytes);
-            buffer_bytes_ += 2 * own.bytes;
+            buffer_bytes_ += (plan.on_device ? 1 : 2) * own.bytes;
         }
     }
 
@@ -354,7 +361,10 @@ class NcclTransport final : public Transport {
             group(piece.trainer)
                 .broadcast(as_memory(from.device_slot(piece.number)), bytes, device_->stream(),
                            endpoint_);
-            device_->download(from.host_slot(piece.number), from.device_slot(piece.number), bytes);
+            if (from.host != nullptr) {
+                device_->download(from.host_slot(piece.number), from.device_slot(piece.number),
+                                  bytes);
+            }
             from.mark(piece.number).record();
             pending_.push_back(piece);
             posted_[static_cast<std::size_t>(piece.trainer)] = piece.number + 1;

@@ -1,0 +1,397 @@
+// SPDX-FileCopyrightText: 2026 The refitbench authors
+// SPDX-License-Identifier: Apache-2.0
+// Loading and publishing on the device beside loading and publishing on the host: the same bytes
+// and the same findings, for clean pieces and for damaged ones.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/aligned_buffer.hpp"
+#include "kernels/cuda/cuda_backend.hpp"
+#include "quant/recipe.hpp"
+#include "receiver/device_loader.hpp"
+#include "trainer/device_publisher.hpp"
+#include "trainer/refit_publisher.hpp"
+#include "trainer/resident_shard.hpp"
+#include "unit/receiver/refit_fixture.hpp"
+#include "unit/trainer/publication.hpp"
+
+namespace refit {
+namespace {
+
+using kernels::cuda::DeviceQueue;
+using receiver::CommitMode;
+using receiver_test::Refit;
+
+class ResidentRefit : public ::testing::Test {
+ protected:
+    void SetUp() override {
+        if (!kernels::cuda::cuda_row().viable) GTEST_SKIP() << kernels::cuda::cuda_row().reason;
+        queue_ = kernels::cuda::make_device_queue();
+    }
+
+    /// Loads a piece from memory of the device, which is overwritten as soon as the loader is done.
+    void load(receiver::WeightLoader& loader, std::uint32_t bucket, std::uint32_t trainer,
+              const std::vector<std::byte>& piece) {
+        const auto memory = queue_->allocate(piece.size() + 64);
+        queue_->upload(memory->data(), piece.data(), piece.size(), DeviceQueue::Purpose::weights);
+        receiver::LoadTimes times;
+        loader.load_piece(
+            bucket, trainer, {memory->data(), piece.size()}, [] {}, times);
+        queue_->set_bytes(memory->data(), 0xEE, piece.size());
+        queue_->wait();
+    }
+
+    std::unique_ptr<DeviceQueue> queue_;
+};
+
+/// Both loaders fed with the same pieces, which `damage` may change.
+struct Pair {
+    receiver::WeightLoader host;
+    receiver::DeviceLoader device;
+
+    Pair(const receiver::ContractInstance& instance, const Refit& refit, int rank, CommitMode mode,
+         const receiver::LoadFaults& faults = {})
+        : host(instance, refit.manifest(), rank, mode, faults),
+          device(instance, refit.manifest(), rank, mode, faults,
+                 kernels::cuda::make_device_queue()) {}
+};
+
+using Damage =
+    std::function<void(std::uint32_t bucket, std::uint32_t trainer, std::vector<std::byte>& piece)>;
+
+void expect_same_findings(const core::Findings& host, const core::Findings& device) {
+    ASSERT_EQ(host.size(), device.size());
+    for (std::size_t i = 0; i < host.size(); ++i) {
+        EXPECT_EQ(host[i].check, device[i].check);
+        EXPECT_EQ(host[i].tensor, device[i].tensor);
+        EXPECT_EQ(host[i].index, device[i].index);
+        EXPECT_EQ(host[i].message, device[i].message);
+    }
+}
+
+void expect_same_bytes(const receiver::ContractInstance& instance, const Pair& pair) {
+    for (std::size_t i = 0; i < instance.destinations.size(); ++i) {
+        const auto host = pair.host.loaded().bytes(i);
+        const auto device = pair.device.loaded().bytes(i);
+        ASSERT_EQ(host.size(), device.size());
+        ASSERT_TRUE(std::equal(host.begin(), host.end(), device.begin()))
+            << instance.destinations[i].name;
+    }
+}
+
+class ResidentLoader : public ResidentRefit {
+ protected:
+    void stream(Pair& pair, const Refit& refit, std::uint64_t version, const Damage& damage = {}) {
+        pair.host.begin(version);
+        pair.device.begin(version);
+        const auto& buckets = refit.manifest().buckets;
+        for (std::uint32_t b = 0; b < buckets.size(); ++b) {
+            for (std::uint32_t t = 0; t < buckets[b].pieces.size(); ++t) {
+                if (buckets[b].pieces[t].bytes == 0) continue;
+                std::vector<std::byte> piece = refit.piece(b, t, version);
+                if (damage) damage(b, t, piece);
+                receiver::LoadTimes times;
+                pair.host.load_piece(
+                    b, t, piece, [] {}, times);
+                load(pair.device, b, t, piece);
+            }
+        }
+        pair.host.finish_stream();
+        pair.device.finish_stream();
+        expect_same_findings(pair.host.findings(), pair.device.findings());
+    }
+};
+
+model::ModelConfig small_model() {
+    return receiver_test::dense(256, 512, 2, 4, 2, 64, 500, false);
+}
+
+TEST_F(ResidentLoader, HoldsTheHostsBytesForEveryFormatRankAndScaleType) {
+    struct Shape {
+        const char* engine;
+        quant::Scheme scheme;
+        core::DType scale;
+        bool by_columns;
+    };
+    for (const Shape& shape :
+         {Shape{"vllm-fp8", quant::Scheme::fp8_blockwise, core::DType::f32, false},
+          Shape{"vllm-fp8", quant::Scheme::fp8_blockwise, core::DType::bf16, true},
+          Shape{"vllm-fp8", quant::Scheme::fp8_blockwise, core::DType::f16, false},
+          Shape{"vllm-compressed-tensors", quant::Scheme::fp8_channelwise, core::DType::f32, false},
+          Shape{"vllm-bf16", quant::Scheme::bf16, core::DType::f32, true}}) {
+        const auto instance =
+            receiver_test::instance_of(shape.engine, shape.scheme, small_model(), 2);
+        const Refit refit(instance, 3, 5, shape.scale, shape.by_columns);
+        for (int rank = 0; rank < 2; ++rank) {
+            for (const CommitMode mode : {CommitMode::staged, CommitMode::in_place}) {
+                SCOPED_TRACE(std::string(shape.engine) + " rank " + std::to_string(rank));
+                Pair pair(instance, refit, rank, mode);
+                for (std::uint64_t version = 1; version <= 3; ++version) {
+                    stream(pair, refit, version);
+                    EXPECT_TRUE(pair.device.findings().empty());
+                    EXPECT_TRUE(pair.host.commit(true));
+                    EXPECT_TRUE(pair.device.commit(true));
+                    expect_same_bytes(instance, pair);
+                    EXPECT_EQ(pair.host.loaded_bytes(), pair.device.loaded_bytes());
+                }
+                EXPECT_EQ(pair.device.refit_traffic().weights, 0U);
+                EXPECT_GT(pair.device.audited_bytes(), 0U);
+            }
+        }
+    }
+}
+
+TEST_F(ResidentLoader, RefusesEveryDamageWithTheHostsWords) {
+    const auto instance =
+        receiver_test::instance_of("vllm-fp8", quant::Scheme::fp8_blockwise, small_model(), 2);
+    const Refit refit(instance, 2, 5);
+    const auto only = [](const std::function<void(std::vector<std::byte>&)>& change) {
+        return [change](std::uint32_t b, std::uint32_t t, std::vector<std::byte>& piece) {
+            if (b == 1 && t == 0) change(piece);
+        };
+    };
+    const std::vector<Damage> damages = {
+        only([](auto& piece) { piece[piece.size() - 1] ^= std::byte{1}; }),
+        only([](auto& piece) { piece[piece.size() / 2] ^= std::byte{0x80}; }),
+        only([](auto& piece) { piece[64 + 8] ^= std::byte{1}; }),  // a digest
+        only([](auto& piece) { piece[8] ^= std::byte{1}; }),       // the version
+        only([](auto& piece) { piece[16] ^= std::byte{1}; }),      // the bucket
+        only([](auto& piece) { piece.resize(piece.size() - 1); }),
+        only([](auto& piece) { piece.resize(40); }),
+        only([&](auto& piece) { piece = refit.piece(1, 0, 7, wire::PieceState::aborted); }),
+        only([&](auto& piece) {
+            std::fill(piece.begin() + static_cast<std::ptrdiff_t>(piece.size() / 2), piece.end(),
+                      std::byte{0});
+        })};
+    for (std::size_t i = 0; i < damages.size(); ++i) {
+        SCOPED_TRACE(i);
+        Pair pair(instance, refit, 0, CommitMode::staged);
+        stream(pair, refit, 6);
+        ASSERT_TRUE(pair.host.commit(true) && pair.device.commit(true));
+        stream(pair, refit, 7, damages[i]);
+        EXPECT_FALSE(pair.device.findings().empty());
+        EXPECT_FALSE(pair.device.commit(true));
+        EXPECT_FALSE(pair.host.commit(true));
+        // What was visible before is visible still.
+        expect_same_bytes(instance, pair);
+        EXPECT_EQ(pair.device.version(), 6U);
+    }
+}
+
+TEST_F(ResidentLoader, WritesNothingOfAPieceInWhichAnyCellIsDamaged) {
+    const auto instance =
+        receiver_test::instance_of("vllm-fp8", quant::Scheme::fp8_blockwise, small_model(), 1);
+    const Refit refit(instance, 1, 1000);
+    receiver::DeviceLoader loader(instance, refit.manifest(), 0, CommitMode::in_place, {},
+                                  kernels::cuda::make_device_queue());
+    loader.begin(1);
+    std::vector<std::byte> piece = refit.piece(0, 0, 1);
+    // The last entry of the only piece; the host would have copied all before it.
+    piece.back() ^= std::byte{1};
+    load(loader, 0, 0, piece);
+    ASSERT_EQ(loader.findings().size(), 1U);
+    EXPECT_EQ(loader.findings()[0].check, "digest");
+    receiver::LoadedParameters poison(instance);
+    poison.poison(instance);
+    for (std::size_t i = 0; i < instance.destinations.size(); ++i) {
+        const auto held = loader.loaded().bytes(i);
+        EXPECT_TRUE(std::equal(held.begin(), held.end(), poison.bytes(i).begin()))
+            << instance.destinations[i].name;
+    }
+}
+
+TEST_F(ResidentLoader, FindsScalesThatCannotBeUsedAndPlantedLoadFaultsAsTheHostDoes) {
+    const auto instance =
+        receiver_test::instance_of("vllm-fp8", quant::Scheme::fp8_blockwise, small_model(), 2);
+    for (const float value : {0.0F, -1.0F, std::numeric_limits<float>::infinity(),
+                              std::numeric_limits<float>::quiet_NaN()}) {
+        Refit refit(instance, 2, 5);
+        std::memcpy(refit.tensor("model.layers.1.self_attn.q_proj.weight_scale_inv").data() + 4,
+                    &value, sizeof value);
+        Pair pair(instance, refit, 0, CommitMode::staged);
+        stream(pair, refit, 1);
+        EXPECT_EQ(pair.device.findings().size(), 1U) << value;
+    }
+    const Refit refit(instance, 2, 5);
+    receiver::LoadFaults skip;
+    skip.skip_tensors = {"model.layers.0.self_attn.o_proj.weight"};
+    Pair skipped(instance, refit, 1, CommitMode::staged, skip);
+    stream(skipped, refit, 1);
+    ASSERT_EQ(skipped.device.findings().size(), 1U);
+    EXPECT_EQ(skipped.device.findings()[0].check, "completeness");
+    receiver::LoadFaults flip;
+    flip.flip_tensors = {"model.norm.weight"};
+    Pair flipped(instance, refit, 1, CommitMode::staged, flip);
+    stream(flipped, refit, 1);
+    ASSERT_TRUE(flipped.host.commit(true) && flipped.device.commit(true));
+    expect_same_bytes(instance, flipped);
+    Pair clean(instance, refit, 1, CommitMode::staged);
+    stream(clean, refit, 1);
+    ASSERT_TRUE(clean.host.commit(true) && clean.device.commit(true));
+    bool differs = false;
+    for (std::size_t i = 0; i < instance.destinations.size(); ++i) {
+        const auto a = clean.device.loaded().bytes(i);
+        differs =
+            differs || !std::equal(a.begin(), a.end(), flipped.device.loaded().bytes(i).begin());
+    }
+    EXPECT_TRUE(differs);
+}
+
+class ResidentPublisher : public ResidentRefit {
+ protected:
+    /// One refit on both sides; entries, digests and findings must be the same. False where the
+    /// plan is not one for the device.
+    bool compare(const std::vector<model::TensorSpec>& tensors, const wire::WantedList& wanted,
+                 const trainer::Payload& payload, int trainers,
+                 const trainer::TrainerFaults& faults, const weights::WeightSource& source,
+                 std::int64_t multiple = 128) {
+        parallel::RowSharding sharding;
+        sharding.ranks = trainers;
+        sharding.multiple = multiple;
+        const trainer::RefitPlan plan =
+            trainer::make_plan(tensors, wanted, payload, sharding, faults);
+        if (!trainer::why_not_on_device(plan, payload).empty()) return false;
+        const auto& portable = *kernels::find_backend("portable");
+        std::vector<std::unique_ptr<trainer::ResidentShard>> shards;
+        std::vector<std::unique_ptr<trainer::DeviceShard>> resident;
+        std::vector<std::unique_ptr<trainer::RefitPublisher>> host;
+        std::vector<std::unique_ptr<trainer::DevicePublisher>> device;
+        for (int t = 0; t < trainers; ++t) {
+            shards.push_back(std::make_unique<trainer::ResidentShard>(tensors, plan.placements, t,
+                                                                      source, [] {}));
+            resident.push_back(std::make_unique<trainer::DeviceShard>(tensors, plan.placements, t,
+                                                                      source, *queue_, [] {}));
+            EXPECT_EQ(shards.back()->digests([] {}), resident.back()->digests([] {}));
+            host.push_back(std::make_unique<trainer::RefitPublisher>(tensors, plan, payload, faults,
+                                                                     portable, *shards.back(), t));
+            device.push_back(std::make_unique<trainer::DevicePublisher>(
+                tensors, plan, payload, faults, *resident.back(), *queue_, t));
+            host.back()->begin(4);
+            device.back()->begin(4);
+        }
+        const std::uint64_t before = queue_->traffic().weights;
+        trainer::PublishTimes times;
+        for (std::size_t b = 0; b < plan.manifest.buckets.size(); ++b) {
+            std::vector<std::uint32_t> most_host(plan.exchange_words[b], 0);
+            std::vector<std::uint32_t> most_device(plan.exchange_words[b], 0);
+            const auto raise = [](std::vector<std::uint32_t>& most) {
+                return [&most](std::span<std::uint32_t> words) {
+                    for (std::size_t i = 0; i < words.size(); ++i)
+                        most[i] = words[i] = std::max(most[i], words[i]);
+                };
+            };
+            for (int turn = 0; turn < 2; ++turn) {
+                for (auto& one : host) one->gather(b, raise(most_host));
+                for (auto& one : device) one->gather(b, raise(most_device));
+            }
+            EXPECT_EQ(most_host, most_device);
+            for (std::size_t t = 0; t < host.size(); ++t) {
+                const wire::PiecePlan& piece = plan.manifest.buckets[b].pieces[t];
+                if (piece.bytes == 0) continue;
+                core::AlignedBuffer expected(piece.bytes);
+                std::memset(expected.data(), 0, expected.size());
+                host[t]->fill(
+                    b, expected.span(), [] {}, times);
+                const auto memory = queue_->allocate(piece.bytes);
+                queue_->set_bytes(memory->data(), 0, piece.bytes);
+                device[t]->fill(
+                    b, {memory->data(), piece.bytes}, [] {}, times);
+                // By another queue: nothing may be under way any more.
+                std::vector<std::byte> found(piece.bytes);
+                kernels::cuda::make_device_queue()->download(
+                    found.data(), memory->data(), found.size(), DeviceQueue::Purpose::control);
+                const std::size_t compared =
+                    device[t]->aborted() ? sizeof(wire::PieceHeader) : found.size();
+                EXPECT_TRUE(std::equal(found.begin(),
+                                       found.begin() + static_cast<std::ptrdiff_t>(compared),
+                                       expected.data()))
+                    << "bucket " << b << " of trainer " << t;
+            }
+        }
+        EXPECT_EQ(queue_->traffic().weights, before);
+        for (std::size_t t = 0; t < host.size(); ++t)
+            expect_same_findings(host[t]->findings(), device[t]->findings());
+        return true;
+    }
+
+    struct Model {
+        std::vector<model::TensorSpec> tensors;
+        wire::WantedList wanted;
+        trainer_test::FixedWeights weights;
+    };
+    static void add(Model& model, const std::string& name, std::int64_t rows, std::int64_t cols,
+                    const quant::Recipe* recipe) {
+        model::TensorSpec tensor = trainer_test::matrix(name, rows, cols);
+        if (recipe == nullptr) tensor.role = model::Role::norm;
+        model.weights.set(name, trainer_test::random_values(
+                                    rows * cols, static_cast<std::uint32_t>(rows + 7 * cols)));
+        trainer_test::want(model.wanted, tensor, recipe);
+        model.tensors.push_back(std::move(tensor));
+    }
+    static trainer::Payload payload_of(const quant::Recipe* recipe) {
+        trainer::Payload payload;
+        payload.recipe = recipe;
+        if (recipe != nullptr) payload.scheme = recipe->scheme;
+        payload.bucket_bytes = 100'000;
+        return payload;
+    }
+};
+
+TEST_F(ResidentPublisher, SendsTheHostsPiecesForEveryRecipe) {
+    int compared = 0;
+    for (const quant::Recipe& recipe : quant::recipe_catalog()) {
+        SCOPED_TRACE(recipe.name);
+        for (const std::int64_t cols : {std::int64_t{384}, std::int64_t{200}}) {
+            if (cols % 128 != 0 && recipe.scheme == quant::Scheme::mxfp8) continue;
+            Model model;
+            add(model, "model.layers.0.mlp.up_proj.weight", 300, cols, &recipe);
+            add(model, "model.layers.0.input_layernorm.weight", 130, 24, nullptr);
+            add(model, "model.layers.1.mlp.up_proj.weight", 128, cols, &recipe);
+            // Shards that end with tiles, and shards that cut them.
+            for (const int trainers : {1, 2, 3}) {
+                EXPECT_TRUE(compare(model.tensors, model.wanted, payload_of(&recipe), trainers, {},
+                                    model.weights, trainers == 3 ? 1 : 128));
+                ++compared;
+            }
+        }
+    }
+    EXPECT_GT(compared, 40);
+}
+
+TEST_F(ResidentPublisher, RejectsNanAndInfWithTheHostsWords) {
+    for (const char* name : {"prime-rl-blockwise", "slime-online", "nemo-rl-2037-linear"}) {
+        const quant::Recipe& recipe = quant::find_recipe(name);
+        for (const unsigned bits : {0x7fc0U, 0xff80U}) {
+            for (const std::size_t struck : {0, 1}) {
+                Model model;
+                add(model, "model.layers.0.mlp.up_proj.weight", 256, 384, &recipe);
+                add(model, "model.layers.0.input_layernorm.weight", 16, 24, nullptr);
+                const std::string& tensor = model.tensors[struck].name;
+                std::vector<std::uint16_t> values = model.weights.values(tensor);
+                values[100] = values[333] = static_cast<std::uint16_t>(bits);
+                model.weights.set(tensor, values);
+                SCOPED_TRACE(std::string(name) + " " + tensor);
+                EXPECT_TRUE(compare(model.tensors, model.wanted, payload_of(&recipe), 1, {},
+                                    model.weights));
+            }
+        }
+    }
+}
+
+TEST_F(ResidentPublisher, DoublesTheFirstScaleWhereThatIsPlanted) {
+    const quant::Recipe& recipe = quant::find_recipe("prime-rl-blockwise");
+    Model model;
+    add(model, "model.layers.0.mlp.up_proj.weight", 256, 384, &recipe);
+    trainer::TrainerFaults faults;
+    faults.scale_doubled = "*up_proj*";
+    EXPECT_TRUE(
+        compare(model.tensors, model.wanted, payload_of(&recipe), 2, faults, model.weights));
+}
+
+}  // namespace
+}  // namespace refit
