@@ -18,21 +18,15 @@
 #include "harness/preflight.hpp"
 #include "harness/process_memory.hpp"
 #include "harness/rank_agreement.hpp"
+#include "harness/rank_part.hpp"
 #include "harness/rank_report.hpp"
 #include "harness/refit_cycle.hpp"
 #include "harness/stream_check.hpp"
 #include "harness/stream_options.hpp"
 #include "kernels/backend.hpp"
 #include "kernels/cuda/cuda_backend.hpp"
-#include "receiver/device_loader.hpp"
 #include "receiver/framing_check.hpp"
-#include "trainer/bucket_source.hpp"
-#include "trainer/cache_calibration.hpp"
-#include "trainer/device_kernel_publisher.hpp"
-#include "trainer/kernel_publisher.hpp"
-#include "trainer/resident_shard.hpp"
-#include "weights/calibration_source.hpp"
-#include "weights/safetensors_file.hpp"
+#include "weights/safetensors_weights.hpp"
 
 namespace refit::harness {
 namespace {
@@ -69,7 +63,6 @@ class CaseRunner {
         if (!open_transport()) return std::move(record_);
         together(world_, [&] {
             allocate();
-            if (queue_ != nullptr) uploaded_ = queue_->traffic();
             run_.status.set_on_enter([this](Stage stage, std::int64_t bucket) {
                 strike(case_, world_.rank(), iteration_, stage, bucket);
             });
@@ -337,99 +330,24 @@ class CaseRunner {
 
     void allocate() {
         run_.status.enter(Stage::source);
-        source_ = open_weights(case_, setup_.tensors);
-        record_.notes["weights"] = source_->description();
-        if (!setup_.payload.calibrations.empty()) {
-            calibration_ = weights::make_calibration_source(case_.seed, case_.step);
+        part_ = std::make_unique<RankPart>(
+            RankPartPlan{case_, setup_, plan_, kernel_plan_, manifest_, *backend_, world_.rank(),
+                         resident_, on_device_, [this] { run_.status.progressed(); }});
+        record_.notes["weights"] = part_->source().description();
+        if (part_->calibration() != nullptr) {
             record_.notes["kv_cache_scales"] = std::to_string(setup_.cache_scales.size()) +
                                                " F32 scales (" + case_.kv_cache_scales + "), " +
-                                               calibration_->description();
+                                               part_->calibration()->description();
         }
-        const std::function<void()> moved = [this] { run_.status.progressed(); };
-        if (trainer_) {
-            calibrate();
-            if (on_device_) {
-                allocate_trainer_on_device(moved);
-                return;
-            }
-            const trainer::WeightRows* weights = nullptr;
-            if (resident_) {
-                auto shard = std::make_unique<trainer::ResidentShard>(
-                    setup_.tensors, setup_.placements, world_.rank(), *source_, moved);
-                weights = shard.get();
-                shard_ = std::move(shard);
-            } else {
-                bucket_source_ = std::make_unique<trainer::BucketSource>(setup_.tensors, plan_,
-                                                                         world_.rank(), *source_);
-                weights = bucket_source_.get();
-            }
-            if (kernel()) {
-                publisher_ = std::make_unique<trainer::KernelPublisher>(
-                    setup_.tensors, kernel_plan_, setup_.payload, setup_.trainer_faults, *backend_,
-                    *weights, &cache_scales_);
-            } else {
-                publisher_ = std::make_unique<trainer::RefitPublisher>(
-                    setup_.tensors, plan_, setup_.payload, setup_.trainer_faults, *backend_,
-                    *weights, world_.rank(), &cache_scales_);
-            }
-        } else {
-            const auto mode = case_.commit == "staged" ? receiver::CommitMode::staged
-                                                       : receiver::CommitMode::in_place;
-            // A planted fault strikes one receiver, so that replicas differ.
-            const bool struck = std::any_of(
-                case_.faults.begin(), case_.faults.end(),
-                [&](const FaultSpec& fault) { return fault.receiver == receiver_index_; });
-            const receiver::LoadFaults faults =
-                struck ? setup_.load_faults : receiver::LoadFaults{};
-            const int tp_rank = receiver_index_ % case_.tp;
-            if (on_device_) {
-                auto loader = std::make_unique<receiver::DeviceLoader>(
-                    setup_.loading(), manifest_, tp_rank, mode, faults,
-                    kernels::cuda::make_device_queue(), moved);
-                device_loader_ = loader.get();
-                loader_ = std::move(loader);
-            } else {
-                loader_ = std::make_unique<receiver::WeightLoader>(setup_.loading(), manifest_,
-                                                                   tp_rank, mode, faults, moved);
-            }
-        }
-    }
-
-    /// Weights that are uploaded once, and a publisher that leaves them where they are.
-    void allocate_trainer_on_device(const std::function<void()>& moved) {
-        queue_ = kernels::cuda::make_device_queue();
-        auto shard = std::make_unique<trainer::DeviceShard>(
-            setup_.tensors, setup_.placements, world_.rank(), *source_, *queue_, moved);
-        if (kernel()) {
-            publisher_ = std::make_unique<trainer::DeviceKernelPublisher>(
-                setup_.tensors, kernel_plan_, setup_.payload, setup_.trainer_faults, *shard,
-                *queue_);
-        } else {
-            publisher_ = std::make_unique<trainer::DevicePublisher>(
-                setup_.tensors, plan_, setup_.payload, setup_.trainer_faults, *shard, *queue_,
-                world_.rank());
-        }
-        shard_ = std::move(shard);
-    }
-
-    /// Bytes of the model that this rank moved between host and device in its refits, and of lists,
-    /// headers and verdicts; what an audit fetched and the upload of weights are outside.
-    [[nodiscard]] std::string device_traffic() const {
-        if (device_loader_ != nullptr) {
-            const kernels::cuda::DeviceTraffic traffic = device_loader_->refit_traffic();
-            return std::to_string(traffic.weights) + " " + std::to_string(traffic.control) + " " +
-                   std::to_string(device_loader_->audited_bytes());
-        }
-        if (queue_ == nullptr) return "0 0 0";
-        const kernels::cuda::DeviceTraffic& now = queue_->traffic();
-        return std::to_string(now.weights - uploaded_.weights) + " " +
-               std::to_string(now.control - uploaded_.control) + " 0";
     }
 
     /// The largest figure of any rank.
     void note_device_traffic() {
+        const RankPart::Traffic mine = part_->device_traffic();
         std::uint64_t most[3] = {0, 0, 0};
-        for (const std::string& one : world_.allgather(device_traffic())) {
+        for (const std::string& one :
+             world_.allgather(std::to_string(mine.weights) + " " + std::to_string(mine.control) +
+                              " " + std::to_string(mine.audited))) {
             std::istringstream fields(one);
             for (std::uint64_t& figure : most) {
                 std::uint64_t value = 0;
@@ -445,18 +363,18 @@ class CaseRunner {
     /// All refits with their iterations. False when a refit failed: then the audit has nothing to
     /// look at.
     bool run_refits() {
-        RefitContext context{world_,           run_.status,         *transport_,
-                             manifest_,        case_.trainer_ranks, case_.pipeline,
-                             publisher_.get(), loader_.get()};
+        RefitContext context{
+            world_,         run_.status,        *transport_,    manifest_, case_.trainer_ranks,
+            case_.pipeline, part_->publisher(), part_->loader()};
         context.source_by_bucket = !resident_;
         if (trainer_ && stages()) context.staging_backend = backend_;
-        if (bucket_source_ != nullptr) {
+        if (part_->bucket_source() != nullptr) {
             context.read_source = [this](std::size_t bucket,
                                          const std::function<void()>& on_progress) {
-                bucket_source_->read(bucket, on_progress);
+                part_->bucket_source()->read(bucket, on_progress);
             };
         }
-        if (trainer_ && checks_source()) audit_.remember_source(*shard_);
+        if (trainer_ && checks_source()) audit_.remember_source(*part_->held());
         for (int refit = 0; refit < case_.refits; ++refit) {
             if (refit > 0 && !next_step(refit)) return false;
             const int warmup = refit == 0 ? case_.warmup : 0;
@@ -479,33 +397,17 @@ class CaseRunner {
     bool next_step(int refit) {
         together(world_, [&] {
             run_.status.enter(Stage::source);
-            source_->set_step(case_.step + refit);
-            if (calibration_ != nullptr) calibration_->set_step(case_.step + refit);
-            if (trainer_) calibrate();
-            if (shard_ != nullptr) {
-                const auto before =
-                    queue_ != nullptr ? queue_->traffic() : kernels::cuda::DeviceTraffic{};
-                shard_->reload(setup_.tensors, *source_, [this] { run_.status.progressed(); });
-                if (queue_ != nullptr)
-                    uploaded_.weights += queue_->traffic().weights - before.weights;
-                if (checks_source()) audit_.remember_source(*shard_);
-            }
+            part_->next_step(refit);
+            if (trainer_ && checks_source()) audit_.remember_source(*part_->held());
         });
         return true;
-    }
-
-    /// The trainer's scales of the KV cache at this step.
-    void calibrate() {
-        if (calibration_ == nullptr) return;
-        cache_scales_ = trainer::calibrate_cache_scales(setup_.payload.calibrations, *calibration_,
-                                                        [this] { run_.status.progressed(); });
     }
 
     bool one_refit(RefitContext& context, bool measured, bool last) {
         ++version_;
         RefitResult mine = run_refit(context, version_);
-        if (loader_ != nullptr && mine.committed && !setup_.instance.destinations.empty())
-            addresses_.insert(loader_->address());
+        if (!trainer_ && mine.committed && !setup_.instance.destinations.empty())
+            addresses_.insert(part_->loader()->address());
         if (!last) mine.times.buckets.clear();
         std::vector<RefitResult> all;
         for (const std::string& one : world_.allgather(refit_result_to_json(mine))) {
@@ -579,9 +481,9 @@ class CaseRunner {
     }
 
     bool audit() {
-        return audit_.run(
-            {loader_.get(), shard_.get(), source_.get(), calibration_.get(), checks_source()},
-            version_);
+        return audit_.run({part_->loader(), part_->held(), &part_->source(), part_->calibration(),
+                           checks_source()},
+                          version_);
     }
 
     void collect_memory() {
@@ -673,18 +575,9 @@ class CaseRunner {
     wire::RefitManifest manifest_;
     CaseAudit audit_{world_, run_.status, case_, setup_, manifest_, record_};
     std::unique_ptr<transport::Transport> transport_;
-    std::unique_ptr<weights::WeightSource> source_;
-    std::unique_ptr<weights::WeightSource> calibration_;  ///< with scales of the KV cache
-    std::vector<float> cache_scales_;                     ///< of a trainer, at this step
     bool resident_ = true;
     bool on_device_ = false;  ///< pieces, weights and parameters are memory of the device
-    std::unique_ptr<kernels::cuda::DeviceQueue> queue_;     ///< of a trainer on the device
-    kernels::cuda::DeviceTraffic uploaded_;                 ///< its traffic outside of refits
-    std::unique_ptr<trainer::HeldWeights> shard_;           ///< exactly one of these two
-    std::unique_ptr<trainer::BucketSource> bucket_source_;  ///< on a trainer
-    std::unique_ptr<trainer::Publisher> publisher_;
-    std::unique_ptr<receiver::WeightLoader> loader_;
-    const receiver::DeviceLoader* device_loader_ = nullptr;  ///< the same, on the device
+    std::unique_ptr<RankPart> part_;
     std::vector<double> cpu_sums_;
     std::set<const void*> addresses_;  ///< where visible weights of this receiver ever began
     std::string error_;

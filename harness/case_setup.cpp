@@ -13,7 +13,7 @@
 #include "model/model_catalog.hpp"
 #include "quant/recipe.hpp"
 #include "trainer/tensor_places.hpp"
-#include "weights/safetensors_file.hpp"
+#include "weights/safetensors_weights.hpp"
 
 namespace refit::harness {
 namespace {

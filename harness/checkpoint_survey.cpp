@@ -17,6 +17,7 @@
 #include "harness/value_finding.hpp"
 #include "model/config_text.hpp"
 #include "model/hf_config.hpp"
+#include "weights/safetensors_weights.hpp"
 
 namespace refit::harness {
 namespace {

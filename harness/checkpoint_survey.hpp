@@ -17,7 +17,7 @@
 #include "checks/value_scan.hpp"
 #include "core/finding.hpp"
 #include "model/model_config.hpp"
-#include "weights/safetensors_file.hpp"
+#include "weights/checkpoint_directory.hpp"
 #include "wire/manifest.hpp"
 
 namespace refit::harness {

@@ -15,6 +15,7 @@
 #include "receiver/quantization_config.hpp"
 #include "receiver/tp_feasibility.hpp"
 #include "trainer/eligibility.hpp"
+#include "weights/safetensors_weights.hpp"
 
 namespace refit::harness {
 namespace {

@@ -15,7 +15,7 @@
 #include "harness/export_config.hpp"
 #include "model/model_config.hpp"
 #include "quant/recipe.hpp"
-#include "weights/safetensors_file.hpp"
+#include "weights/checkpoint_directory.hpp"
 #include "weights/stored_places.hpp"
 
 namespace refit::harness {

@@ -9,7 +9,7 @@
 
 #include "model/model_config.hpp"
 #include "receiver/engine_contract.hpp"
-#include "weights/safetensors_file.hpp"
+#include "weights/checkpoint_directory.hpp"
 #include "weights/stored_places.hpp"
 
 namespace refit::harness {

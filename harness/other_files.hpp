@@ -6,7 +6,7 @@
 
 #include "core/finding.hpp"
 #include "receiver/engine_contract.hpp"
-#include "weights/safetensors_file.hpp"
+#include "weights/checkpoint_directory.hpp"
 
 namespace refit::harness {
 

@@ -12,7 +12,7 @@
 
 #include "checks/reference_check.hpp"
 #include "model/tensor_spec.hpp"
-#include "weights/safetensors_file.hpp"
+#include "weights/checkpoint_directory.hpp"
 #include "weights/stored_places.hpp"
 
 namespace refit::harness {

@@ -258,7 +258,6 @@ void WeightLoader::load_piece(std::uint32_t bucket, std::uint32_t trainer,
         for (std::size_t k = 0; k < cells.size(); ++k) {
             const wire::Cell& cell = cells[k];
             report.cell = cell.index;
-            report.cell = cell.index;
             const wire::DigestRecord& record = view->digests()[first_digest + k];
             for (const std::size_t span_index : work.spans) {
                 const LoadSpan& span = state.spans[span_index];
@@ -398,8 +397,6 @@ void WeightLoader::finish_stream() {
     std::vector<std::int64_t> covered(instance_.destinations.size(), 0);
     // An index is told in the checkpoint's tensor; these rows are not.
     const std::string of_what = instance_.own_format ? " of the parameter" : "";
-    // An index is told in the checkpoint's tensor; these rows are not.
-    const std::string of_what = instance_.own_format ? " of the parameter" : "";
     const bool was_failed = state.failed;
     for (std::size_t i = 0; i < state.spans.size(); ++i) {
         const LoadSpan& span = state.spans[i];
@@ -413,7 +410,6 @@ void WeightLoader::finish_stream() {
         const auto& [reached, column] = *missing;
         const std::int64_t end = span.source.row + span.source.rows;
         const wire::WantedParameter& wanted = instance_.wanted[span.wanted];
-        report.cell = span.cell;
         report.cell = span.cell;
         report.error("completeness", wanted.name, index_of(wanted.shape, reached, column),
                      "row " + std::to_string(reached) + of_what + " never came",

@@ -8,8 +8,9 @@
 
 #include "core/error.hpp"
 #include "core/nearest_name.hpp"
+#include "weights/checkpoint_directory.hpp"
 #include "weights/region_check.hpp"
-#include "weights/safetensors_file.hpp"
+#include "weights/safetensors_weights.hpp"
 #include "weights/stored_places.hpp"
 #include "weights/stored_values.hpp"
 

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "model/tensor_spec.hpp"
-#include "weights/safetensors_file.hpp"
+#include "weights/checkpoint_directory.hpp"
 
 namespace refit::weights {
 

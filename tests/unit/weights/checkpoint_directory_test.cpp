@@ -5,7 +5,7 @@
 
 #include "core/error.hpp"
 #include "unit/weights/checkpoint_bytes.hpp"
-#include "weights/safetensors_file.hpp"
+#include "weights/checkpoint_directory.hpp"
 
 namespace refit::weights {
 namespace {

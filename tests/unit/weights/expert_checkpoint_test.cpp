@@ -12,7 +12,7 @@
 #include "core/error.hpp"
 #include "model/model_catalog.hpp"
 #include "unit/weights/checkpoint_bytes.hpp"
-#include "weights/safetensors_file.hpp"
+#include "weights/safetensors_weights.hpp"
 
 namespace refit::weights {
 namespace {

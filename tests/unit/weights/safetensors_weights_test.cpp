@@ -13,7 +13,8 @@
 #include "model/hf_config.hpp"
 #include "model/model_config.hpp"
 #include "unit/weights/checkpoint_bytes.hpp"
-#include "weights/safetensors_file.hpp"
+#include "weights/checkpoint_directory.hpp"
+#include "weights/safetensors_weights.hpp"
 
 namespace refit::weights {
 namespace {
