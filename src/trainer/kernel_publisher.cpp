@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "core/error.hpp"
+#include "trainer/entry_digests.hpp"
 
 namespace refit::trainer {
 namespace {
@@ -18,26 +19,6 @@ std::uint64_t largest_piece(const wire::RefitManifest& manifest) {
     for (const wire::BucketPlan& bucket : manifest.buckets)
         largest = std::max(largest, bucket.pieces.front().bytes);
     return largest;
-}
-
-/// One digest a cell of the entry, whose bytes begin at `data`.
-void append_digests(const wire::ParameterMeta& meta, const wire::PieceEntry& entry,
-                    const std::byte* data, std::vector<wire::DigestRecord>& digests) {
-    const core::Region sent = entry.region(meta);
-    const std::int64_t size = core::size_bytes(meta.dtype);
-    for (const wire::Cell& cell : wire::cells_in_region(meta, sent)) {
-        const std::byte* first =
-            data + ((cell.region.row - sent.row) * sent.cols + cell.region.col - sent.col) * size;
-        const auto width = static_cast<std::size_t>(cell.region.cols * size);
-        wire::DigestStream stream;
-        if (cell.region.cols == sent.cols) {
-            stream.update(first, width * static_cast<std::size_t>(cell.region.rows));
-        } else {
-            for (std::int64_t row = 0; row < cell.region.rows; ++row)
-                stream.update(first + row * sent.cols * size, width);
-        }
-        digests.push_back({entry.parameter, cell.index, stream.value()});
-    }
 }
 
 }  // namespace
@@ -152,7 +133,10 @@ void KernelPublisher::fill(std::size_t bucket, std::span<std::byte> piece,
             times.pack_s += std::chrono::duration<double>(Clock::now() - start).count();
         }
         const auto start = Clock::now();
-        append_digests(plan_.manifest.parameters[entry.parameter], entry, out, digests);
+        const wire::ParameterMeta& meta = plan_.manifest.parameters[entry.parameter];
+        EntryDigests cells(meta, entry.region(meta));
+        cells.update(entry.rows, out);
+        cells.append_to(entry.parameter, digests);
         times.pack_s += std::chrono::duration<double>(Clock::now() - start).count();
         on_progress();
     }

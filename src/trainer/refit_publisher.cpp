@@ -13,6 +13,7 @@
 #include "kernels/numerics/bfloat16.hpp"
 #include "kernels/numerics/float8.hpp"
 #include "kernels/numerics/scale.hpp"
+#include "trainer/entry_digests.hpp"
 #include "trainer/nonfinite_finding.hpp"
 #include "weights/synthetic_weights.hpp"
 
@@ -20,7 +21,6 @@ namespace refit::trainer {
 namespace {
 
 constexpr std::uint32_t kInfBits = 0x7f800000;
-constexpr std::int64_t kStripeRows = 128;
 /// Raw tensors are copied, scanned and hashed in chunks that stay in the second-level cache.
 constexpr std::int64_t kRawChunkBytes = std::int64_t{256} << 10;
 
@@ -45,90 +45,6 @@ std::uint16_t sanitized(std::uint16_t bits) {
 }
 
 }  // namespace
-
-/// Digests of the cells of one entry, fed row range by row range.
-struct RefitPublisher::EntryDigests {
-    struct OneCell {
-        wire::Cell cell;
-        wire::DigestStream stream;
-    };
-    std::vector<OneCell> cells;
-    std::int64_t element_bytes;
-    std::int64_t row_bytes;
-    std::int64_t first_col;
-
-    EntryDigests(const wire::ParameterMeta& meta, const core::Region& region)
-        : element_bytes(core::size_bytes(meta.dtype)),
-          row_bytes(region.cols * element_bytes),
-          first_col(region.col) {
-        for (const wire::Cell& cell : wire::cells_in_region(meta, region))
-            cells.push_back({cell, wire::DigestStream()});
-    }
-
-    /// `data` is the first byte of row `rows.begin`; rows follow each other without gaps.
-    void update(const core::RowRange& rows, const std::byte* data) {
-        for (OneCell& one : cells) {
-            const core::Region& region = one.cell.region;
-            const std::int64_t begin = std::max(rows.begin, region.row);
-            const std::int64_t end = std::min(rows.end, region.row + region.rows);
-            if (begin >= end) continue;
-            const std::byte* first =
-                data + (begin - rows.begin) * row_bytes + (region.col - first_col) * element_bytes;
-            const auto width = static_cast<std::size_t>(region.cols * element_bytes);
-            if (region.cols * element_bytes == row_bytes) {
-                one.stream.update(first, static_cast<std::size_t>((end - begin) * row_bytes));
-            } else {
-                for (std::int64_t r = begin; r < end; ++r, first += row_bytes)
-                    one.stream.update(first, width);
-            }
-        }
-    }
-
-    void append_to(std::uint32_t parameter, std::vector<wire::DigestRecord>& records) const {
-        for (const OneCell& one : cells)
-            records.push_back({parameter, one.cell.index, one.stream.value()});
-    }
-};
-
-/// Columns of a rectangle that begin at a tile boundary, or stay within one tile: to a backend a
-/// matrix of their own, whose tiles are the global ones.
-struct RefitPublisher::Panel {
-    core::RowRange cols;          ///< global
-    std::int64_t first_tile = 0;  ///< global grid column
-    std::int64_t tiles = 0;
-    std::span<std::uint32_t> amax;  ///< [touched grid rows, tiles]
-    std::span<float> scales;        ///< the same
-
-    /// One panel, or two where the rectangle begins inside a tile and leaves it.
-    static std::vector<Panel> of(const core::Region& region, const kernels::TileGrid& grid) {
-        std::vector<Panel> panels;
-        const std::int64_t end = region.col + region.cols;
-        const std::int64_t boundary =
-            std::min(end, core::ceil_div(region.col, grid.tile_cols) * grid.tile_cols);
-        auto add = [&](std::int64_t from, std::int64_t to) {
-            if (from >= to) return;
-            const std::int64_t first = from / grid.tile_cols;
-            panels.push_back(
-                {{from, to}, first, core::ceil_div(to, grid.tile_cols) - first, {}, {}});
-        };
-        add(region.col, boundary);
-        add(boundary, end);
-        return panels;
-    }
-
-    /// The panel's part of a band whose first element is `values` at (rows.begin, first_col).
-    [[nodiscard]] kernels::Band band(const Values& values, const core::RowRange& rows,
-                                     std::int64_t first_col, std::int64_t matrix_rows,
-                                     std::uint32_t last_element_bits) const {
-        return {values.data + cols.begin - first_col,
-                values.stride,
-                rows.begin,
-                rows.count(),
-                matrix_rows,
-                cols.count(),
-                last_element_bits};
-    }
-};
 
 RefitPublisher::RefitPublisher(const std::vector<model::TensorSpec>& tensors, const RefitPlan& plan,
                                const Payload& payload, const TrainerFaults& faults,
@@ -286,109 +202,32 @@ void RefitPublisher::fill_codes(std::size_t bucket, const wire::PieceEntry& entr
     const wire::ParameterMeta& meta = plan_.manifest.parameters[entry.parameter];
     const Production& production = plan_.productions[entry.parameter];
     const core::Region region = entry.region(meta);
-    const kernels::TileGrid grid = kernels::tile_grid(scaling_, meta.rows(), meta.cols());
     const Values values = values_to_send(production.tensor, region);
     auto* codes = reinterpret_cast<std::uint8_t*>(piece.data() + entry.offset);
     EntryDigests digests(meta, region);
-
-    const std::int64_t first_grid = entry.rows.begin / grid.tile_rows;
-    const std::int64_t grid_rows = (entry.rows.end - 1) / grid.tile_rows - first_grid + 1;
-    std::vector<Panel> panels = Panel::of(region, grid);
-    std::int64_t words = 0;
-    for (const Panel& panel : panels) words += grid_rows * panel.tiles;
-    amax_.assign(static_cast<std::size_t>(words), 0);
-    scales_.resize(amax_.size());
-    std::size_t next_word = 0;
-    for (Panel& panel : panels) {
-        const auto own = static_cast<std::size_t>(grid_rows * panel.tiles);
-        panel.amax = std::span(amax_).subspan(next_word, own);
-        panel.scales = std::span(scales_).subspan(next_word, own);
-        next_word += own;
-    }
-
     const SharedTiles* shared = shared_tiles(bucket, entry.parameter);
-    const std::uint32_t last = last_element_bits(shared);
-    const auto is_shared = [&](std::int64_t row) {
-        return shared != nullptr &&
-               std::binary_search(shared->grid_rows.begin(), shared->grid_rows.end(),
-                                  row / grid.tile_rows);
-    };
-    const auto band_of = [&](const Panel& panel, std::int64_t begin, std::int64_t end) {
-        const Values from{values.data + (begin - region.row) * values.stride, values.stride};
-        return panel.band(from, {begin, end}, region.col, meta.rows(), last);
-    };
-    const auto codes_of = [&](const Panel& panel, std::int64_t row) {
-        return codes + (row - region.row) * region.cols + panel.cols.begin - region.col;
-    };
-    const kernels::StripeDone stripe_done = [&](std::int64_t begin, std::int64_t end) {
+    EntryQuantizer quantizer(backend_, scaling_, {meta, region, values, codes},
+                             {shared, exchange_, last_element_bits(shared)}, amax_, scales_);
+    quantizer.run([&](std::int64_t begin, std::int64_t end) {
         const auto hash_start = Clock::now();
         digests.update({begin, end}, reinterpret_cast<const std::byte*>(
                                          codes + (begin - region.row) * region.cols));
         on_progress();
         hashing += seconds_since(hash_start);
-    };
-    // What other trainers hold parts of: the amax came from the exchange.
-    const auto take_exchanged = [&](const Panel& panel, std::int64_t grid_row,
-                                    std::span<std::uint32_t> amax) {
-        const auto found =
-            std::lower_bound(shared->grid_rows.begin(), shared->grid_rows.end(), grid_row);
-        const auto first = static_cast<std::size_t>(found - shared->grid_rows.begin());
-        const std::int64_t rows = static_cast<std::int64_t>(amax.size()) / panel.tiles;
-        for (std::int64_t g = 0; g < rows; ++g) {
-            const std::uint32_t* from =
-                exchange_.data() + shared->offset +
-                (first + static_cast<std::size_t>(g)) * static_cast<std::size_t>(grid.grid_cols) +
-                static_cast<std::size_t>(panel.first_tile);
-            std::uint32_t* to = amax.data() + g * panel.tiles;
-            const bool ragged_row = (grid_row + g + 1) * grid.tile_rows > meta.rows();
-            for (std::int64_t t = 0; t < panel.tiles; ++t) {
-                const bool ragged =
-                    ragged_row || (panel.first_tile + t + 1) * grid.tile_cols > meta.cols();
-                to[t] = ragged ? std::max(from[t], last) : from[t];
-            }
-        }
-    };
+    });
+    apply_policy(meta, values, region);
+    digests.append_to(entry.parameter, digests_);
+    if (region.row == 0 && region.col == 0 && is_doubled(meta, production))
+        quantizer.first_scale() *= 2.0F;
+    send_scales(bucket, production, quantizer, piece);
+    const double staged = backend_.staging_seconds() - staged_before;
+    times.quantize_s += seconds_since(start) - hashing - staged;
+    times.pack_s += hashing;
+    times.staging_s += staged;
+}
 
-    for (std::int64_t row = entry.rows.begin; row < entry.rows.end;) {
-        const bool exchanged = is_shared(row);
-        std::int64_t end = row;
-        while (end < entry.rows.end && is_shared(end) == exchanged)
-            end = std::min(entry.rows.end, (end / grid.tile_rows + 1) * grid.tile_rows);
-        const std::int64_t grid_row = row / grid.tile_rows;
-        const std::int64_t run_rows = (end - 1) / grid.tile_rows - grid_row + 1;
-        const auto run_of = [&](const Panel& panel, auto span, std::int64_t from) {
-            return span.subspan(
-                static_cast<std::size_t>((from / grid.tile_rows - first_grid) * panel.tiles),
-                static_cast<std::size_t>((grid_row + run_rows - from / grid.tile_rows) *
-                                         panel.tiles));
-        };
-        if (!exchanged) {
-            // A rectangle that begins inside a tile has all its grid rows exchanged.
-            const Panel& panel = panels.front();
-            backend_.quantize(scaling_, band_of(panel, row, end), run_of(panel, panel.amax, row),
-                              run_of(panel, panel.scales, row), codes_of(panel, row), region.cols,
-                              stripe_done);
-            row = end;
-            continue;
-        }
-        for (const Panel& panel : panels) {
-            take_exchanged(panel, grid_row, run_of(panel, panel.amax, row));
-            backend_.scales(scaling_, run_of(panel, panel.amax, row),
-                            run_of(panel, panel.scales, row));
-        }
-        while (row < end) {
-            // Both panels of a stripe before the next one, so that it is hashed in cache.
-            const std::int64_t stripe_end = std::min(end, (row / kStripeRows + 1) * kStripeRows);
-            for (const Panel& panel : panels) {
-                backend_.encode(scaling_, band_of(panel, row, stripe_end),
-                                run_of(panel, panel.amax, row), codes_of(panel, row), region.cols,
-                                [](std::int64_t, std::int64_t) {});
-            }
-            stripe_done(row, stripe_end);
-            row = stripe_end;
-        }
-    }
-
+void RefitPublisher::apply_policy(const wire::ParameterMeta& meta, const Values& values,
+                                  const core::Region& region) {
     bool nonfinite = std::any_of(amax_.begin(), amax_.end(),
                                  [](std::uint32_t bits) { return bits >= kInfBits; });
     if (payload_.nonfinite == Nonfinite::reject && numerics::hides_nonfinite(scaling_))
@@ -403,35 +242,37 @@ void RefitPublisher::fill_codes(std::size_t bucket, const wire::PieceEntry& entr
             if (amax_[i] >= kInfBits) scales_[i] = std::numeric_limits<float>::quiet_NaN();
         }
     }
-    digests.append_to(entry.parameter, digests_);
+}
 
-    // The first scale of the tensor is that of its first element, wherever shards begin.
+/// The first scale of the tensor is that of its first element, wherever shards begin.
+bool RefitPublisher::is_doubled(const wire::ParameterMeta& weight,
+                                const Production& production) const {
+    const std::string& glob = faults_.scale_doubled;
+    if (glob.empty()) return false;
+    if (weights::glob_match(glob, weight.name)) return true;
+    return production.scale >= 0 &&
+           weights::glob_match(
+               glob, plan_.manifest.parameters[static_cast<std::size_t>(production.scale)].name);
+}
+
+void RefitPublisher::send_scales(std::size_t bucket, const Production& production,
+                                 const EntryQuantizer& quantizer, std::span<std::byte> piece) {
+    if (production.scale < 0) return;
     const auto scale_parameter = static_cast<std::uint32_t>(production.scale);
-    if (region.row == 0 && region.col == 0 && !faults_.scale_doubled.empty() &&
-        (weights::glob_match(faults_.scale_doubled, meta.name) ||
-         (production.scale >= 0 &&
-          weights::glob_match(faults_.scale_doubled,
-                              plan_.manifest.parameters[scale_parameter].name)))) {
-        panels.front().scales[0] *= 2.0F;
-    }
     bool sent_here = false;
     for (const wire::PieceEntry& scale : plan_.manifest.buckets[bucket].pieces[trainer_].entries) {
         if (scale.parameter != scale_parameter) continue;
-        write_scales(scale, first_grid, panels.back(), piece);
+        write_scales(scale, quantizer.first_grid_row(), quantizer.last_panel(), piece);
         sent_here = true;
     }
-    if (!sent_here && production.scale >= 0) {
+    if (!sent_here) {
         // A framing that cuts between a weight and its scale: kept for the bucket that has it.
         const wire::ParameterMeta& scale = plan_.manifest.parameters[scale_parameter];
         std::vector<std::byte>& kept = kept_scales_[scale_parameter];
         kept.resize(static_cast<std::size_t>(scale.rows() * scale.row_bytes()));
         const wire::PieceEntry whole{scale_parameter, {0, scale.rows()}, 0, kept.size(), {}};
-        write_scales(whole, first_grid, panels.back(), kept);
+        write_scales(whole, quantizer.first_grid_row(), quantizer.last_panel(), kept);
     }
-    const double staged = backend_.staging_seconds() - staged_before;
-    times.quantize_s += seconds_since(start) - hashing - staged;
-    times.pack_s += hashing;
-    times.staging_s += staged;
 }
 
 /// The scale entry of a piece holds the tiles that begin in the trainer's rectangle: they are those

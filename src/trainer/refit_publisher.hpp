@@ -12,6 +12,7 @@
 
 #include "core/finding.hpp"
 #include "kernels/backend.hpp"
+#include "trainer/entry_quantizer.hpp"
 #include "trainer/publisher.hpp"
 #include "trainer/refit_plan.hpp"
 #include "trainer/weight_rows.hpp"
@@ -38,14 +39,19 @@ class RefitPublisher final : public Publisher {
     [[nodiscard]] bool aborted() const { return aborted_; }
 
  private:
-    struct EntryDigests;
-    struct Panel;
     void fill_codes(std::size_t bucket, const wire::PieceEntry& entry, std::span<std::byte> piece,
                     const std::function<void()>& on_progress, PublishTimes& times);
     void fill_raw(const wire::PieceEntry& entry, std::span<std::byte> piece,
                   const std::function<void()>& on_progress, PublishTimes& times);
     void finish_scale(const wire::PieceEntry& entry, std::span<std::byte> piece);
     void write_cache_scale(const wire::PieceEntry& entry, std::span<std::byte> piece);
+    /// What the policy for non-finite values makes of a quantized rectangle.
+    void apply_policy(const wire::ParameterMeta& meta, const Values& values,
+                      const core::Region& region);
+    [[nodiscard]] bool is_doubled(const wire::ParameterMeta& weight,
+                                  const Production& production) const;
+    void send_scales(std::size_t bucket, const Production& production,
+                     const EntryQuantizer& quantizer, std::span<std::byte> piece);
     void gather_tiles(const SharedTiles& shared, const core::Region& own);
     void write_scales(const wire::PieceEntry& entry, std::int64_t first_grid_row,
                       const Panel& panel, std::span<std::byte> piece) const;
