@@ -374,7 +374,9 @@ class CaseRunner {
                 part_->bucket_source()->read(bucket, on_progress);
             };
         }
-        if (trainer_ && checks_source()) audit_.remember_source(*part_->held());
+        together(world_, [&] {
+            if (trainer_ && checks_source()) audit_.remember_source(*part_->held());
+        });
         for (int refit = 0; refit < case_.refits; ++refit) {
             if (refit > 0 && !next_step(refit)) return false;
             const int warmup = refit == 0 ? case_.warmup : 0;

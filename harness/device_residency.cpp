@@ -3,6 +3,7 @@
 #include "harness/device_residency.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "core/shape.hpp"
 #include "harness/preflight.hpp"
@@ -63,8 +64,10 @@ std::string why_staged(const DevicePart& part) {
     }
     const auto memory = kernels::cuda::device_memory();
     const std::uint64_t need = resident_device_bytes(part);
-    const auto sharing = static_cast<std::uint64_t>(
-        core::ceil_div(part.ranks_of_node, memory ? std::max(1, memory->devices) : 1));
+    // Ranks take the devices in turn, but for one that is named for all of them.
+    const bool one_for_all = std::getenv("REFIT_CUDA_DEVICE") != nullptr;
+    const int devices = memory && !one_for_all ? std::max(1, memory->devices) : 1;
+    const auto sharing = static_cast<std::uint64_t>(core::ceil_div(part.ranks_of_node, devices));
     if (memory && need * sharing > memory->free_bytes) {
         return "what stays on the device takes " + bytes_text(need * sharing) + ", and " +
                bytes_text(memory->free_bytes) + " of it are free";

@@ -58,11 +58,24 @@ bool has_a_pair(const CaseSetup& setup, const std::string& pattern) {
 class FaultTargets {
  public:
     explicit FaultTargets(const CaseSetup& setup) {
-        for (const model::TensorSpec& tensor : setup.tensors) tensors_.insert(tensor.name);
-        for (const wire::WantedParameter& wanted : setup.loading().wanted)
-            loaded_.insert(wanted.name);
-        for (const wire::KernelParameter& parameter : setup.layout.parameters)
-            published_.insert(parameter.name);
+        for (std::size_t i = 0; i < setup.tensors.size(); ++i) {
+            const std::string& name = setup.tensors[i].name;
+            tensors_.insert(name);
+            if (!parallel::is_empty(setup.placements[i].held.front())) held_by_first_.insert(name);
+        }
+        for (const std::vector<receiver::LoadSpan>& spans : setup.loading().spans) {
+            Names& loaded = loaded_by_rank_.emplace_back();
+            for (const receiver::LoadSpan& span : spans)
+                loaded.insert(setup.loading().wanted[span.wanted].name);
+        }
+        const std::vector<wire::KernelParameter>& parameters = setup.layout.parameters;
+        for (std::size_t i = 0; i < parameters.size(); ++i) {
+            published_.insert(parameters[i].name);
+            const bool has_next =
+                i + 1 < parameters.size() && parameters[i + 1].name == parameters[i].name;
+            if (has_next && !same_parts(parameters[i], parameters[i + 1]))
+                sharded_.insert(parameters[i].name);
+        }
         const trainer::RefitPlan plan = trainer::make_plan(setup.tensors, setup.instance.wanted,
                                                            setup.payload, setup.sharding, {});
         for (std::size_t i = 0; i < plan.manifest.parameters.size(); ++i) {
@@ -79,9 +92,14 @@ class FaultTargets {
     }
 
     // Empty where the fault has no targets in this case.
-    [[nodiscard]] Names of(const std::string& fault) const {
-        if (fault == "skip_load" || fault == "replica_flip") return loaded_;
-        if (fault == "drop_parameter" || fault == "wrong_shard") return published_;
+    [[nodiscard]] Names of(const FaultSpec& spec) const {
+        const std::string& fault = spec.name;
+        if (fault == "skip_load" || fault == "replica_flip")
+            return loaded_by_rank_[static_cast<std::size_t>(spec.receiver) %
+                                   loaded_by_rank_.size()];
+        if (fault == "drop_parameter") return published_;
+        if (fault == "wrong_shard") return sharded_;
+        if (fault == "source_write") return held_by_first_;
         if (fault == "cache_scale_value" || fault == "stale_cache_scale") return cache_scales_;
         if (fault == "rename_scale" || fault == "scale_dtype" || fault == "scale_doubled")
             return joined(joined(scales_, scaled_), cache_scales_);
@@ -91,14 +109,22 @@ class FaultTargets {
     }
 
  private:
-    Names tensors_;       ///< of the model
-    Names loaded_;        ///< parameters that a loader copies
-    Names published_;     ///< the engine's own, with wire: kernel
-    Names scales_;        ///< of weights
-    Names scaled_;        ///< weights with a scale
-    Names cache_scales_;  ///< of the KV cache
+    Names tensors_;                      ///< of the model
+    Names held_by_first_;                ///< those that the first trainer holds parts of
+    std::vector<Names> loaded_by_rank_;  ///< parameters that a loader of this TP rank copies
+    Names published_;                    ///< the engine's own, with wire: kernel
+    Names sharded_;                      ///< those of which ranks hold different parts
+    Names scales_;                       ///< of weights
+    Names scaled_;                       ///< weights with a scale
+    Names cache_scales_;                 ///< of the KV cache
     bool quantizes_ = false;
 
+    static bool same_parts(const wire::KernelParameter& a, const wire::KernelParameter& b) {
+        return std::equal(a.parts.begin(), a.parts.end(), b.parts.begin(), b.parts.end(),
+                          [](const wire::KernelPart& x, const wire::KernelPart& y) {
+                              return x.source == y.source && x.region == y.region;
+                          });
+    }
     static Names joined(Names all, const Names& more) {
         all.insert(more.begin(), more.end());
         return all;
@@ -127,7 +153,7 @@ void aim_tensor_faults(const Case& c, CaseSetup& setup) {
         // The catalogue makes `tensor` a must for the faults that know it.
         if (fault.tensor.empty()) continue;
         if (!all_targets) all_targets.emplace(setup);
-        const Names targets = all_targets->of(fault.name);
+        const Names targets = all_targets->of(fault);
         Names struck;
         for (const std::string& name : targets) {
             if (weights::glob_match(fault.tensor, name)) struck.insert(name);

@@ -81,11 +81,21 @@ void send_all(RefitContext& context, StageClock& clock, RefitResult& result) {
         double begin = clock.now_s();
         const double staged_before = staged();
         guarded([&] { status.enter(Stage::gather, bucket); });
-        publisher.gather(b, [&](std::span<std::uint32_t> amax) {
+        bool exchanged = false;
+        const trainer::MaxOverTrainers exchange = [&](std::span<std::uint32_t> amax) {
+            exchanged = true;
             clock.pause();
             context.world.max_over_trainers(context.trainers, amax);
             clock.resume();
-        });
+        };
+        try {
+            publisher.gather(b, exchange);
+        } catch (const std::exception& error) {
+            note_error(result, status, error);
+            publisher.abort();
+            // The other trainers wait for the exchange of this bucket, if it has one.
+            if (!exchanged) publisher.gather(b, exchange);
+        }
         double end = clock.now_s();
         const double staged_in_gather = staged() - staged_before;
         clock.add(Stage::gather, end - begin - staged_in_gather);

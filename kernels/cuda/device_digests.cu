@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kBlockThreads)
     const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
     for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
          i < values; i += step) {
-        const std::int64_t which = value_rectangle_of(rectangles, count, i);
+        const std::int64_t which = item_of(rectangles, count, &ValueRectangle::first, i);
         const std::int64_t local = i - rectangles[which].first;
         if (is_unusable(rectangles[which], local)) {
             atomicAdd(&results[which].count, 1ULL);

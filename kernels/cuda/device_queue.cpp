@@ -17,6 +17,10 @@ namespace {
 
 constexpr std::size_t kDrawerBytes = std::size_t{256} << 10;
 constexpr std::size_t kDrawerAlignment = 64;
+constexpr std::int64_t kPlacedRowBytes = 4096;
+/// Blocks of one launch of digests, of 1 KiB each and with 64 bytes of scratch memory: 16 MiB. Only
+/// a single tensor of more than 256 MiB takes more.
+constexpr std::int64_t kDigestGroupBlocks = std::int64_t{256} << 10;
 
 class Block final : public DeviceBlock {
  public:
@@ -130,7 +134,8 @@ class Queue final : public DeviceQueue {
     }
 
     void place(std::span<const PlacedRectangle> rectangles) override {
-        std::vector<PlacedRectangle> list(rectangles.begin(), rectangles.end());
+        std::vector<PlacedRectangle> list;
+        for (const PlacedRectangle& one : rectangles) add_in_short_rows(one, list);
         std::int64_t rows = 0;
         for (PlacedRectangle& one : list) one.first_row = std::exchange(rows, rows + one.rows);
         if (rows == 0) return;
@@ -147,15 +152,32 @@ class Queue final : public DeviceQueue {
     void digest(std::span<const DigestJob> jobs, numerics::Xxh128* results) override {
         if (jobs.empty()) return;
         std::vector<DigestJob> list(jobs.begin(), jobs.end());
-        std::int64_t blocks = 0;
-        for (DigestJob& one : list)
-            one.first_block = std::exchange(blocks, blocks + numerics::xxh3_blocks(one.length()));
+        // Groups that follow each other in the stream share the scratch memory for partial sums.
+        struct Group {
+            std::size_t first = 0;
+            std::size_t count = 0;
+            std::int64_t blocks = 0;
+        };
+        std::vector<Group> groups;
+        std::int64_t most = 1;
+        for (std::size_t i = 0; i < list.size(); ++i) {
+            const std::int64_t own = numerics::xxh3_blocks(list[i].length());
+            if (groups.empty() || groups.back().blocks + own > kDigestGroupBlocks)
+                groups.push_back({i, 0, 0});
+            Group& group = groups.back();
+            list[i].first_block = std::exchange(group.blocks, group.blocks + own);
+            ++group.count;
+            most = std::max(most, group.blocks);
+        }
         const DigestJob* sent_list = sent(list);
-        const std::size_t scratch = static_cast<std::size_t>(blocks * numerics::kXxh3Lanes) * 8;
-        auto* sums = static_cast<std::uint64_t*>(grown(sums_, std::max<std::size_t>(scratch, 8)));
+        const std::size_t scratch = static_cast<std::size_t>(most * numerics::kXxh3Lanes) * 8;
+        auto* sums = static_cast<std::uint64_t*>(grown(sums_, scratch));
         auto* found = results_of<numerics::Xxh128>(results, jobs.size());
-        launch_digests(sent_list, static_cast<std::int64_t>(list.size()), blocks,
-                       secret_.as<std::uint64_t>(), sums, found, stream_.get());
+        for (const Group& group : groups) {
+            launch_digests(sent_list + group.first, static_cast<std::int64_t>(group.count),
+                           group.blocks, secret_.as<std::uint64_t>(), sums, found + group.first,
+                           stream_.get());
+        }
         fetch(found, jobs.size());
     }
 
@@ -197,6 +219,12 @@ class Queue final : public DeviceQueue {
         drawers_.clear();
     }
 
+    void abandon() noexcept override {
+        (void)cudaStreamSynchronize(stream_.get());
+        pending_.clear();
+        drawers_.clear();
+    }
+
     [[nodiscard]] const DeviceTraffic& traffic() const override { return traffic_; }
 
  private:
@@ -229,6 +257,24 @@ class Queue final : public DeviceQueue {
         job.wide_loads = is_multiple(one.band.data, 16) && one.band.row_stride % kChunk == 0;
         job.wide_stores = is_multiple(one.codes, 8) && one.code_stride % kChunk == 0;
         return job;
+    }
+
+    /// A block of threads takes a row: one without gaps is cut into rows of a few KiB.
+    static void add_in_short_rows(const PlacedRectangle& one, std::vector<PlacedRectangle>& list) {
+        const std::int64_t bytes = one.rows * one.row_bytes;
+        const bool flat =
+            one.rows == 1 || (one.from_stride == one.row_bytes && one.to_stride == one.row_bytes);
+        if (!flat || bytes <= kPlacedRowBytes) {
+            list.push_back(one);
+            return;
+        }
+        const std::int64_t whole = bytes / kPlacedRowBytes;
+        const std::int64_t rest = bytes % kPlacedRowBytes;
+        list.push_back(
+            {one.from, kPlacedRowBytes, one.to, kPlacedRowBytes, whole, kPlacedRowBytes, 0});
+        if (rest == 0) return;
+        list.push_back({one.from + whole * kPlacedRowBytes, rest, one.to + whole * kPlacedRowBytes,
+                        rest, 1, rest, 0});
     }
 
     void count(std::size_t bytes, Purpose purpose) {

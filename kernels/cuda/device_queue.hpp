@@ -83,6 +83,9 @@ class DeviceQueue {
                                  NonfiniteCounts* result) = 0;
     /// Until everything is done and every result is written.
     virtual void wait() = 0;
+    /// After an exception between a call and its wait(): until everything is done, and results that
+    /// were to come are dropped, since what they were for may be gone. Throws nothing.
+    virtual void abandon() noexcept = 0;
 
     [[nodiscard]] virtual const DeviceTraffic& traffic() const = 0;
 };

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/cuda/list_lookup.hpp"
 #include "kernels/numerics/host_device.hpp"
 #include "kernels/numerics/xxh3.hpp"
 
@@ -61,29 +62,12 @@ class RectangleStream {
     bool flat_;
 };
 
-/// The job that block `block` of all blocks belongs to; jobs without blocks are passed over.
-[[nodiscard]] REFIT_HD constexpr std::int64_t digest_job_of(const DigestJob* jobs,
-                                                            std::int64_t count,
-                                                            std::int64_t block) {
-    std::int64_t low = 0;
-    std::int64_t high = count - 1;
-    while (low < high) {
-        const std::int64_t middle = (low + high + 1) / 2;
-        if (jobs[middle].first_block <= block) {
-            low = middle;
-        } else {
-            high = middle - 1;
-        }
-    }
-    return low;
-}
-
 /// What block `block` of all blocks adds to accumulator `lane`; goes to sums[8 * block + lane].
 [[nodiscard]] REFIT_HD inline std::uint64_t digest_block_lane(const DigestJob* jobs,
                                                               std::int64_t count,
                                                               std::int64_t block, std::int64_t lane,
                                                               const std::uint64_t* secret) {
-    const DigestJob& job = jobs[digest_job_of(jobs, count, block)];
+    const DigestJob& job = jobs[item_of(jobs, count, &DigestJob::first_block, block)];
     const RectangleStream stream(job);
     const std::int64_t begin = (block - job.first_block) * numerics::kXxh3BlockBytes;
     std::uint64_t sum = 0;

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/list_lookup.hpp"
 #include "kernels/numerics/float8.hpp"
 #include "kernels/numerics/host_device.hpp"
 
@@ -24,22 +25,6 @@ struct PlacedRectangle {
     std::int64_t first_row = 0;  ///< rows of all rectangles before this one
 };
 
-/// The rectangle that row `row` of all rows lies in; rectangles without rows are passed over.
-[[nodiscard]] REFIT_HD constexpr std::int64_t rectangle_of(const PlacedRectangle* rectangles,
-                                                           std::int64_t count, std::int64_t row) {
-    std::int64_t low = 0;
-    std::int64_t high = count - 1;
-    while (low < high) {
-        const std::int64_t middle = (low + high + 1) / 2;
-        if (rectangles[middle].first_row <= row) {
-            low = middle;
-        } else {
-            high = middle - 1;
-        }
-    }
-    return low;
-}
-
 struct alignas(16) SixteenBytes {
     std::uint32_t words[4];
 };
@@ -49,7 +34,8 @@ struct alignas(16) SixteenBytes {
 /// aligned differently.
 REFIT_HD inline void place_row(const PlacedRectangle* rectangles, std::int64_t count,
                                std::int64_t row, int lane, int lanes) {
-    const PlacedRectangle& rectangle = rectangles[rectangle_of(rectangles, count, row)];
+    const PlacedRectangle& rectangle =
+        rectangles[item_of(rectangles, count, &PlacedRectangle::first_row, row)];
     const std::int64_t local = row - rectangle.first_row;
     const std::uint8_t* from = rectangle.from + local * rectangle.from_stride;
     std::uint8_t* to = rectangle.to + local * rectangle.to_stride;

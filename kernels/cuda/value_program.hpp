@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/cuda/list_lookup.hpp"
 #include "kernels/numerics/bfloat16.hpp"
 #include "kernels/numerics/float16.hpp"
 #include "kernels/numerics/float8.hpp"
@@ -63,26 +64,10 @@ struct UnusableScales {
     unsigned long long first = ~0ULL;  ///< row * cols + column
 };
 
-/// The rectangle that value `index` of all values lies in; empty rectangles are passed over.
-[[nodiscard]] REFIT_HD constexpr std::int64_t value_rectangle_of(const ValueRectangle* rectangles,
-                                                                 std::int64_t count,
-                                                                 std::int64_t index) {
-    std::int64_t low = 0;
-    std::int64_t high = count - 1;
-    while (low < high) {
-        const std::int64_t middle = (low + high + 1) / 2;
-        if (rectangles[middle].first <= index) {
-            low = middle;
-        } else {
-            high = middle - 1;
-        }
-    }
-    return low;
-}
-
 REFIT_HD inline void convert_value(const ValueRectangle* rectangles, std::int64_t count,
                                    std::int64_t index) {
-    const ValueRectangle& one = rectangles[value_rectangle_of(rectangles, count, index)];
+    const ValueRectangle& one =
+        rectangles[item_of(rectangles, count, &ValueRectangle::first, index)];
     const std::int64_t row = (index - one.first) / one.cols;
     const std::int64_t col = (index - one.first) % one.cols;
     store_value(

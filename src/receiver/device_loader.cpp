@@ -339,13 +339,19 @@ void DeviceLoader::load_piece(std::uint32_t bucket, std::uint32_t trainer,
     }
     Work work;
     collect(*view, plan, piece, place, work);
-    judge(work, place);
-    times.check_s += seconds_since(start);
-    if (on_progress) on_progress();
-    if (state_->failed) return;
-    const auto checked = Clock::now();
-    write(work);
-    times.load_s += seconds_since(checked);
+    try {
+        judge(work, place);
+        times.check_s += seconds_since(start);
+        if (on_progress) on_progress();
+        if (state_->failed) return;
+        const auto checked = Clock::now();
+        write(work);
+        times.load_s += seconds_since(checked);
+    } catch (...) {
+        // What was asked for would be written into `work`.
+        device_->queue->abandon();
+        throw;
+    }
     if (on_progress) on_progress();
 }
 

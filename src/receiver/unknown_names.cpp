@@ -153,12 +153,14 @@ std::string latent_partner(const std::string& name) {
 
 bool is_cache_scale(const std::string& name) {
     if (name.find(".self_attn.") == std::string::npos) return false;
-    if (ends_with_any(name, {".self_attn.k_scale", ".self_attn.v_scale", ".self_attn.kv_scale",
-                             ".self_attn.q_scale", ".self_attn.prob_scale", ".k_proj.output_scale",
-                             ".v_proj.output_scale", ".q_proj.output_scale"})) {
+    if (ends_with_any(
+            name, {".self_attn.k_scale", ".self_attn.v_scale", ".self_attn.kv_scale",
+                   ".self_attn.q_scale", ".self_attn.prob_scale", ".k_proj.output_scale",
+                   ".v_proj.output_scale", ".q_proj.output_scale", ".self_attn.prob_output_scale",
+                   ".self_attn.k_cache.scale", ".self_attn.v_cache.scale", ".self_attn.q.scale"})) {
         return true;
     }
-    for (const char* module : {".k_proj", ".v_proj", ".qkv_proj", ".attn"}) {
+    for (const char* module : {".k_proj", ".v_proj", ".qkv_proj", ".qkqkv_proj", ".attn"}) {
         for (const char* leaf : {".k_scale", ".v_scale", ".kv_scale", ".q_scale", ".prob_scale"}) {
             if (name.ends_with(std::string(".self_attn") + module + leaf)) return true;
         }

@@ -6,6 +6,8 @@
 #include <chrono>
 #include <utility>
 
+#include "trainer/digest_jobs.hpp"
+
 namespace refit::trainer {
 namespace {
 
@@ -24,25 +26,6 @@ std::uint64_t largest_piece(const wire::RefitManifest& manifest) {
     for (const wire::BucketPlan& bucket : manifest.buckets)
         largest = std::max(largest, bucket.pieces.front().bytes);
     return largest;
-}
-
-/// One digest a cell of the entry, whose bytes begin at `data`: what is to be found, and a place.
-void append_digests(const wire::ParameterMeta& meta, const wire::PieceEntry& entry,
-                    const std::byte* data, std::vector<kernels::cuda::DigestJob>& jobs,
-                    std::vector<wire::DigestRecord>& digests) {
-    const core::Region sent = entry.region(meta);
-    const std::int64_t size = core::size_bytes(meta.dtype);
-    for (const wire::Cell& cell : wire::cells_in_region(meta, sent)) {
-        const core::Region& region = cell.region;
-        kernels::cuda::DigestJob job;
-        job.stride = sent.cols * size;
-        job.data =
-            as_bytes(data) + (region.row - sent.row) * job.stride + (region.col - sent.col) * size;
-        job.rows = region.rows;
-        job.row_bytes = region.cols * size;
-        jobs.push_back(job);
-        digests.push_back({entry.parameter, cell.index, {}});
-    }
 }
 
 }  // namespace
@@ -175,7 +158,8 @@ void DeviceKernelPublisher::fill(std::size_t bucket, std::span<std::byte> piece,
         // What no part covers is the padding of the vocabulary, which the engine keeps at zero.
         queue_.set_bytes(out, 0, entry.bytes);
         join(entry.parameter, out, on_progress, times);
-        append_digests(plan_.manifest.parameters[entry.parameter], entry, out, jobs, digests);
+        append_digest_jobs(plan_.manifest.parameters[entry.parameter], entry, as_bytes(out), jobs,
+                           digests);
         on_progress();
     }
     const auto start = Clock::now();

@@ -8,6 +8,7 @@
 #include "core/error.hpp"
 #include "kernels/numerics/bfloat16.hpp"
 #include "kernels/numerics/scale.hpp"
+#include "trainer/digest_jobs.hpp"
 #include "trainer/nonfinite_finding.hpp"
 #include "weights/synthetic_weights.hpp"
 
@@ -314,15 +315,25 @@ void DevicePublisher::report_nonfinite(const wire::ParameterMeta& meta, const Va
     findings_.push_back(nonfinite_finding(meta, found, codes ? &grid : nullptr));
 }
 
-void DevicePublisher::look_for_nonfinite(const std::vector<Quantized>& all) {
+/// Reports the first entry of the piece that is not finite where one of its codes entries is not;
+/// raw entries behind all such are looked at with their digests.
+void DevicePublisher::look_for_nonfinite(std::size_t bucket, const std::vector<Quantized>& all) {
     if (payload_.nonfinite != Nonfinite::reject) return;
-    for (const Quantized& one : all) {
-        const bool nonfinite = std::any_of(one.most.begin(), one.most.end(),
-                                           [](std::uint32_t bits) { return bits >= kInfBits; });
-        if (!nonfinite) continue;
-        report_nonfinite(plan_.manifest.parameters[one.entry.parameter], one.values, one.region);
-        return;
+    const auto bad = std::find_if(all.begin(), all.end(), [](const Quantized& one) {
+        return std::any_of(one.most.begin(), one.most.end(),
+                           [](std::uint32_t bits) { return bits >= kInfBits; });
+    });
+    if (bad == all.end()) return;
+    for (const wire::PieceEntry& entry : plan_.manifest.buckets[bucket].pieces[trainer_].entries) {
+        if (entry.parameter == bad->entry.parameter) break;
+        const wire::ParameterMeta& meta = plan_.manifest.parameters[entry.parameter];
+        const Production& production = plan_.productions[entry.parameter];
+        if (meta.kind != wire::ParameterKind::raw || production.quantized) continue;
+        const core::Region region = entry.region(meta);
+        report_nonfinite(meta, weights_.values(production.tensor, region), region);
+        if (!findings_.empty()) return;
     }
+    report_nonfinite(plan_.manifest.parameters[bad->entry.parameter], bad->values, bad->region);
 }
 
 /// The scale entry of a piece holds the tiles that begin in the trainer's rectangle.
@@ -349,10 +360,11 @@ void DevicePublisher::write_scale(const Quantized& one, const wire::PieceEntry& 
     values.to_stride = region.cols * size_of(values.to_type);
     values.rows = region.rows;
     values.cols = region.cols;
+    const std::string& weight = plan_.manifest.parameters[one.entry.parameter].name;
     const bool doubled = one.region.row == 0 && one.region.col == 0 &&
                          !faults_.scale_doubled.empty() &&
-                         weights::glob_match(faults_.scale_doubled,
-                                             plan_.manifest.parameters[one.entry.parameter].name);
+                         (weights::glob_match(faults_.scale_doubled, weight) ||
+                          weights::glob_match(faults_.scale_doubled, meta.name));
     if (doubled) {
         float scale = 0.0F;
         queue_.download(&scale, scales, sizeof scale, DeviceQueue::Purpose::control);
@@ -416,18 +428,8 @@ void DevicePublisher::digest_entries(std::size_t bucket, std::span<std::byte> pi
         const wire::PieceEntry& entry = entries[i];
         const wire::ParameterMeta& meta = plan_.manifest.parameters[entry.parameter];
         const core::Region region = entry.region(meta);
-        const std::int64_t size = core::size_bytes(meta.dtype);
         const std::uint8_t* first = as_bytes(piece.data()) + entry.offset;
-        for (const wire::Cell& cell : wire::cells_in_region(meta, region)) {
-            kernels::cuda::DigestJob job;
-            job.stride = region.cols * size;
-            job.data = first + (cell.region.row - region.row) * job.stride +
-                       (cell.region.col - region.col) * size;
-            job.rows = cell.region.rows;
-            job.row_bytes = cell.region.cols * size;
-            jobs.push_back(job);
-            digests_.push_back({entry.parameter, cell.index, {}});
-        }
+        append_digest_jobs(meta, entry, first, jobs, digests_);
         const bool raw =
             meta.kind == wire::ParameterKind::raw && !plan_.productions[entry.parameter].quantized;
         if (raw && payload_.nonfinite == Nonfinite::reject) {
@@ -474,7 +476,7 @@ void DevicePublisher::fill(std::size_t bucket, std::span<std::byte> piece,
     if (!aborted_) {
         const auto start = Clock::now();
         quantize_codes(bucket, piece, all);
-        look_for_nonfinite(all);
+        look_for_nonfinite(bucket, all);
         if (!all.empty()) times.quantize_s += seconds_since(start);
         on_progress();
     }

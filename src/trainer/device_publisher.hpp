@@ -36,7 +36,10 @@ class DevicePublisher final : public Publisher {
     /// `piece` names memory of the device; all that writes it is done when this returns.
     void fill(std::size_t bucket, std::span<std::byte> piece,
               const std::function<void()>& on_progress, PublishTimes& times) override;
-    void abort() override { aborted_ = true; }
+    void abort() override {
+        aborted_ = true;
+        queue_.abandon();
+    }
     [[nodiscard]] const core::Findings& findings() const override { return findings_; }
     /// Whether pieces of this refit are marked aborted from now on.
     [[nodiscard]] bool aborted() const { return aborted_; }
@@ -50,7 +53,7 @@ class DevicePublisher final : public Publisher {
     /// Waits for the piece; digests of its cells, and what of its raw values is not finite.
     void digest_entries(std::size_t bucket, std::span<std::byte> piece,
                         const std::function<void()>& on_progress);
-    void look_for_nonfinite(const std::vector<Quantized>& all);
+    void look_for_nonfinite(std::size_t bucket, const std::vector<Quantized>& all);
     void write_scale(const Quantized& one, const wire::PieceEntry& entry, std::byte* out);
     void report_nonfinite(const wire::ParameterMeta& meta, const Values& values,
                           const core::Region& region);

@@ -30,7 +30,8 @@ class Publisher {
     /// the bucket has any). After abort() only zeros are given.
     virtual void gather(std::size_t bucket, const MaxOverTrainers& max_over_trainers) = 0;
     /// Writes the piece: `piece` has exactly the planned size. `on_progress` is called at least
-    /// once per stripe of 128 rows. After an error finding (or abort) the piece is marked aborted
+    /// once per stripe of 128 rows, or where a device works on the piece as a whole, between its
+    /// steps. After an error finding (or abort) the piece is marked aborted
     /// and holds nothing to load.
     virtual void fill(std::size_t bucket, std::span<std::byte> piece,
                       const std::function<void()>& on_progress, PublishTimes& times) = 0;

@@ -36,6 +36,8 @@ class FaultyTransport final : public Transport {
         }
     }
 
+    ~FaultyTransport() override { free_device_copies(); }
+
     [[nodiscard]] std::string_view name() const override { return inner_->name(); }
     [[nodiscard]] int piece_device() const override { return inner_->piece_device(); }
 
@@ -96,12 +98,15 @@ class FaultyTransport final : public Transport {
         inner_->close();
         copies_.clear();
         before_.clear();
-        for (const auto& [piece, memory] : device_copies_) device_->free(memory);
-        device_copies_.clear();
+        free_device_copies();
     }
     [[nodiscard]] std::uint64_t buffer_bytes() const override { return inner_->buffer_bytes(); }
 
  private:
+    void free_device_copies() {
+        for (const auto& [piece, memory] : device_copies_) device_->free(memory);
+        device_copies_.clear();
+    }
     /// The bytes of a piece, wherever they lie. Only pieces with a fault take this way.
     void fetch(std::span<std::byte> to, std::span<const std::byte> piece) {
         if (device_ == nullptr) {

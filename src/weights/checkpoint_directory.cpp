@@ -85,13 +85,15 @@ std::map<std::string, std::vector<std::string>> shards_of(const std::filesystem:
     return shards;
 }
 
-/// Every `*.safetensors` of the directory, in order of their names.
+/// Every `*.safetensors` of the directory, in order of their names, as Python's glob finds them:
+/// not those that begin with a dot, which other systems leave beside files.
 std::vector<std::filesystem::path> files_in(const std::filesystem::path& directory) {
     std::vector<std::filesystem::path> found;
     std::error_code error;
     for (std::filesystem::directory_iterator it(directory, error), end; !error && it != end;
          it.increment(error)) {
-        if (it->path().extension() == ".safetensors") found.push_back(it->path());
+        const bool hidden = it->path().filename().string().starts_with(".");
+        if (!hidden && it->path().extension() == ".safetensors") found.push_back(it->path());
     }
     if (error) throw core::FileError(directory.string() + ": cannot be listed: " + error.message());
     std::sort(found.begin(), found.end());

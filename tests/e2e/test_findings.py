@@ -51,6 +51,23 @@ def test_a_fault_of_cache_scales_needs_one(refitbench, name, value):
     refitbench.run(text).expect(2).expect_said(name, "k_scale")
 
 
+EXPERT = "model.layers.1.mlp.experts.7.gate_proj.weight"
+SHARDED = small_run(transport="loopback").replace("tp: 1", "tp: 2").replace("tiny-qwen3", "tiny-moe")
+
+
+@pytest.mark.parametrize("text, name, tensor, code", [
+    (SHARDED.replace("tp: 2", "tp: 2, ep: 2"), "skip_load", EXPERT, 2),
+    (SHARDED.replace("tp: 2", "tp: 2, ep: 2"), "replica_flip", EXPERT.replace("7", "0"), 1),
+    (SHARDED + "wire: kernel\n", "skip_load", "*w2_weight@tp1", 2),
+    (SHARDED + "wire: kernel\n", "skip_load", "*w2_weight@tp0", 1),
+    (SHARDED + "wire: kernel\n", "wrong_shard", "model.norm.weight", 2),
+    (SHARDED + "wire: kernel\n", "wrong_shard", "*.layers.0.self_attn.o_proj.weight", 1),
+    (SHARDED.replace("ranks: 1", "ranks: 2, layout: ep"), "source_write", EXPERT, 2),
+    (SHARDED.replace("ranks: 1", "ranks: 2, layout: ep"), "source_write", EXPERT.replace("7", "0"), 1)])
+def test_a_fault_strikes_what_its_rank_holds(refitbench, text, name, tensor, code):
+    refitbench.run(text + f"faults: [{{name: {name}, tensor: '{tensor}'}}]\n").expect(code)
+
+
 def test_nothing_is_of_the_wrong_dtype_where_nothing_is_quantized(refitbench):
     text = fault("wrong_eligibility", UP) + "payload: {scheme: bf16}\n"
 

@@ -43,6 +43,8 @@ FILES = {
                          {"vllm-fp8": 0, "sglang-fp8": 0, "strict": 0}, False),
     "other values": (1, "older.safetensors", changed,
                      {"vllm-fp8": 1, "sglang-fp8": 1, "transformers-fp8": 0, "strict": 1}, True),
+    "what another system leaves": (1, "._model.safetensors", lambda c: EXTRA,
+                                   {"vllm-fp8": 0, "sglang-fp8": 0, "strict": 0}, False),
     "Mistral's own format": (1, "consolidated.safetensors", lambda c: EXTRA,
                              {"vllm-fp8": 0, "sglang-fp8": 0}, True),
 }
@@ -175,7 +177,8 @@ def test_scales_of_the_cache_are_one_a_layer_or_one_a_head(strategy, shape, code
 
 @pytest.mark.parametrize("ends, fp8, compressed", [
     (["k_proj.output_scale", "v_proj.output_scale", "q_proj.output_scale"], 0, 1), (["kv_scale"], 0, 0),
-    (["attn.k_scale", "attn.v_scale"], 0, 0), (["k_zero_point"], 0, 0), (["o_proj.weight_zero_point"], 1, 1)], ids=str)
+    (["attn.k_scale", "attn.v_scale"], 0, 0), (["prob_output_scale"], 0, 1), (["k_cache.scale", "v_cache.scale"], 0, 0),
+    (["qkqkv_proj.k_scale", "qkqkv_proj.v_scale"], 0, 0), (["k_zero_point"], 0, 0), (["o_proj.weight_zero_point"], 1, 1)], ids=str)
 def test_names_of_scales_load_where_the_method_maps_them(ends, fp8, compressed, folder):  # noqa: F811
     """AutoFP8 and Quark write output scales, which quant_method fp8 alone maps."""
     for scheme, engine, code in (("tensor", "vllm-fp8", fp8), ("ct-tensor", "vllm-compressed-tensors", compressed)):

@@ -143,7 +143,7 @@ void launch_look_at_scales(const ValueRectangle* rectangles, std::int64_t count,
                            std::int64_t values, UnusableScales* results, cudaStream_t stream) {
     enqueue(stream, [=] {
         for (std::int64_t i = 0; i < values; ++i) {
-            const std::int64_t which = value_rectangle_of(rectangles, count, i);
+            const std::int64_t which = item_of(rectangles, count, &ValueRectangle::first, i);
             const std::int64_t local = i - rectangles[which].first;
             if (!is_unusable(rectangles[which], local)) continue;
             results[which].count += 1;

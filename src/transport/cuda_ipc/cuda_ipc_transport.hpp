@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
 // Ranks of one node with devices: the trainer's slots are device memory, which every receiver maps
-// once and copies from. Trainer and receiver still see host memory: a piece is staged on both
-// sides.
+// once and copies from. With StreamPlan::on_device trainer and receiver see that memory itself;
+// else they see host memory, and a piece is staged on both sides.
 #pragma once
 
 #include <memory>

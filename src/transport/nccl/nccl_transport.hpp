@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
 // Pieces cross by ncclBroadcast from device memory to device memory, one communicator a trainer.
-// Trainer and receiver still see host memory: a piece is staged on both sides.
+// With StreamPlan::on_device trainer and receiver see that memory itself; else they see host
+// memory, and a piece is staged on both sides.
 #pragma once
 
 #include <memory>
