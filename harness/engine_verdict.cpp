@@ -136,22 +136,52 @@ std::set<std::string> loaded_names(const receiver::ContractInstance& instance) {
     return names;
 }
 
+/// A head in E4M3 that the engine holds in E4M3, with scales that no contract here describes.
+Finding quantized_head(const receiver::EngineContract& contract, Finding finding) {
+    finding.severity = Severity::warning;
+    finding.engine_behaviour.clear();
+    finding.measured = "a head in E4M3";
+    finding.remedy = "load it in the engine to be sure";
+    finding.message = finding.tensor +
+                      ": is in E4M3, and the skip list does not name the head, so "
+                      "that " +
+                      contract.name + " holds it in E4M3, too; its scales were not judged; " +
+                      finding.remedy;
+    return finding;
+}
+
 /// What is judged of checkpoints only: the config of a refit is the receiver's own.
 void add_checkpoint_findings(const receiver::EngineContract& contract,
                              const CheckpointSurvey& survey,
                              const receiver::ContractInstance& instance, core::Findings& findings) {
-    core::Findings routers = receiver::unlisted_routers(contract, survey.model(), instance.config);
-    std::move(routers.begin(), routers.end(), std::back_inserter(findings));
-    core::Findings caches = receiver::unpaired_cache_scales(
-        contract, instance.config, survey.model().architecture, survey.names());
-    std::move(caches.begin(), caches.end(), std::back_inserter(findings));
-    core::Findings inputs = differing_expert_inputs(contract, instance.config, survey);
-    std::move(inputs.begin(), inputs.end(), std::back_inserter(findings));
-    // A head in E4M3 with scales of its own is judged by its dtype.
+    // The engines of a profile often find the same.
+    const auto add = [&](core::Findings found) {
+        for (Finding& one : found) {
+            const bool known =
+                std::any_of(findings.begin(), findings.end(),
+                            [&](const Finding& old) { return old.message == one.message; });
+            if (!known) findings.push_back(std::move(one));
+        }
+    };
+    add(receiver::unlisted_routers(contract, survey.model(), instance.config));
+    add(receiver::unpaired_cache_scales(contract, instance.config, survey.model().architecture,
+                                        survey.names()));
+    add(differing_expert_inputs(contract, instance.config, survey));
     const weights::StoredTensor* head = survey.files().find(kHead).tensor;
-    if (head != nullptr && head->dtype == core::DType::f8_e4m3) return;
     core::Findings heads = receiver::unlisted_head(contract, instance.config, head != nullptr);
-    std::move(heads.begin(), heads.end(), std::back_inserter(findings));
+    if (head != nullptr && head->dtype == core::DType::f8_e4m3) {
+        for (Finding& one : heads) one = quantized_head(contract, std::move(one));
+    }
+    add(std::move(heads));
+}
+
+/// Whether the engine holds a head in E4M3 that is stored so: then what the contract says of a BF16
+/// head does not apply.
+bool holds_quantized_head(const receiver::EngineContract& contract, const CheckpointSurvey& survey,
+                          const receiver::ContractInstance& instance) {
+    const weights::StoredTensor* head = survey.files().find(kHead).tensor;
+    return head != nullptr && head->dtype == core::DType::f8_e4m3 &&
+           !receiver::unlisted_head(contract, instance.config, true).empty();
 }
 
 }  // namespace
@@ -204,7 +234,8 @@ EngineVerdict judge_for_engine(const CheckpointSurvey& survey, const std::string
             // Whether the stored head is a true alias is known from its bytes, not its name.
             const bool alias = finding.tensor == kHead && survey.model().tied_embeddings &&
                                finding.severity == Severity::warning;
-            if (alias) continue;
+            const bool of_head = finding.tensor.starts_with("lm_head.");
+            if (alias || (of_head && holds_quantized_head(contract, survey, *instance))) continue;
             verdict.findings.push_back(receiver::missing_of_tied_pair(
                 contract, survey.model(), head_stored, std::move(finding)));
         }

@@ -307,6 +307,8 @@ void refuse_foreign_weights(ConfigReader& reader, const json& root) {
 void check_cache_scheme(ConfigReader& reader, const json& root) {
     const json* scheme = ConfigReader::value_of(root, "kv_cache_scheme");
     if (scheme == nullptr || !reader.contract().checks_cache_scheme) return;
+    const json* strategy = ConfigReader::value_of(*scheme, "strategy");
+    reader.config().cache_scales_by_head = strategy != nullptr && *strategy == "attn_head";
     const auto want = [&](const char* key, const std::vector<json>& known,
                           const std::string& expected, const std::string& text) {
         const json* value = ConfigReader::value_of(*scheme, key);

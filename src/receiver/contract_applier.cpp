@@ -56,6 +56,7 @@ ContractApplier::ContractApplier(const EngineContract& contract, const model::Mo
     out_.tp = tp;
     out_.ep = ep;
     out_.architecture = model.architecture;
+    out_.kv_heads = model.kv_heads;
     out_.layers = model.layers;
     out_.mtp_layers = model.mtp_layers;
     out_.spans.resize(static_cast<std::size_t>(tp));

@@ -311,21 +311,34 @@ class Checker {
     /// vLLM flattens the scales of strategy attn_head, which llm-compressor stores as [heads, 1,
     /// 1], and cuts them over the ranks (CompressedTensorsKVCacheMethod, 017e9f4448b7).
     bool is_one_a_head(const wire::ParameterMeta& parameter) {
-        const std::int64_t heads = core::element_count(parameter.shape);
+        const std::int64_t count = core::element_count(parameter.shape);
         const bool flat = std::all_of(parameter.shape.begin() + (parameter.shape.empty() ? 0 : 1),
                                       parameter.shape.end(), [](std::int64_t d) { return d == 1; });
-        if (!contract_.checks_cache_scheme || heads < 2 || !flat ||
-            instance_.config.json.find("\"attn_head\"") == std::string::npos) {
+        if (!contract_.checks_cache_scheme || !instance_.config.cache_scales_by_head || count < 2 ||
+            !flat) {
             return false;
         }
-        add(parameter.name, {.check = "shape_contract",
-                             .severity = Severity::warning,
-                             .measured = to_string(parameter.shape),
-                             .limit = "one value a head",
-                             .behaviour = "",
-                             .remedy = "load it in the engine to be sure",
-                             .message = "is one scale a head, which " + instance_.engine +
-                                        " loads by its heads; their number was not compared"});
+        if (parameter.name.ends_with("q_scale")) {
+            add(parameter.name, {.check = "shape_contract",
+                                 .severity = Severity::warning,
+                                 .measured = to_string(parameter.shape),
+                                 .limit = "one value a head",
+                                 .behaviour = "",
+                                 .remedy = "load it in the engine to be sure",
+                                 .message = "is one scale a head, which " + instance_.engine +
+                                            " loads by its heads; their number was not compared"});
+        } else if (count != instance_.kv_heads) {
+            const std::string heads = std::to_string(instance_.kv_heads);
+            add(parameter.name,
+                {.check = "shape_contract",
+                 .measured = to_string(parameter.shape),
+                 .limit = "[" + heads + "]",
+                 .behaviour = "raises",
+                 .remedy = "store one value a head of the keys, as config.json "
+                           "counts them in num_key_value_heads",
+                 .message = "has " + std::to_string(count) + " values, and " + instance_.engine +
+                            " has a place for those of " + heads + " heads"});
+        }
         return true;
     }
 

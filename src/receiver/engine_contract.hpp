@@ -278,6 +278,7 @@ struct ContractInstance {
     int tp = 1;
     int ep = 1;  ///< 1: experts are cut over the TP ranks; tp: each rank keeps whole experts
     model::Architecture architecture = model::Architecture::llama;
+    std::int64_t kv_heads = 0;    ///< of attention layers, over all ranks
     std::int64_t layers = 0;      ///< decoder layers
     std::int64_t mtp_layers = 0;  ///< layers for multi-token prediction behind them
     wire::WantedList wanted;

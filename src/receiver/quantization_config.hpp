@@ -45,10 +45,11 @@ struct QuantizationConfig {
     /// engines try them, "Linear" too; scheme, block sizes and inputs above are then those of
     /// "Linear", else of the first target. Empty where all groups have one format.
     std::vector<TargetFormat> mixed;
-    bool static_activations = false;  ///< every quantized module has an input_scale
-    std::string inputs = {};          ///< as in WeightFormat
-    bool e8m0_scales = false;         ///< scale_fmt "ue8m0"
-    std::string json;                 ///< the text it was read from; "" for none
+    bool static_activations = false;    ///< every quantized module has an input_scale
+    std::string inputs = {};            ///< as in WeightFormat
+    bool e8m0_scales = false;           ///< scale_fmt "ue8m0"
+    bool cache_scales_by_head = false;  ///< kv_cache_scheme of strategy "attn_head"
+    std::string json;                   ///< the text it was read from; "" for none
 
     /// The format of every quantized layer, where there is one.
     [[nodiscard]] WeightFormat format() const {

@@ -37,6 +37,14 @@ bool plain_match(const std::string& text, const std::string& entry) {
     return true;
 }
 
+/// A pattern of Python's re, as far as ECMAScript has it: with the flag for all of it, without
+/// lookbehind and named groups. Throws std::regex_error.
+std::regex compiled(const std::string& pattern) {
+    const std::string any_case = "(?i)";
+    if (!pattern.starts_with(any_case)) return std::regex(pattern);
+    return std::regex(pattern.substr(any_case.size()), std::regex::ECMAScript | std::regex::icase);
+}
+
 bool matches_from_start(const std::string& text, const std::regex& pattern) {
     return std::regex_search(text, pattern, std::regex_constants::match_continuous);
 }
@@ -88,7 +96,10 @@ SkipRules::SkipRules(const EngineContract& contract, const QuantizationConfig& c
     }
     const auto bad = [&](const std::string& entry) {
         throw core::ScenarioError("quantization_config for " + contract.name + ": the entry '" +
-                                  entry + "' is not a regular expression; correct it");
+                                  entry +
+                                  "' is not a regular expression that "
+                                  "refitbench can read; correct it, or write it without "
+                                  "lookbehind and named groups");
     };
     const bool marked = rule_ == SkipRule::patterns || rule_ == SkipRule::path_endings;
     for (const std::string& entry : entries_) {
@@ -99,7 +110,7 @@ SkipRules::SkipRules(const EngineContract& contract, const QuantizationConfig& c
             continue;
         }
         try {
-            patterns_.emplace_back(marked ? entry.substr(3) : entry);
+            patterns_.push_back(compiled(marked ? entry.substr(3) : entry));
         } catch (const std::regex_error&) {
             bad(entry);
         }
@@ -108,7 +119,7 @@ SkipRules::SkipRules(const EngineContract& contract, const QuantizationConfig& c
         Target target{of, std::nullopt};
         if (of.target.starts_with("re:")) {
             try {
-                target.pattern.emplace(of.target.substr(3));
+                target.pattern.emplace(compiled(of.target.substr(3)));
             } catch (const std::regex_error&) {
                 bad(of.target);
             }

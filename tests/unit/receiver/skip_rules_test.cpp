@@ -94,6 +94,8 @@ TEST(SkipRules, CompressedTensorsExpandsAFusedLayerInVllm) {
                                    "'v_proj'] in model.layers.1.self_attn.qkv_proj"));
     EXPECT_EQ(answer(engine, {"down_proj"}, kDown), "quantized");
     EXPECT_EQ(answer(engine, {"re:down_proj"}, kDown), "quantized");
+    EXPECT_EQ(answer(engine, {"re:(?i).*DOWN_proj"}, kDown), "skipped");
+    EXPECT_EQ(answer(engine, {"re:.*DOWN_proj"}, kDown), "quantized");
     EXPECT_EQ(answer(engine, {"re:.*mlp\\.gate$", "lm_head"}, kGateUp), "quantized");
 }
 
