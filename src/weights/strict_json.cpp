@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "weights/strict_json.hpp"
 
+#include <nlohmann/json.hpp>
 #include <unordered_set>
 #include <vector>
 

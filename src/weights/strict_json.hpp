@@ -3,7 +3,7 @@
 // JSON of checkpoints, more strictly than the library reads it. Private to src/weights.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 
