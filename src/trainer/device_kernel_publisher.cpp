@@ -21,13 +21,6 @@ std::uint8_t* as_bytes(std::byte* pointer) {
     return reinterpret_cast<std::uint8_t*>(pointer);
 }
 
-std::uint64_t largest_piece(const wire::RefitManifest& manifest) {
-    std::uint64_t largest = 0;
-    for (const wire::BucketPlan& bucket : manifest.buckets)
-        largest = std::max(largest, bucket.pieces.front().bytes);
-    return largest;
-}
-
 }  // namespace
 
 DeviceKernelPublisher::DeviceKernelPublisher(const std::vector<model::TensorSpec>& tensors,
@@ -38,21 +31,14 @@ DeviceKernelPublisher::DeviceKernelPublisher(const std::vector<model::TensorSpec
     : plan_(plan),
       queue_(queue),
       inner_(tensors, plan.checkpoint, payload, faults, weights, queue, 0),
-      bucket_of_(plan.uses.size(), 0),
-      scratch_(queue.allocate(largest_piece(plan.checkpoint.manifest))) {
-    const std::vector<wire::BucketPlan>& buckets = plan.checkpoint.manifest.buckets;
-    for (std::size_t b = 0; b < buckets.size(); ++b) {
-        for (const wire::PieceEntry& entry : buckets[b].pieces.front().entries)
-            bucket_of_[entry.parameter] = b;
-    }
-}
+      progress_(plan),
+      scratch_(queue.allocate(progress_.largest_piece())) {}
 
 void DeviceKernelPublisher::begin(std::uint64_t version) {
     version_ = version;
     aborted_ = false;
     inner_.begin(version);
-    left_ = plan_.uses;
-    done_.assign(plan_.uses.size(), false);
+    progress_.begin();
     while (!kept_.empty()) forget(kept_.begin()->first);
 }
 
@@ -73,8 +59,8 @@ void DeviceKernelPublisher::abort() {
 
 void DeviceKernelPublisher::make(std::size_t parameter, const std::function<void()>& on_progress,
                                  PublishTimes& times) {
-    const std::size_t bucket = bucket_of_[parameter];
-    const wire::PiecePlan& piece = plan_.checkpoint.manifest.buckets[bucket].pieces.front();
+    const std::size_t bucket = progress_.bucket_of(parameter);
+    const wire::PiecePlan& piece = progress_.piece(bucket);
     // The maximum over one trainer is its own.
     inner_.gather(bucket, [](std::span<std::uint32_t>) {});
     inner_.fill(bucket, {scratch_->data(), piece.bytes}, on_progress, times);
@@ -93,7 +79,7 @@ void DeviceKernelPublisher::make(std::size_t parameter, const std::function<void
         const auto bytes = static_cast<std::int64_t>(entry.bytes);
         copies.push_back({as_bytes(scratch_->data()) + entry.offset, bytes, as_bytes(kept->data()),
                           bytes, 1, bytes, 0});
-        done_[entry.parameter] = true;
+        progress_.made(entry.parameter);
     }
     queue_.place(copies);
     queue_.wait();
@@ -102,15 +88,7 @@ void DeviceKernelPublisher::make(std::size_t parameter, const std::function<void
 const std::byte* DeviceKernelPublisher::made(std::size_t parameter,
                                              const std::function<void()>& on_progress,
                                              PublishTimes& times) {
-    if (!done_[parameter]) {
-        // A scale comes out of quantizing its weight.
-        const wire::ParameterMeta& meta = plan_.checkpoint.manifest.parameters[parameter];
-        const std::int64_t weight =
-            meta.scale_of.empty() ? -1 : plan_.checkpoint.manifest.find(meta.scale_of);
-        if (weight >= 0 && !done_[static_cast<std::size_t>(weight)])
-            make(static_cast<std::size_t>(weight), on_progress, times);
-        make(parameter, on_progress, times);
-    }
+    for (const std::size_t one : progress_.to_make(parameter)) make(one, on_progress, times);
     return kept_.at(parameter)->data();
 }
 
@@ -142,7 +120,7 @@ void DeviceKernelPublisher::join(std::uint32_t parameter, std::byte* out,
     queue_.convert(widened);
     queue_.wait();
     for (const KernelSource& source : plan_.sources[parameter]) {
-        if (--left_[source.parameter] == 0) forget(source.parameter);
+        if (progress_.took(source.parameter)) forget(source.parameter);
     }
     times.pack_s += std::chrono::duration<double>(Clock::now() - start).count();
 }
@@ -168,13 +146,8 @@ void DeviceKernelPublisher::fill(std::size_t bucket, std::span<std::byte> piece,
     queue_.wait();
     for (std::size_t i = 0; i < found.size(); ++i)
         digests[i].digest = {found[i].low, found[i].high};
-    wire::PieceHeader header;
-    header.version = version_;
-    header.bucket = static_cast<std::uint32_t>(bucket);
-    header.digest_count = wire::digest_count(plan_.manifest, plan.entries);
-    header.state = aborted_ ? wire::PieceState::aborted : wire::PieceState::complete;
-    header.piece_bytes = plan.bytes;
-    header.last_bucket = bucket + 1 == plan_.manifest.buckets.size() ? 1 : 0;
+    const wire::PieceHeader header =
+        wire::piece_header(plan_.manifest, bucket, 0, version_, aborted_);
     digests.resize(header.digest_count);
     std::vector<std::byte> head(wire::entries_offset(header.digest_count));
     wire::write_piece_header(head, header, digests);

@@ -10,6 +10,7 @@
 
 #include "trainer/device_publisher.hpp"
 #include "trainer/kernel_plan.hpp"
+#include "trainer/kernel_progress.hpp"
 
 namespace refit::trainer {
 
@@ -43,9 +44,7 @@ class DeviceKernelPublisher final : public Publisher {
     const KernelPlan& plan_;
     kernels::cuda::DeviceQueue& queue_;
     DevicePublisher inner_;
-    std::vector<std::size_t> bucket_of_;  ///< by parameter of the checkpoint plan
-    std::vector<std::size_t> left_;       ///< parts still to come, by the same
-    std::vector<bool> done_;              ///< made in this refit, by the same
+    KernelProgress progress_;
     std::map<std::size_t, std::unique_ptr<kernels::cuda::DeviceBlock>> kept_;
     /// By size, for the next tensor: memory of the device is slow to get and to give back.
     std::multimap<std::size_t, std::unique_ptr<kernels::cuda::DeviceBlock>> spare_;

@@ -81,7 +81,8 @@ DevicePublisher::DevicePublisher(const std::vector<model::TensorSpec>& tensors,
       faults_(faults),
       weights_(weights),
       queue_(queue),
-      trainer_(static_cast<std::size_t>(trainer)) {
+      trainer_(static_cast<std::size_t>(trainer)),
+      exchange_(plan, trainer_) {
     const std::string why_not = why_not_on_device(plan, payload);
     if (!why_not.empty())
         throw core::ShapeError("device publisher: " + why_not + "; use RefitPublisher");
@@ -109,25 +110,10 @@ void DevicePublisher::begin(std::uint64_t version) {
 }
 
 void DevicePublisher::gather(std::size_t bucket, const MaxOverTrainers& max_over_trainers) {
-    exchange_.assign(plan_.exchange_words[bucket], 0);
-    if (exchange_.empty()) return;
-    for (const SharedTiles& shared : plan_.shared[bucket]) {
-        if (aborted_) break;
-        for (const wire::PieceEntry& entry :
-             plan_.manifest.buckets[bucket].pieces[trainer_].entries) {
-            if (entry.parameter != shared.parameter) continue;
-            gather_tiles(shared, entry.region(plan_.manifest.parameters[entry.parameter]));
-        }
-    }
-    max_over_trainers(exchange_);
-}
-
-const SharedTiles* DevicePublisher::shared_tiles(std::size_t bucket,
-                                                 std::uint32_t parameter) const {
-    for (const SharedTiles& shared : plan_.shared[bucket]) {
-        if (shared.parameter == parameter) return &shared;
-    }
-    return nullptr;
+    exchange_.exchange(
+        bucket, aborted_,
+        [this](const SharedTiles& shared, const core::Region& own) { gather_tiles(shared, own); },
+        max_over_trainers);
 }
 
 void DevicePublisher::gather_tiles(const SharedTiles& shared, const core::Region& own) {
@@ -135,7 +121,6 @@ void DevicePublisher::gather_tiles(const SharedTiles& shared, const core::Region
     const std::size_t tensor = plan_.productions[shared.parameter].tensor;
     const numerics::TileScaling& scaling = payload_.recipe->scaling;
     const kernels::TileGrid grid = kernels::tile_grid(scaling, meta.rows(), meta.cols());
-    const auto across = static_cast<std::size_t>(grid.grid_cols);
     for (std::size_t i = 0; i < shared.grid_rows.size(); ++i) {
         const std::int64_t first = shared.grid_rows[i] * grid.tile_rows;
         const core::RowRange rows{std::max(own.row, first),
@@ -150,8 +135,7 @@ void DevicePublisher::gather_tiles(const SharedTiles& shared, const core::Region
         band.amax_bits = reinterpret_cast<std::uint32_t*>(amax_->data());
         queue_.tile_amax(band);
         const std::int64_t tiles = core::ceil_div(own.cols, grid.tile_cols);
-        queue_.download(exchange_.data() + shared.offset + i * across +
-                            static_cast<std::size_t>(own.col / grid.tile_cols),
+        queue_.download(exchange_.row(shared, i, grid).data() + own.col / grid.tile_cols,
                         band.amax_bits, static_cast<std::size_t>(tiles) * sizeof(std::uint32_t),
                         DeviceQueue::Purpose::control);
     }
@@ -160,45 +144,24 @@ void DevicePublisher::gather_tiles(const SharedTiles& shared, const core::Region
     std::uint16_t last = 0;
     queue_.download(&last, weights_.values(tensor, {meta.rows() - 1, meta.cols() - 1, 1, 1}).data,
                     sizeof last, DeviceQueue::Purpose::control);
-    exchange_[shared.offset + shared.grid_rows.size() * across] =
+    exchange_.last_element(shared, grid) =
         numerics::amax_part(scaling, (std::uint32_t{last} & 0x7fffU) << 16);
 }
 
-std::vector<std::uint32_t> DevicePublisher::exchanged_row(const SharedTiles& shared,
-                                                          const Quantized& one,
-                                                          std::int64_t grid_row) const {
-    const wire::ParameterMeta& meta = plan_.manifest.parameters[shared.parameter];
-    const auto found = std::lower_bound(shared.grid_rows.begin(), shared.grid_rows.end(), grid_row);
-    const std::uint32_t* from = exchange_.data() + shared.offset +
-                                (found - shared.grid_rows.begin()) * one.grid.grid_cols +
-                                one.first_col;
-    std::vector<std::uint32_t> amax(from, from + one.tiles_across);
-    const bool ragged_row = (grid_row + 1) * one.grid.tile_rows > meta.rows();
-    for (std::int64_t t = 0; t < one.tiles_across; ++t) {
-        const bool ragged =
-            ragged_row || (one.first_col + t + 1) * one.grid.tile_cols > meta.cols();
-        std::uint32_t& bits = amax[static_cast<std::size_t>(t)];
-        if (ragged) bits = std::max(bits, one.last);
-    }
-    return amax;
-}
-
-void DevicePublisher::quantize_rows(const Quantized& one, const SharedTiles* shared,
+void DevicePublisher::quantize_rows(const Quantized& one, const ExchangedAmax& exchanged,
                                     std::uint8_t* codes) {
     const wire::ParameterMeta& meta = plan_.manifest.parameters[one.entry.parameter];
     const auto is_shared = [&](std::int64_t row) {
-        return shared != nullptr &&
-               std::binary_search(shared->grid_rows.begin(), shared->grid_rows.end(),
-                                  row / one.grid.tile_rows);
+        return exchanged.covers(row / one.grid.tile_rows);
     };
     const std::int64_t last_row = one.region.row + one.region.rows;
     for (std::int64_t row = one.region.row; row < last_row;) {
-        const bool exchanged = is_shared(row);
+        const bool shared = is_shared(row);
         std::int64_t end = row;
         // A run of whole tiles, or one grid row whose amax came from the exchange.
         do {
             end = std::min(last_row, (end / one.grid.tile_rows + 1) * one.grid.tile_rows);
-        } while (!exchanged && end < last_row && !is_shared(end));
+        } while (!shared && end < last_row && !is_shared(end));
         const std::int64_t local = row - one.region.row;
         const std::size_t word =
             one.word +
@@ -217,9 +180,9 @@ void DevicePublisher::quantize_rows(const Quantized& one, const SharedTiles* sha
         band.code_stride = one.region.cols;
         band.amax_bits = reinterpret_cast<std::uint32_t*>(amax_->data()) + word;
         band.scale_inv = reinterpret_cast<float*>(scales_->data()) + word;
-        if (exchanged) {
-            const std::vector<std::uint32_t> amax =
-                exchanged_row(*shared, one, row / one.grid.tile_rows);
+        if (shared) {
+            std::vector<std::uint32_t> amax(static_cast<std::size_t>(one.tiles_across));
+            exchanged.copy_row(meta, one.grid, row / one.grid.tile_rows, one.first_col, amax);
             queue_.upload(band.amax_bits, amax.data(), amax.size() * sizeof amax.front(),
                           DeviceQueue::Purpose::control);
             queue_.encode(band);
@@ -251,12 +214,9 @@ void DevicePublisher::quantize_codes(std::size_t bucket, std::span<std::byte> pi
         const std::int64_t down =
             core::ceil_div(one.region.row + one.region.rows, one.grid.tile_rows) - one.first_row;
         word += static_cast<std::size_t>(down * one.tiles_across);
-        const SharedTiles* shared = shared_tiles(bucket, entry.parameter);
-        if (shared != nullptr && shared->last_element) {
-            one.last = exchange_[shared->offset + shared->grid_rows.size() *
-                                                      static_cast<std::size_t>(one.grid.grid_cols)];
-        }
-        quantize_rows(one, shared, as_bytes(piece.data()) + entry.offset);
+        const ExchangedAmax exchanged = exchange_.of(entry.parameter, one.grid);
+        one.last = exchanged.last_element_bits;
+        quantize_rows(one, exchanged, as_bytes(piece.data()) + entry.offset);
         all.push_back(std::move(one));
     }
     if (payload_.nonfinite != Nonfinite::reject || all.empty()) {
@@ -453,15 +413,8 @@ void DevicePublisher::digest_entries(std::size_t bucket, std::span<std::byte> pi
 }
 
 void DevicePublisher::write_head(std::size_t bucket, std::span<std::byte> piece) {
-    const wire::PiecePlan& plan = plan_.manifest.buckets[bucket].pieces[trainer_];
-    wire::PieceHeader header;
-    header.version = version_;
-    header.bucket = static_cast<std::uint32_t>(bucket);
-    header.trainer = static_cast<std::uint32_t>(trainer_);
-    header.digest_count = wire::digest_count(plan_.manifest, plan.entries);
-    header.state = aborted_ ? wire::PieceState::aborted : wire::PieceState::complete;
-    header.piece_bytes = plan.bytes;
-    header.last_bucket = bucket + 1 == plan_.manifest.buckets.size() ? 1 : 0;
+    const wire::PieceHeader header =
+        wire::piece_header(plan_.manifest, bucket, trainer_, version_, aborted_);
     digests_.resize(header.digest_count);
     std::vector<std::byte> head(wire::entries_offset(header.digest_count));
     wire::write_piece_header(head, header, digests_);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "kernels/cuda/device_queue.hpp"
+#include "trainer/amax_exchange.hpp"
 #include "trainer/device_shard.hpp"
 #include "trainer/publisher.hpp"
 #include "trainer/refit_plan.hpp"
@@ -57,14 +58,8 @@ class DevicePublisher final : public Publisher {
     void write_scale(const Quantized& one, const wire::PieceEntry& entry, std::byte* out);
     void report_nonfinite(const wire::ParameterMeta& meta, const Values& values,
                           const core::Region& region);
-    [[nodiscard]] const SharedTiles* shared_tiles(std::size_t bucket,
-                                                  std::uint32_t parameter) const;
     void gather_tiles(const SharedTiles& shared, const core::Region& own);
-    /// amax of a grid row that several trainers hold, as exchanged.
-    [[nodiscard]] std::vector<std::uint32_t> exchanged_row(const SharedTiles& shared,
-                                                           const Quantized& one,
-                                                           std::int64_t grid_row) const;
-    void quantize_rows(const Quantized& one, const SharedTiles* shared, std::uint8_t* codes);
+    void quantize_rows(const Quantized& one, const ExchangedAmax& exchanged, std::uint8_t* codes);
     void write_head(std::size_t bucket, std::span<std::byte> piece);
 
     const std::vector<model::TensorSpec>& tensors_;
@@ -74,10 +69,10 @@ class DevicePublisher final : public Publisher {
     const DeviceShard& weights_;
     kernels::cuda::DeviceQueue& queue_;
     std::size_t trainer_;
+    AmaxExchange exchange_;
     std::uint64_t version_ = 0;
     bool aborted_ = false;
     core::Findings findings_;
-    std::vector<std::uint32_t> exchange_;  ///< of the bucket that gather() was called for
     std::unique_ptr<kernels::cuda::DeviceBlock> amax_;
     std::unique_ptr<kernels::cuda::DeviceBlock> scales_;
     /// Scales of weights sent earlier whose own bucket is still to come, by parameter.

@@ -30,12 +30,6 @@ EntryQuantizer::EntryQuantizer(const kernels::Backend& backend,
     }
 }
 
-bool EntryQuantizer::is_shared(std::int64_t row) const {
-    return exchanged_.tiles != nullptr &&
-           std::binary_search(exchanged_.tiles->grid_rows.begin(),
-                              exchanged_.tiles->grid_rows.end(), row / grid_.tile_rows);
-}
-
 kernels::Band EntryQuantizer::band(const Panel& panel, const core::RowRange& rows) const {
     const core::Region& region = source_.region;
     const Values from{source_.values.data + (rows.begin - region.row) * source_.values.stride,
@@ -59,23 +53,11 @@ std::span<Word> EntryQuantizer::words(const Panel& panel, std::span<Word> all,
 
 void EntryQuantizer::take_exchanged(const Panel& panel, const core::RowRange& rows) const {
     const std::span<std::uint32_t> amax = words(panel, panel.amax, rows);
-    const std::int64_t grid_row = rows.begin / grid_.tile_rows;
-    const std::vector<std::int64_t>& all = exchanged_.tiles->grid_rows;
-    const auto first =
-        static_cast<std::size_t>(std::lower_bound(all.begin(), all.end(), grid_row) - all.begin());
-    const std::int64_t count = static_cast<std::int64_t>(amax.size()) / panel.tiles;
-    for (std::int64_t g = 0; g < count; ++g) {
-        const std::uint32_t* from =
-            exchanged_.words.data() + exchanged_.tiles->offset +
-            (first + static_cast<std::size_t>(g)) * static_cast<std::size_t>(grid_.grid_cols) +
-            static_cast<std::size_t>(panel.first_tile);
-        std::uint32_t* to = amax.data() + g * panel.tiles;
-        const bool ragged_row = (grid_row + g + 1) * grid_.tile_rows > source_.meta.rows();
-        for (std::int64_t t = 0; t < panel.tiles; ++t) {
-            const bool ragged =
-                ragged_row || (panel.first_tile + t + 1) * grid_.tile_cols > source_.meta.cols();
-            to[t] = ragged ? std::max(from[t], exchanged_.last_element_bits) : from[t];
-        }
+    const auto tiles = static_cast<std::size_t>(panel.tiles);
+    for (std::size_t g = 0; g * tiles < amax.size(); ++g) {
+        exchanged_.copy_row(source_.meta, grid_,
+                            rows.begin / grid_.tile_rows + static_cast<std::int64_t>(g),
+                            panel.first_tile, amax.subspan(g * tiles, tiles));
     }
 }
 

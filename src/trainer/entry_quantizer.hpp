@@ -11,6 +11,7 @@
 
 #include "core/shape.hpp"
 #include "kernels/backend.hpp"
+#include "trainer/amax_exchange.hpp"
 #include "trainer/refit_plan.hpp"
 #include "trainer/weight_rows.hpp"
 #include "wire/manifest.hpp"
@@ -60,13 +61,6 @@ struct Panel {
     }
 };
 
-/// The amax of tiles that several trainers hold parts of, after their exchange.
-struct ExchangedAmax {
-    const SharedTiles* tiles = nullptr;    ///< null where nothing is shared
-    std::span<const std::uint32_t> words;  ///< of the bucket
-    std::uint32_t last_element_bits = 0;   ///< where the recipe pads ragged tiles with it
-};
-
 /// What is quantized. `values` : the rectangle `region` of the parameter `meta`; `codes` :
 /// [region.rows, region.cols] without gaps.
 struct EntrySource {
@@ -103,7 +97,9 @@ class EntryQuantizer {
     std::int64_t first_grid_;
     std::vector<Panel> panels_;
 
-    [[nodiscard]] bool is_shared(std::int64_t row) const;
+    [[nodiscard]] bool is_shared(std::int64_t row) const {
+        return exchanged_.covers(row / grid_.tile_rows);
+    }
     [[nodiscard]] kernels::Band band(const Panel& panel, const core::RowRange& rows) const;
     [[nodiscard]] std::uint8_t* codes(const Panel& panel, std::int64_t row) const;
     /// The words of a panel for the grid rows of [rows.begin, rows.end).

@@ -14,13 +14,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-std::uint64_t largest_piece(const wire::RefitManifest& manifest) {
-    std::uint64_t largest = 0;
-    for (const wire::BucketPlan& bucket : manifest.buckets)
-        largest = std::max(largest, bucket.pieces.front().bytes);
-    return largest;
-}
-
 }  // namespace
 
 KernelPublisher::KernelPublisher(const std::vector<model::TensorSpec>& tensors,
@@ -29,21 +22,14 @@ KernelPublisher::KernelPublisher(const std::vector<model::TensorSpec>& tensors,
                                  const WeightRows& weights, const std::vector<float>* cache_scales)
     : plan_(plan),
       inner_(tensors, plan.checkpoint, payload, faults, backend, weights, 0, cache_scales),
-      bucket_of_(plan.uses.size(), 0),
-      scratch_(largest_piece(plan.checkpoint.manifest)) {
-    const std::vector<wire::BucketPlan>& buckets = plan.checkpoint.manifest.buckets;
-    for (std::size_t b = 0; b < buckets.size(); ++b) {
-        for (const wire::PieceEntry& entry : buckets[b].pieces.front().entries)
-            bucket_of_[entry.parameter] = b;
-    }
-}
+      progress_(plan),
+      scratch_(progress_.largest_piece()) {}
 
 void KernelPublisher::begin(std::uint64_t version) {
     version_ = version;
     aborted_ = false;
     inner_.begin(version);
-    left_ = plan_.uses;
-    done_.assign(plan_.uses.size(), false);
+    progress_.begin();
     kept_.clear();
 }
 
@@ -57,8 +43,8 @@ void KernelPublisher::abort() {
 
 void KernelPublisher::make(std::size_t parameter, const std::function<void()>& on_progress,
                            PublishTimes& times) {
-    const std::size_t bucket = bucket_of_[parameter];
-    const wire::PiecePlan& piece = plan_.checkpoint.manifest.buckets[bucket].pieces.front();
+    const std::size_t bucket = progress_.bucket_of(parameter);
+    const wire::PiecePlan& piece = progress_.piece(bucket);
     const std::span<std::byte> memory = scratch_.span().first(piece.bytes);
     // The maximum over one trainer is its own.
     inner_.gather(bucket, [](std::span<std::uint32_t>) {});
@@ -67,27 +53,15 @@ void KernelPublisher::make(std::size_t parameter, const std::function<void()>& o
     for (const wire::PieceEntry& entry : piece.entries) {
         const std::span<const std::byte> bytes = memory.subspan(entry.offset, entry.bytes);
         kept_[entry.parameter].assign(bytes.begin(), bytes.end());
-        done_[entry.parameter] = true;
+        progress_.made(entry.parameter);
     }
 }
 
 const std::vector<std::byte>& KernelPublisher::made(std::size_t parameter,
                                                     const std::function<void()>& on_progress,
                                                     PublishTimes& times) {
-    if (!done_[parameter]) {
-        // A scale comes out of quantizing its weight.
-        const wire::ParameterMeta& meta = plan_.checkpoint.manifest.parameters[parameter];
-        const std::int64_t weight =
-            meta.scale_of.empty() ? -1 : plan_.checkpoint.manifest.find(meta.scale_of);
-        if (weight >= 0 && !done_[static_cast<std::size_t>(weight)])
-            make(static_cast<std::size_t>(weight), on_progress, times);
-        make(parameter, on_progress, times);
-    }
+    for (const std::size_t one : progress_.to_make(parameter)) make(one, on_progress, times);
     return kept_.at(parameter);
-}
-
-void KernelPublisher::used(std::size_t parameter) {
-    if (--left_[parameter] == 0) kept_.erase(parameter);
 }
 
 void KernelPublisher::copy_part(std::uint32_t parameter, const KernelSource& source,
@@ -129,7 +103,7 @@ void KernelPublisher::fill(std::size_t bucket, std::span<std::byte> piece,
             const std::vector<std::byte>& bytes = made(source.parameter, on_progress, times);
             const auto start = Clock::now();
             copy_part(entry.parameter, source, bytes, out);
-            used(source.parameter);
+            if (progress_.took(source.parameter)) kept_.erase(source.parameter);
             times.pack_s += std::chrono::duration<double>(Clock::now() - start).count();
         }
         const auto start = Clock::now();
@@ -140,13 +114,8 @@ void KernelPublisher::fill(std::size_t bucket, std::span<std::byte> piece,
         times.pack_s += std::chrono::duration<double>(Clock::now() - start).count();
         on_progress();
     }
-    wire::PieceHeader header;
-    header.version = version_;
-    header.bucket = static_cast<std::uint32_t>(bucket);
-    header.digest_count = wire::digest_count(plan_.manifest, plan.entries);
-    header.state = aborted_ ? wire::PieceState::aborted : wire::PieceState::complete;
-    header.piece_bytes = plan.bytes;
-    header.last_bucket = bucket + 1 == plan_.manifest.buckets.size() ? 1 : 0;
+    const wire::PieceHeader header =
+        wire::piece_header(plan_.manifest, bucket, 0, version_, aborted_);
     digests.resize(header.digest_count);
     wire::write_piece_header(piece, header, digests);
 }

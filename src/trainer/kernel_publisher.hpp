@@ -10,6 +10,7 @@
 
 #include "core/aligned_buffer.hpp"
 #include "trainer/kernel_plan.hpp"
+#include "trainer/kernel_progress.hpp"
 #include "trainer/refit_publisher.hpp"
 
 namespace refit::trainer {
@@ -39,14 +40,10 @@ class KernelPublisher final : public Publisher {
     void make(std::size_t parameter, const std::function<void()>& on_progress, PublishTimes& times);
     void copy_part(std::uint32_t parameter, const KernelSource& source,
                    const std::vector<std::byte>& bytes, std::byte* out) const;
-    /// One part of the tensor less to come; after the last its bytes are forgotten.
-    void used(std::size_t parameter);
 
     const KernelPlan& plan_;
     RefitPublisher inner_;
-    std::vector<std::size_t> bucket_of_;  ///< by parameter of the checkpoint plan
-    std::vector<std::size_t> left_;       ///< parts still to come, by the same
-    std::vector<bool> done_;              ///< made in this refit, by the same
+    KernelProgress progress_;
     std::map<std::size_t, std::vector<std::byte>> kept_;
     core::AlignedBuffer scratch_;
     std::uint64_t version_ = 0;

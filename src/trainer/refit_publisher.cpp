@@ -57,6 +57,7 @@ RefitPublisher::RefitPublisher(const std::vector<model::TensorSpec>& tensors, co
       backend_(backend),
       weights_(weights),
       trainer_(static_cast<std::size_t>(trainer)),
+      exchange_(plan, trainer_),
       cache_scales_(cache_scales) {
     if (payload.recipe != nullptr) scaling_ = payload.recipe->scaling;
     // The policy wants every non-finite tile to show, whatever the recipe makes of it.
@@ -72,17 +73,10 @@ void RefitPublisher::begin(std::uint64_t version) {
 }
 
 void RefitPublisher::gather(std::size_t bucket, const MaxOverTrainers& max_over_trainers) {
-    exchange_.assign(plan_.exchange_words[bucket], 0);
-    if (exchange_.empty()) return;
-    for (const SharedTiles& shared : plan_.shared[bucket]) {
-        if (aborted_) break;
-        for (const wire::PieceEntry& entry :
-             plan_.manifest.buckets[bucket].pieces[trainer_].entries) {
-            if (entry.parameter != shared.parameter) continue;
-            gather_tiles(shared, entry.region(plan_.manifest.parameters[entry.parameter]));
-        }
-    }
-    max_over_trainers(exchange_);
+    exchange_.exchange(
+        bucket, aborted_,
+        [this](const SharedTiles& shared, const core::Region& own) { gather_tiles(shared, own); },
+        max_over_trainers);
 }
 
 void RefitPublisher::gather_tiles(const SharedTiles& shared, const core::Region& own) {
@@ -112,9 +106,7 @@ void RefitPublisher::gather_tiles(const SharedTiles& shared, const core::Region&
                                    amax_);
                 for (std::int64_t g = 0; g < count; ++g) {
                     const std::size_t row = i + static_cast<std::size_t>(first + g - all[i]);
-                    std::uint32_t* to = exchange_.data() + shared.offset +
-                                        row * static_cast<std::size_t>(grid.grid_cols) +
-                                        static_cast<std::size_t>(panel.first_tile);
+                    std::uint32_t* to = exchange_.row(shared, row, grid).data() + panel.first_tile;
                     const std::uint32_t* from = amax_.data() + g * panel.tiles;
                     for (std::int64_t t = 0; t < panel.tiles; ++t) to[t] = std::max(to[t], from[t]);
                 }
@@ -125,7 +117,7 @@ void RefitPublisher::gather_tiles(const SharedTiles& shared, const core::Region&
     const bool owns_last = own.row + own.rows == meta.rows() && own.col + own.cols == meta.cols();
     if (shared.last_element && owns_last) {
         const Values last = values_to_send(tensor, {meta.rows() - 1, meta.cols() - 1, 1, 1});
-        exchange_[shared.offset + all.size() * static_cast<std::size_t>(grid.grid_cols)] =
+        exchange_.last_element(shared, grid) =
             numerics::amax_part(scaling_, (std::uint32_t{*last.data} & 0x7fffU) << 16);
     }
 }
@@ -149,21 +141,6 @@ bool RefitPublisher::has_nonfinite(const Values& values, const core::Region& reg
             return true;
     }
     return false;
-}
-
-const SharedTiles* RefitPublisher::shared_tiles(std::size_t bucket, std::uint32_t parameter) const {
-    for (const SharedTiles& shared : plan_.shared[bucket]) {
-        if (shared.parameter == parameter) return &shared;
-    }
-    return nullptr;
-}
-
-std::uint32_t RefitPublisher::last_element_bits(const SharedTiles* shared) const {
-    if (shared == nullptr || !shared->last_element) return 0;
-    const wire::ParameterMeta& meta = plan_.manifest.parameters[shared->parameter];
-    const kernels::TileGrid grid = kernels::tile_grid(scaling_, meta.rows(), meta.cols());
-    return exchange_[shared->offset +
-                     shared->grid_rows.size() * static_cast<std::size_t>(grid.grid_cols)];
 }
 
 void RefitPublisher::report_nonfinite(const wire::ParameterMeta& meta, const Values& values,
@@ -205,9 +182,9 @@ void RefitPublisher::fill_codes(std::size_t bucket, const wire::PieceEntry& entr
     const Values values = values_to_send(production.tensor, region);
     auto* codes = reinterpret_cast<std::uint8_t*>(piece.data() + entry.offset);
     EntryDigests digests(meta, region);
-    const SharedTiles* shared = shared_tiles(bucket, entry.parameter);
+    const kernels::TileGrid grid = kernels::tile_grid(scaling_, meta.rows(), meta.cols());
     EntryQuantizer quantizer(backend_, scaling_, {meta, region, values, codes},
-                             {shared, exchange_, last_element_bits(shared)}, amax_, scales_);
+                             exchange_.of(entry.parameter, grid), amax_, scales_);
     quantizer.run([&](std::int64_t begin, std::int64_t end) {
         const auto hash_start = Clock::now();
         digests.update({begin, end}, reinterpret_cast<const std::byte*>(
@@ -420,14 +397,8 @@ void RefitPublisher::fill(std::size_t bucket, std::span<std::byte> piece,
             times.pack_s += seconds_since(start);
         }
     }
-    wire::PieceHeader header;
-    header.version = version_;
-    header.bucket = static_cast<std::uint32_t>(bucket);
-    header.trainer = static_cast<std::uint32_t>(trainer_);
-    header.digest_count = wire::digest_count(plan_.manifest, plan.entries);
-    header.state = aborted_ ? wire::PieceState::aborted : wire::PieceState::complete;
-    header.piece_bytes = plan.bytes;
-    header.last_bucket = bucket + 1 == plan_.manifest.buckets.size() ? 1 : 0;
+    const wire::PieceHeader header =
+        wire::piece_header(plan_.manifest, bucket, trainer_, version_, aborted_);
     digests_.resize(header.digest_count);
     wire::write_piece_header(piece, header, digests_);
 }

@@ -59,9 +59,6 @@ class RefitPublisher final : public Publisher {
     /// values, valid until the next call.
     [[nodiscard]] Values values_to_send(std::size_t tensor, const core::Region& region);
     [[nodiscard]] bool has_nonfinite(const Values& values, const core::Region& region) const;
-    [[nodiscard]] const SharedTiles* shared_tiles(std::size_t bucket,
-                                                  std::uint32_t parameter) const;
-    [[nodiscard]] std::uint32_t last_element_bits(const SharedTiles* shared) const;
     void report_nonfinite(const wire::ParameterMeta& meta, const Values& values,
                           const core::Region& region);
 
@@ -72,11 +69,11 @@ class RefitPublisher final : public Publisher {
     const kernels::Backend& backend_;
     const WeightRows& weights_;
     std::size_t trainer_;
+    AmaxExchange exchange_;
     numerics::TileScaling scaling_;
     std::uint64_t version_ = 0;
     bool aborted_ = false;
     core::Findings findings_;
-    std::vector<std::uint32_t> exchange_;  ///< of the bucket that gather() was called for
     std::vector<std::uint32_t> amax_;
     std::vector<float> scales_;
     std::vector<std::uint16_t> sanitized_;

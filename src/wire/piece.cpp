@@ -38,6 +38,20 @@ std::uint64_t entries_offset(std::uint32_t digest_count) {
     return (end + kParameterAlignment - 1) / kParameterAlignment * kParameterAlignment;
 }
 
+PieceHeader piece_header(const RefitManifest& manifest, std::size_t bucket, std::size_t trainer,
+                         std::uint64_t version, bool aborted) {
+    const PiecePlan& plan = manifest.buckets.at(bucket).pieces.at(trainer);
+    PieceHeader header;
+    header.version = version;
+    header.bucket = static_cast<std::uint32_t>(bucket);
+    header.trainer = static_cast<std::uint32_t>(trainer);
+    header.digest_count = digest_count(manifest, plan.entries);
+    header.state = aborted ? PieceState::aborted : PieceState::complete;
+    header.piece_bytes = plan.bytes;
+    header.last_bucket = bucket + 1 == manifest.buckets.size() ? 1 : 0;
+    return header;
+}
+
 PieceView::PieceView(const RefitManifest& manifest, std::uint32_t bucket, std::uint32_t trainer,
                      std::uint64_t version, std::span<const std::byte> bytes,
                      std::size_t piece_bytes)

@@ -53,6 +53,10 @@ static_assert(sizeof(DigestRecord) == 24);
 /// Offset of the first entry for that many digests.
 [[nodiscard]] std::uint64_t entries_offset(std::uint32_t digest_count);
 
+/// The header of a trainer's piece as the manifest plans it.
+[[nodiscard]] PieceHeader piece_header(const RefitManifest& manifest, std::size_t bucket,
+                                       std::size_t trainer, std::uint64_t version, bool aborted);
+
 /// A received piece whose header was checked against the manifest.
 class PieceView {
  public:
