@@ -168,22 +168,24 @@ double thread_cpu_s() {
     return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
-const std::vector<std::uint16_t>& weights() {
-    static const std::vector<std::uint16_t> values = [] {
-        std::vector<std::uint16_t> made(static_cast<std::size_t>(16384) * 8192);
+std::span<const std::uint16_t> weights() {
+    constexpr auto kCount = static_cast<std::size_t>(16384) * 8192;
+    // Memory as the limit loops and the program's own weights have it: where pages are small, each
+    // of the streams of a stripe waits for translations that a copy from end to end needs less.
+    static const core::AlignedBuffer memory = [] {
+        core::AlignedBuffer made(kCount * sizeof(std::uint16_t));
+        auto* const values = reinterpret_cast<std::uint16_t*>(made.data());
         std::mt19937_64 random(1);
         std::normal_distribution<float> gaussian(0.0F, 0.02F);
-        const std::size_t distinct = 1 << 22;
-        for (std::size_t i = 0; i < distinct; ++i) {
-            made[i] =
+        constexpr std::size_t kDistinct = 1 << 22;
+        for (std::size_t i = 0; i < kDistinct; ++i) {
+            values[i] =
                 static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(gaussian(random)) >> 16);
         }
-        for (std::size_t i = distinct; i < made.size(); ++i) {
-            made[i] = made[i - distinct];
-        }
+        for (std::size_t i = kDistinct; i < kCount; ++i) values[i] = values[i - kDistinct];
         return made;
     }();
-    return values;
+    return {reinterpret_cast<const std::uint16_t*>(memory.data()), kCount};
 }
 
 kernels::Band whole(const Shape& shape) {

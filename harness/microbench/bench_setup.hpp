@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,7 +31,7 @@ struct Shape {
 inline constexpr Shape kShapes[] = {{128, 1024}, {4096, 4096}, {16384, 8192}};
 
 /// Gaussian BF16 weights as models have them, enough for the largest shape. One buffer, made once.
-[[nodiscard]] const std::vector<std::uint16_t>& weights();
+[[nodiscard]] std::span<const std::uint16_t> weights();
 /// The first rows of them as a matrix.
 [[nodiscard]] kernels::Band whole(const Shape& shape);
 

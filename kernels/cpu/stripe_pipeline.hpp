@@ -6,8 +6,8 @@
 // read (from cache) and the first read of the next stripe (from memory) overlap.
 //
 // Whole rows are read, because memory likes long runs and rows of a power-of-two stride would evict
-// each other from a nearer cache if a narrow panel were kept there instead. See simd_backend.hpp
-// for what code in this file must not do.
+// each other from a nearer cache if a narrow panel were kept there instead. Both reads are fetched
+// ahead. See simd_backend.hpp for what code in this file must not do.
 #pragma once
 
 #include <cstdint>
@@ -46,14 +46,18 @@ struct PanelOrder {
     std::int64_t panels = 0;
 
     struct Panel {
-        const std::uint16_t* source;
-        std::int64_t stripe;
-        std::int64_t first_tile;
-        std::int64_t tiles;
-        std::int64_t rows;
+        const std::uint16_t* source = nullptr;
+        std::int64_t stripe = 0;
+        std::int64_t first_tile = 0;
+        std::int64_t tiles = 0;
+        std::int64_t rows = 0;
     };
 
+    /// Empty behind the last one.
     [[nodiscard]] Panel panel(std::int64_t index) const {
+        if (index >= panels) {
+            return {};
+        }
         const std::int64_t stripe = index / panels_per_stripe;
         const std::int64_t place = index % panels_per_stripe;
         const std::int64_t begin = tiles * place / panels_per_stripe;
@@ -63,58 +67,36 @@ struct PanelOrder {
     }
 };
 
-/// Steps of 128 columns through all panels; stays at the last one.
-class PanelWalk {
+/// One row of a panel, whose steps fetch what comes `ahead` steps later, at the end from the row
+/// after it.
+class FetchedRow {
  public:
-    PanelWalk(const PanelOrder& order, std::int64_t ahead) : order_(order) {
-        open(0);
-        for (std::int64_t i = 0; i < ahead; ++i) {
-            next();
-        }
-    }
+    FetchedRow(const std::uint16_t* row, const std::uint16_t* next_row, std::int64_t tiles,
+               std::int64_t ahead)
+        : row_(row),
+          ahead_(smaller(ahead, tiles)),
+          same_row_(tiles - ahead_),
+          row_at_(reinterpret_cast<std::uintptr_t>(row) + bytes(ahead_)),
+          next_at_(reinterpret_cast<std::uintptr_t>(next_row) - bytes(same_row_)) {}
 
-    [[gnu::always_inline]] const std::uint16_t* next() {
-        const std::uint16_t* at = row_ + tile_ * 128;
-        if (++tile_ == tiles_) [[unlikely]] {
-            wrap();
+    /// 128 columns.
+    [[gnu::always_inline]] const std::uint16_t* step(std::int64_t tile) const {
+        const std::uintptr_t at = (tile < same_row_ ? row_at_ : next_at_) + bytes(tile);
+        for (std::uintptr_t line = 0; line < bytes(1); line += 64) {
+            __builtin_prefetch(reinterpret_cast<const void*>(at + line));
         }
-        return at;
-    }
-
-    [[gnu::always_inline]] void fetch_next() {
-        const std::uint16_t* at = next();
-        for (std::int64_t line = 0; line < 128; line += 32) {
-            __builtin_prefetch(at + line, 0, 2);
-        }
+        return row_ + tile * 128;
     }
 
  private:
-    const PanelOrder& order_;
-    const std::uint16_t* row_ = nullptr;
-    std::int64_t tile_ = 0;
-    std::int64_t tiles_ = 0;
-    std::int64_t rows_left_ = 0;
-    std::int64_t panel_ = 0;
+    const std::uint16_t* row_;
+    std::int64_t ahead_;
+    std::int64_t same_row_;  ///< steps that fetch from the row itself
+    std::uintptr_t row_at_;
+    std::uintptr_t next_at_;
 
-    void open(std::int64_t index) {
-        const PanelOrder::Panel panel = order_.panel(index);
-        panel_ = index;
-        row_ = panel.source;
-        tile_ = 0;
-        tiles_ = panel.tiles;
-        rows_left_ = panel.rows;
-    }
-
-    [[gnu::noinline]] void wrap() {
-        if (--rows_left_ > 0) {
-            row_ += order_.row_stride;
-            tile_ = 0;
-        } else if (panel_ + 1 < order_.panels) {
-            open(panel_ + 1);
-        } else {
-            rows_left_ = 1;
-            tile_ = tiles_ - 1;
-        }
+    static constexpr std::uintptr_t bytes(std::int64_t tiles) {
+        return static_cast<std::uintptr_t>(tiles) * 128 * sizeof(std::uint16_t);
     }
 };
 
@@ -135,12 +117,11 @@ class StripePipeline {
           band_(band),
           out_(out),
           first_(first),
-          order_(order_of(grid, band, first, last)),
-          to_scan_(order_, 0),
-          scan_ahead_(order_, kScanAhead),
-          encode_ahead_(order_, kEncodeAhead) {
-        start_scan(0);
-        finish_scan();
+          order_(order_of(grid, band, first, last)) {
+        for (std::uint32_t& amax_bits : known_amax_) {
+            amax_bits = 0xffffffff;  // of no tile
+        }
+        run<false>({}, order_.panel(0), 0);
     }
 
     template <bool kStreaming>
@@ -148,10 +129,7 @@ class StripePipeline {
         for (std::int64_t i = 0; i < order_.panels_per_stripe; ++i, ++panel_) {
             const PanelOrder::Panel now = order_.panel(panel_);
             prepare(now);
-            const std::uint16_t* smallest = smallest_[panel_ % 2];
-            start_scan(panel_ + 1);
-            encode_panel<kStreaming>(now, smallest);
-            finish_scan();
+            run<kStreaming>(now, order_.panel(panel_ + 1), panel_ + 1);
         }
     }
 
@@ -162,14 +140,16 @@ class StripePipeline {
     const Quantized& out_;
     std::int64_t first_;
     PanelOrder order_;
-    PanelWalk to_scan_;
-    PanelWalk scan_ahead_;
-    PanelWalk encode_ahead_;
     std::int64_t panel_ = 0;
-    std::int64_t scan_tile_ = 0;
-    std::int64_t scan_tiles_ = 0;
-    std::int64_t scan_left_ = 0;
-    std::uint16_t* scanned_ = nullptr;
+    /// What an amax makes of a tile. Weights have few: 128 significands times some exponents.
+    struct Known {
+        float scale_inv;
+        Plain plain;
+        Table table;
+    };
+    static constexpr std::size_t kKnown = 256;
+    std::uint32_t known_amax_[kKnown];
+    Known known_[kKnown];
     Words largest_[kMaxPanelTiles];
     Table tables_[kMaxPanelTiles];
     Plain plain_[kMaxPanelTiles];
@@ -191,33 +171,20 @@ class StripePipeline {
         return order;
     }
 
-    void start_scan(std::int64_t index) {
-        for (Words& value : largest_) {
-            value = Isa::zero();
+    [[nodiscard]] const Known& known_of(std::uint32_t amax_bits) {
+        const std::size_t place = (amax_bits >> 16) % kKnown;
+        Known& known = known_[place];
+        if (known_amax_[place] != amax_bits) {
+            known_amax_[place] = amax_bits;
+            const numerics::TileFactor factor = tile_factor_of(scaling_, amax_bits);
+            known.scale_inv = factor.scale_inv;
+            known.plain = Isa::make_plain(scaling_, factor);
+            known.table.smallest = 0x7fff;
+            if (amax_bits < kInfBits) {
+                Isa::build_table(known.plain, amax_bits, known.table);
+            }
         }
-        scan_tile_ = 0;
-        scan_left_ = 0;
-        if (index < order_.panels) {
-            const PanelOrder::Panel panel = order_.panel(index);
-            scan_tiles_ = panel.tiles;
-            scan_left_ = panel.rows * panel.tiles;
-            scanned_ = smallest_[index % 2];
-        }
-    }
-
-    [[gnu::always_inline]] void scan_step() {
-        scan_ahead_.fetch_next();
-        *scanned_++ = Isa::scan128(to_scan_.next(), largest_[scan_tile_]);
-        if (++scan_tile_ == scan_tiles_) {
-            scan_tile_ = 0;
-        }
-        --scan_left_;
-    }
-
-    void finish_scan() {
-        while (scan_left_ > 0) {
-            scan_step();
-        }
+        return known;
     }
 
     /// Amax, scales and tables of a panel that is scanned.
@@ -236,12 +203,12 @@ class StripePipeline {
                  panel.first_tile + panel.tiles, row.amax_bits);
         for (std::int64_t t = 0; t < panel.tiles; ++t) {
             const std::uint32_t amax = row.amax_bits[panel.first_tile + t];
-            const numerics::TileFactor factor = tile_factor_of(scaling_, amax);
-            row.scale_inv[panel.first_tile + t] = factor.scale_inv;
-            plain_[t] = Isa::make_plain(scaling_, factor);
+            const Known& known = known_of(amax);
+            row.scale_inv[panel.first_tile + t] = known.scale_inv;
+            plain_[t] = known.plain;
             tables_[t].smallest = 0x7fff;
             if (panel.rows * 128 >= kTableElements && finite[t]) {
-                Isa::build_table(plain_[t], amax, tables_[t]);
+                tables_[t] = known.table;
             }
             least_covered_[t] = tables_[t].smallest == 0x7fff ? 0x8000 : tables_[t].smallest;
         }
@@ -257,31 +224,72 @@ class StripePipeline {
         return bits;
     }
 
+    /// Row `row` of a panel; behind the last one comes the first of `after`.
+    [[nodiscard]] FetchedRow row_of(const PanelOrder::Panel& panel, std::int64_t row,
+                                    const PanelOrder::Panel& after, std::int64_t ahead) const {
+        if (row >= panel.rows) {
+            return {nullptr, nullptr, 0, 0};
+        }
+        const std::uint16_t* at = panel.source + row * order_.row_stride;
+        const std::uint16_t* next = at;
+        if (row + 1 < panel.rows) {
+            next = at + order_.row_stride;
+        } else if (after.rows > 0) {
+            next = after.source;
+        }
+        return {at, next, panel.tiles, ahead};
+    }
+
+    /// Encodes `now` and scans `next`, which has number `next_index`, step by step in turn. Either
+    /// may be empty; they may differ by a tile, and the last stripe may have fewer rows.
     template <bool kStreaming>
-    void encode_panel(const PanelOrder::Panel& panel, const std::uint16_t* smallest) {
+    void run(const PanelOrder::Panel& now, const PanelOrder::Panel& next, std::int64_t next_index) {
+        for (Words& value : largest_) {
+            value = Isa::zero();
+        }
+        const PanelOrder::Panel behind = order_.panel(next_index + 1);
+        const std::uint16_t* smallest = smallest_[(next_index + 1) % 2];
+        std::uint16_t* scanned = smallest_[next_index % 2];
         std::uint8_t* codes = out_.codes +
-                              ((first_ + panel.stripe) * 128 - band_.row_begin) * out_.code_stride +
-                              panel.first_tile * 128;
-        for (std::int64_t row = 0; row < panel.rows; ++row) {
-            const std::uint16_t* source = panel.source + row * order_.row_stride;
-            std::uint8_t* target = codes + row * out_.code_stride;
-            for (std::int64_t t = 0; t < panel.tiles; ++t) {
-                if (scan_left_ > 0) {
-                    scan_step();
-                }
-                encode_ahead_.fetch_next();
-                // Most rows have no value below the table: one question for all 128 columns.
-                if (*smallest++ >= least_covered_[t]) [[likely]] {
-                    const Encoder encoder(tables_[t]);
-#pragma GCC unroll 4
-                    for (int i = 0; i < 128; i += Isa::kCodes) {
-                        Isa::template store<kStreaming>(target + t * 128 + i,
-                                                        encoder.look_up(source + t * 128 + i));
-                    }
-                } else {
-                    encode_some<kStreaming>(t, source + t * 128, target + t * 128);
-                }
+                              ((first_ + now.stripe) * 128 - band_.row_begin) * out_.code_stride +
+                              now.first_tile * 128;
+        const std::int64_t rows = now.rows > next.rows ? now.rows : next.rows;
+        for (std::int64_t row = 0; row < rows; ++row) {
+            const std::int64_t encodes = row < now.rows ? now.tiles : 0;
+            const std::int64_t scans = row < next.rows ? next.tiles : 0;
+            const FetchedRow from = row_of(now, row, next, kEncodeAhead);
+            const FetchedRow ahead = row_of(next, row, behind, kScanAhead);
+            const std::int64_t both = smaller(encodes, scans);
+            std::int64_t t = 0;
+            for (; t < both; ++t) {
+                scanned[t] = Isa::scan128(ahead.step(t), largest_[t]);
+                encode_step<kStreaming>(t, smallest[t], from.step(t), codes + t * 128);
             }
+            for (; t < scans; ++t) {
+                scanned[t] = Isa::scan128(ahead.step(t), largest_[t]);
+            }
+            for (; t < encodes; ++t) {
+                encode_step<kStreaming>(t, smallest[t], from.step(t), codes + t * 128);
+            }
+            smallest += now.tiles;
+            scanned += next.tiles;
+            codes += out_.code_stride;
+        }
+    }
+
+    template <bool kStreaming>
+    [[gnu::always_inline]] void encode_step(std::int64_t t, std::uint16_t smallest,
+                                            const std::uint16_t* source,
+                                            std::uint8_t* target) const {
+        // Most rows have no value below the table: one question for all 128 columns.
+        if (smallest >= least_covered_[t]) [[likely]] {
+            const Encoder encoder(tables_[t]);
+#pragma GCC unroll 4
+            for (int i = 0; i < 128; i += Isa::kCodes) {
+                Isa::template store<kStreaming>(target + i, encoder.look_up(source + i));
+            }
+        } else {
+            encode_some<kStreaming>(t, source, target);
         }
     }
 

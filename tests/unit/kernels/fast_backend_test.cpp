@@ -100,6 +100,23 @@ TEST_P(FastBackend, EqualsPortableOnOutputsThatBypassTheCache) {
     }
 }
 
+TEST_P(FastBackend, EqualsPortableWhereStripesAreCutIntoPanels) {
+    // 65 and 129 whole tiles: panels of different widths, a last stripe with fewer rows, a ragged
+    // tile; in `wide` neighbouring tiles have amax of very different exponents.
+    for (const std::int64_t cols : {65 * 128 + 7, 129 * 128}) {
+        for (const Fill fill : {Fill::gaussian, Fill::wide, Fill::special}) {
+            const Matrix matrix = make_matrix(300, cols, fill, 11);
+            for (const char* name : {"prime-rl-blockwise-cpu", "nemo-rl-2037-pow2", "areal-triton",
+                                     "nemo-rl-linear"}) {
+                const TileScaling scaling = quant::find_recipe(name).scaling;
+                expect_equal(quantize(*fast, scaling, matrix), quantize(*portable, scaling, matrix),
+                             std::string(name) + " " + std::to_string(cols) + " fill " +
+                                 std::to_string(static_cast<int>(fill)));
+            }
+        }
+    }
+}
+
 TEST_P(FastBackend, FindsTheLargestMagnitudeAndCountsNanCodesAsPortableDoes) {
     for (const std::int64_t count : {0, 1, 15, 16, 17, 63, 64, 65, 1000}) {
         for (const Fill fill : {Fill::gaussian, Fill::bit_patterns, Fill::special}) {
