@@ -39,9 +39,12 @@ std::int64_t CellCopy::stripe_rows() const {
 
 void CellCopy::copy_stripe() {
     const std::int64_t rows = stripe_rows();
-    if (by_value_) {
-        for (std::int64_t r = 0; r < rows; ++r) convert_row(r);
-    } else if (copies_ && from_whole_ && to_whole_) {
+    const bool whole = from_whole_ && to_whole_;
+    if (by_value_ && whole) {
+        convert_run(0, rows * cell_.region.cols);
+    } else if (by_value_) {
+        for (std::int64_t r = 0; r < rows; ++r) convert_run(r, cell_.region.cols);
+    } else if (copies_ && whole) {
         std::memcpy(to_, from_, static_cast<std::size_t>(rows * width_));
     } else if (copies_) {
         for (std::int64_t r = 0; r < rows; ++r) {
@@ -51,27 +54,27 @@ void CellCopy::copy_stripe() {
     }
 }
 
-void CellCopy::convert_row(std::int64_t r) {
+void CellCopy::convert_run(std::int64_t r, std::int64_t count) {
     const std::byte* from = from_ + r * cell_.from_stride;
     std::byte* to = to_ + r * cell_.to_stride;
     const std::int64_t from_size = cell_.from_element();
     const std::int64_t to_size = cell_.to_element();
+    const std::int64_t first = (row_ + r) * cell_.region.cols;
     float values[kValues];
-    for (std::int64_t col = 0; col < cell_.region.cols; col += kValues) {
-        const std::int64_t count = std::min(kValues, cell_.region.cols - col);
-        quant::read_values(cell_.meta->dtype, from + col * from_size, count, values);
-        if (cell_.is_scale) look_at_scales(values, count, row_ + r, col);
-        if (copies_) quant::write_values(cell_.to, values, count, to + col * to_size);
+    for (std::int64_t at = 0; at < count; at += kValues) {
+        const std::int64_t some = std::min(kValues, count - at);
+        quant::read_values(cell_.meta->dtype, from + at * from_size, some, values);
+        if (cell_.is_scale) look_at_scales(values, some, first + at);
+        if (copies_) quant::write_values(cell_.to, values, some, to + at * to_size);
     }
 }
 
-void CellCopy::look_at_scales(const float* values, std::int64_t count, std::int64_t row,
-                              std::int64_t col) {
+void CellCopy::look_at_scales(const float* values, std::int64_t count, std::int64_t first) {
     for (std::int64_t i = 0; i < count; ++i) {
         if (std::isfinite(values[i]) && values[i] > 0.0F) continue;
         if (bad_.count++ > 0) continue;
-        bad_.row = cell_.region.row + row;
-        bad_.col = cell_.region.col + col + i;
+        bad_.row = cell_.region.row + (first + i) / cell_.region.cols;
+        bad_.col = cell_.region.col + (first + i) % cell_.region.cols;
         bad_.value = values[i];
     }
 }

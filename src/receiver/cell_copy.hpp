@@ -35,10 +35,10 @@ class CellCopy {
 
  private:
     [[nodiscard]] std::int64_t stripe_rows() const;
-    /// Row `r` of the stripe, value by value.
-    void convert_row(std::int64_t r);
-    void look_at_scales(const float* values, std::int64_t count, std::int64_t row,
-                        std::int64_t col);
+    /// Values from row `r` of the stripe on; more than one row only where rows lie without gaps.
+    void convert_run(std::int64_t r, std::int64_t count);
+    /// `first` is the place of the first value in the cell, counted row by row.
+    void look_at_scales(const float* values, std::int64_t count, std::int64_t first);
 
     const IncomingCell& cell_;
     const std::int64_t width_;  ///< bytes of a row as it comes
