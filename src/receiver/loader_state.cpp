@@ -3,6 +3,9 @@
 #include "receiver/loader_state.hpp"
 
 #include <algorithm>
+#include <map>
+#include <set>
+#include <string>
 
 namespace refit::receiver {
 

@@ -141,18 +141,21 @@ TEST(CellCopy, CountsUnusableScalesAndNamesTheFirst) {
             for (std::int64_t col = 0; col < 700; ++col) set(row, col, 1.0F);
         one.run();
         EXPECT_EQ(one.bad.count, 0);
-        // Behind the first values that are converted together, and in the last stripe.
-        set(67, 699, -0.0F);
-        set(68, 0, -1.0F);
+        // In the last stripe.
         set(129, 300, kInf);
         set(129, 301, std::numeric_limits<float>::quiet_NaN());
         set(129, 302, std::numeric_limits<float>::denorm_min());
-        one.run();
+        // The first ones where a row ends and, earlier, where one begins: both behind the first
+        // values that are converted together.
+        for (const std::int64_t place : {68 * 700 - 1, 67 * 700}) {
+            set(place / 700, place % 700, -0.0F);
+            one.run();
+            // In the tensor, of which the cell begins at (3, 5).
+            EXPECT_EQ(one.bad.row, 3 + place / 700);
+            EXPECT_EQ(one.bad.col, 5 + place % 700);
+            EXPECT_TRUE(one.bad.value == 0.0F && std::signbit(one.bad.value));
+        }
         EXPECT_EQ(one.bad.count, 4);
-        // In the tensor, of which the cell begins at (3, 5).
-        EXPECT_EQ(one.bad.row, 3 + 67);
-        EXPECT_EQ(one.bad.col, 5 + 699);
-        EXPECT_TRUE(one.bad.value == 0.0F && std::signbit(one.bad.value));
     }
 }
 

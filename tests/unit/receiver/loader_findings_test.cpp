@@ -5,8 +5,8 @@
 
 #include <gtest/gtest.h>
 
-#include <limits>
 #include <string>
+#include <vector>
 
 namespace refit::receiver_test {
 namespace {
