@@ -10,7 +10,7 @@
 
 #include "core/dtype.hpp"
 #include "receiver/engine_contract.hpp"
-#include "receiver/weight_loader.hpp"
+#include "receiver/loaded_parameters.hpp"
 #include "wire/checksum.hpp"
 
 namespace refit::checks {

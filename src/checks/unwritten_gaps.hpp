@@ -8,7 +8,7 @@
 
 #include "core/finding.hpp"
 #include "receiver/engine_contract.hpp"
-#include "receiver/weight_loader.hpp"
+#include "receiver/loaded_parameters.hpp"
 
 namespace refit::checks {
 

@@ -4,17 +4,16 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
-#include <limits>
 #include <utility>
 
 #include "core/error.hpp"
 #include "core/nearest_name.hpp"
 #include "kernels/numerics/bfloat16.hpp"
 #include "kernels/numerics/float8.hpp"
+#include "quant/element_values.hpp"
 
 namespace refit::quant {
 namespace {
@@ -151,24 +150,6 @@ std::vector<std::byte> stored_scales(const Recipe& recipe, std::span<const float
     return bytes;
 }
 
-namespace {
-
-/// Exact: every F16 value is an F32 value (IEEE 754 binary16).
-float f16_value(std::uint16_t bits) {
-    const int exponent = (bits >> 10) & 0x1F;
-    const auto mantissa = static_cast<float>(bits & 0x3FF);
-    float value = std::ldexp(mantissa, -24);
-    if (exponent == 0x1F) {
-        value = mantissa == 0.0F ? std::numeric_limits<float>::infinity()
-                                 : std::numeric_limits<float>::quiet_NaN();
-    } else if (exponent != 0) {
-        value = std::ldexp(mantissa + 1024.0F, exponent - 25);
-    }
-    return (bits & 0x8000) != 0 ? -value : value;
-}
-
-}  // namespace
-
 std::vector<float> read_scales(core::DType dtype, std::span<const std::byte> bytes) {
     const auto width = static_cast<std::size_t>(core::size_bytes(dtype));
     const bool known = dtype == core::DType::f32 || dtype == core::DType::bf16 ||
@@ -180,22 +161,7 @@ std::vector<float> read_scales(core::DType dtype, std::span<const std::byte> byt
                                "; expected whole F32, BF16, F16 or E8M0 values");
     }
     std::vector<float> scales(bytes.size() / width);
-    for (std::size_t i = 0; i < scales.size(); ++i) {
-        const std::byte* from = bytes.data() + i * width;
-        if (dtype == core::DType::f32) {
-            std::memcpy(&scales[i], from, sizeof(float));
-        } else if (dtype == core::DType::bf16) {
-            std::uint16_t bits = 0;
-            std::memcpy(&bits, from, sizeof(bits));
-            scales[i] = numerics::bf16_to_f32(bits);
-        } else if (dtype == core::DType::f16) {
-            std::uint16_t bits = 0;
-            std::memcpy(&bits, from, sizeof(bits));
-            scales[i] = f16_value(bits);
-        } else {
-            scales[i] = numerics::e8m0_to_f32(std::to_integer<std::uint8_t>(*from));
-        }
-    }
+    read_values(dtype, bytes.data(), static_cast<std::int64_t>(scales.size()), scales.data());
     return scales;
 }
 

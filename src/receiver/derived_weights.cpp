@@ -3,13 +3,10 @@
 #include "receiver/derived_weights.hpp"
 
 #include <algorithm>
-#include <array>
-#include <bit>
-#include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "core/error.hpp"
+#include "quant/element_values.hpp"
 
 namespace refit::receiver {
 namespace {
@@ -18,25 +15,6 @@ constexpr std::size_t kAlignment = 64;
 constexpr std::int64_t kElement = 2;
 /// Columns of kv_b_proj transposed together, so that both sides stay in the cache.
 constexpr std::int64_t kTile = 64;
-
-std::array<float, 256> e4m3_values() {
-    std::array<float, 256> table{};
-    for (unsigned code = 0; code < 256; ++code) {
-        const int exponent = static_cast<int>((code >> 3) & 0xFU);
-        const auto mantissa = static_cast<float>(code & 0x7U);
-        float value =
-            exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8.0F + mantissa, exponent - 10);
-        if ((code & 0x7FU) == 0x7FU) value = std::numeric_limits<float>::quiet_NaN();
-        table[code] = (code & 0x80U) != 0 ? -value : value;
-    }
-    return table;
-}
-
-std::uint16_t to_bf16(float value) {
-    const auto bits = std::bit_cast<std::uint32_t>(value);
-    if (std::isnan(value)) return static_cast<std::uint16_t>((bits >> 16) | 0x40U);
-    return static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16);
-}
 
 /// Rows of a loaded weight in BF16.
 class RowReader {
@@ -49,7 +27,7 @@ class RowReader {
         scales_ = loaded.bytes(scale);
     }
 
-    void read(std::int64_t row, std::vector<std::uint16_t>& out) const {
+    void read(std::int64_t row, std::vector<std::uint16_t>& out) {
         const std::int64_t cols = weight_.cols();
         out.resize(static_cast<std::size_t>(cols));
         if (weight_.granularity == Granularity::none) {
@@ -57,17 +35,17 @@ class RowReader {
                         static_cast<std::size_t>(cols * kElement));
             return;
         }
-        static const std::array<float, 256> values = e4m3_values();
-        const std::byte* codes = codes_.data() + row * cols;
+        values_.resize(static_cast<std::size_t>(cols));
+        quant::read_values(weight_.dtype, codes_.data() + row * cols, cols, values_.data());
         const std::int64_t step = weight_.block_cols;
         for (std::int64_t first = 0; first < cols; first += step) {
             const float scale = scale_at(row, first);
             const std::int64_t end = std::min(cols, first + step);
-            for (std::int64_t col = first; col < end; ++col) {
-                const float value = values[std::to_integer<std::size_t>(codes[col])] * scale;
-                out[static_cast<std::size_t>(col)] = to_bf16(value);
-            }
+            for (std::int64_t col = first; col < end; ++col)
+                values_[static_cast<std::size_t>(col)] *= scale;
         }
+        quant::write_values(core::DType::bf16, values_.data(), cols,
+                            reinterpret_cast<std::byte*>(out.data()));
     }
 
  private:
@@ -88,6 +66,7 @@ class RowReader {
     std::span<const std::byte> codes_;
     std::span<const std::byte> scales_;
     std::int64_t scale_cols_ = 1;
+    std::vector<float> values_;  ///< of one row
 };
 
 }  // namespace
@@ -141,7 +120,7 @@ void DerivedWeights::update(const LoadedParameters& loaded) {
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
         const DerivedParameter& parameter = parameters_[i];
         const LatentProjection& latent = parameter.source;
-        const RowReader reader(instance_, loaded, latent.destination);
+        RowReader reader(instance_, loaded, latent.destination);
         const std::int64_t per_head = latent.nope_dim + latent.v_dim;
         const std::int64_t lora = latent.kv_lora_rank;
         std::uint16_t* const out = begin(i);

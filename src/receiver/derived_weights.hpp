@@ -13,7 +13,7 @@
 #include "core/aligned_buffer.hpp"
 #include "core/finding.hpp"
 #include "receiver/engine_contract.hpp"
-#include "receiver/weight_loader.hpp"
+#include "receiver/loaded_parameters.hpp"
 
 namespace refit::receiver {
 

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <chrono>
 #include <limits>
 #include <map>
 #include <optional>
@@ -12,19 +11,16 @@
 #include <vector>
 
 #include "core/error.hpp"
+#include "receiver/load_clock.hpp"
+#include "receiver/loader_findings.hpp"
 #include "receiver/loader_state.hpp"
 
 namespace refit::receiver {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 using core::DType;
 using kernels::cuda::DeviceQueue;
 using kernels::cuda::ValueType;
-
-double seconds_since(Clock::time_point start) {
-    return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 std::optional<ValueType> value_type(DType dtype) {
     switch (dtype) {
@@ -42,8 +38,24 @@ std::optional<ValueType> value_type(DType dtype) {
     }
 }
 
-const std::uint8_t* as_bytes(const std::byte* pointer) {
-    return reinterpret_cast<const std::uint8_t*>(pointer);
+/// The first of the scales of `values` that cannot be used, brought to the host: `unusable` says
+/// where it lies. The rectangle is that of `cell`.
+BadScales fetch_bad_scales(DeviceQueue& queue, const IncomingCell& cell,
+                           const kernels::cuda::ValueRectangle& values,
+                           const kernels::cuda::UnusableScales& unusable) {
+    const auto first = static_cast<std::int64_t>(unusable.first);
+    const std::int64_t row = first / values.cols;
+    const std::int64_t col = first % values.cols;
+    const std::int64_t size = size_of(values.from_type);
+    std::uint8_t bytes[4] = {};
+    queue.download(bytes, values.from + row * values.from_stride + col * size,
+                   static_cast<std::size_t>(size), DeviceQueue::Purpose::control);
+    BadScales bad;
+    bad.count = static_cast<std::int64_t>(unusable.count);
+    bad.row = cell.region.row + row;
+    bad.col = cell.region.col + col;
+    bad.value = kernels::cuda::load_value(bytes, values.from_type);
+    return bad;
 }
 
 }  // namespace
@@ -84,17 +96,9 @@ struct DeviceLoader::Device {
 /// What is to be done with one piece: every cell that this rank keeps, looked at and then written.
 struct DeviceLoader::Work {
     struct OneCell {
-        const wire::ParameterMeta* meta = nullptr;
-        std::uint32_t parameter = 0;
-        wire::Cell cell;
-        wire::DigestRecord record;
-        std::size_t span = 0;
-        bool skip = false;
-        bool flip = false;
-        std::int64_t scales = -1;  ///< index into `scales`, or -1
+        IncomingCell in;
         std::uint8_t* to = nullptr;
-        std::int64_t to_stride = 0;
-        std::int64_t element = 0;  ///< bytes of the destination's
+        std::int64_t scales = -1;  ///< index into `scales`, or -1
         std::optional<kernels::cuda::ValueRectangle> converted;
     };
     std::vector<OneCell> cells;
@@ -104,31 +108,32 @@ struct DeviceLoader::Work {
     std::vector<kernels::cuda::ValueRectangle> scales;
     std::vector<kernels::cuda::UnusableScales> unusable;
 
-    /// `job` are the bytes of the cell, `base` is where its destination begins.
-    void add(const kernels::cuda::DigestJob& job, OneCell one, bool is_scale,
-             const DestinationParameter& target, std::uint8_t* base, const LoadSpan& span) {
-        const core::Region& region = one.cell.region;
-        one.element = core::size_bytes(target.dtype);
-        one.to_stride = target.cols() * one.element;
-        one.to = base + (span.dest_row + region.row - span.source.row) * one.to_stride +
-                 (span.dest_col + region.col - span.source.col) * one.element;
-        const bool converts = one.meta->dtype != target.dtype;
-        const auto from_type = value_type(one.meta->dtype);
-        if (from_type && (is_scale || converts)) {
+    /// `piece` and `destination` are where those begin.
+    void add(const IncomingCell& in, const std::byte* piece, std::uint8_t* destination) {
+        OneCell one;
+        one.in = in;
+        one.to = destination + in.to_offset;
+        kernels::cuda::DigestJob job;
+        job.data = reinterpret_cast<const std::uint8_t*>(piece) + in.from_offset;
+        job.stride = in.from_stride;
+        job.rows = in.region.rows;
+        job.row_bytes = in.row_bytes();
+        const auto from_type = value_type(in.meta->dtype);
+        if (from_type && (in.is_scale || in.converts())) {
             kernels::cuda::ValueRectangle values;
             values.from = job.data;
             values.from_stride = job.stride;
             values.from_type = *from_type;
-            values.rows = region.rows;
-            values.cols = region.cols;
-            if (is_scale) {
+            values.rows = in.region.rows;
+            values.cols = in.region.cols;
+            if (in.is_scale) {
                 one.scales = static_cast<std::int64_t>(scales.size());
                 scales.push_back(values);
             }
             values.to = one.to;
-            values.to_stride = one.to_stride;
-            values.to_type = target.dtype == DType::f32 ? ValueType::f32 : ValueType::bf16;
-            if (converts) one.converted = values;
+            values.to_stride = in.to_stride;
+            values.to_type = in.to == DType::f32 ? ValueType::f32 : ValueType::bf16;
+            if (in.converts()) one.converted = values;
         }
         jobs.push_back(job);
         cells.push_back(std::move(one));
@@ -181,66 +186,24 @@ void DeviceLoader::zero_padding(std::size_t destination, std::size_t from) {
     device_->queue->wait();
 }
 
-void DeviceLoader::collect(const wire::PieceView& view, const wire::PiecePlan& plan,
-                           std::span<const std::byte> piece, const std::string& place, Work& work) {
-    State& state = *state_;
-    Reporter report{findings_, state.reported, state.failed, instance_.own_format};
-    const std::size_t copy = state.target_index(device_->copies.size());
-    std::size_t next_digest = 0;
-    for (const wire::PieceEntry& entry : plan.entries) {
-        const wire::ParameterMeta& meta = manifest_.parameters[entry.parameter];
-        const State::Plan& own = state.plans[entry.parameter];
-        const core::Region sent = entry.region(meta);
-        const std::vector<wire::Cell> cells = wire::cells_in_region(meta, sent);
-        const std::size_t first_digest = std::exchange(next_digest, next_digest + cells.size());
-        const std::int64_t size = core::size_bytes(meta.dtype);
-        const std::uint8_t* bytes = as_bytes(piece.data()) + entry.offset;
-        for (std::size_t k = 0; k < cells.size(); ++k) {
-            const core::Region& region = cells[k].region;
-            report.cell = cells[k].index;
-            for (const std::size_t index : own.spans) {
-                const LoadSpan& span = state.spans[index];
-                if (span.cell != cells[k].index) continue;
-                // Also against what this piece itself brings, of which nothing is written yet.
-                const auto hits = [&](const core::Region& other) { return overlap(region, other); };
-                const std::vector<core::Region>& written = state.written[index];
-                std::vector<core::Region>& coming = work.coming[index];
-                const bool twice = std::any_of(written.begin(), written.end(), hits) ||
-                                   std::any_of(coming.begin(), coming.end(), hits);
-                if (twice) {
-                    const std::string rows = range_text(region.row, region.row + region.rows);
-                    report.error("completeness", meta.name,
-                                 index_of(meta.shape, region.row, region.col),
-                                 "rows " + rows + " twice", "each row once",
-                                 "rows " + rows + " came again in " + place,
-                                 "send each row of a tensor once a refit");
-                    continue;
-                }
-                if (!own.skip) coming.push_back(region);
-                Work::OneCell one;
-                one.meta = &meta;
-                one.parameter = entry.parameter;
-                one.cell = cells[k];
-                one.record = view.digests()[first_digest + k];
-                one.span = index;
-                one.skip = own.skip;
-                one.flip = own.flip;
-                kernels::cuda::DigestJob job;
-                job.stride = sent.cols * size;
-                job.data =
-                    bytes + (region.row - sent.row) * job.stride + (region.col - sent.col) * size;
-                job.rows = region.rows;
-                job.row_bytes = region.cols * size;
-                work.add(job, one, own.is_scale, instance_.destinations[span.destination],
-                         device_->bytes(copy, span.destination), span);
-            }
+void DeviceLoader::collect(const std::vector<IncomingCell>& cells, std::span<const std::byte> piece,
+                           const std::string& place, Work& work) {
+    const std::size_t copy = state_->target_index(device_->copies.size());
+    for (const IncomingCell& cell : cells) {
+        // Also against what this piece itself brings, of which nothing is written yet.
+        std::vector<core::Region>& coming = work.coming[cell.span];
+        if (overlaps_any(cell.region, state_->written[cell.span]) ||
+            overlaps_any(cell.region, coming)) {
+            reported_findings().rows_came_twice(cell, place);
+            continue;
         }
+        if (!cell.skip) coming.push_back(cell.region);
+        work.add(cell, piece.data(), device_->bytes(copy, cell.destination));
     }
 }
 
 void DeviceLoader::judge(Work& work, const std::string& place) {
-    State& state = *state_;
-    Reporter report{findings_, state.reported, state.failed, instance_.own_format};
+    LoaderFindings report = reported_findings();
     DeviceQueue& queue = *device_->queue;
     work.digests.resize(work.jobs.size());
     work.unusable.resize(work.scales.size());
@@ -249,40 +212,17 @@ void DeviceLoader::judge(Work& work, const std::string& place) {
     queue.wait();
     for (std::size_t i = 0; i < work.cells.size(); ++i) {
         const Work::OneCell& one = work.cells[i];
-        const wire::ParameterMeta& meta = *one.meta;
-        const core::Region& region = one.cell.region;
-        report.cell = one.cell.index;
         const wire::Digest found{work.digests[i].low, work.digests[i].high};
-        if (one.record.parameter != one.parameter || one.record.cell != one.cell.index ||
-            !(one.record.digest == found)) {
-            report.error("digest", meta.name, index_of(meta.shape, region.row, region.col),
-                         wire::to_string(found), wire::to_string(one.record.digest),
-                         "the bytes of rows " + range_text(region.row, region.row + region.rows) +
-                             ", columns " + range_text(region.col, region.col + region.cols) +
-                             " that came in " + place + " have digest " + wire::to_string(found) +
-                             ", the trainer sent " + wire::to_string(one.record.digest),
-                         "check the transport and the sender's buffers");
+        if (!one.in.is_recorded_as(found)) {
+            report.other_digest(one.in, found, place);
             continue;
         }
         if (one.scales < 0) continue;
         const auto index = static_cast<std::size_t>(one.scales);
-        const kernels::cuda::UnusableScales& bad = work.unusable[index];
-        if (bad.count == 0) continue;
-        const kernels::cuda::ValueRectangle& values = work.scales[index];
-        const auto first = static_cast<std::int64_t>(bad.first);
-        const std::int64_t row = first / values.cols;
-        const std::int64_t col = first % values.cols;
-        std::uint8_t bytes[4] = {};
-        const std::int64_t size = size_of(values.from_type);
-        queue.download(bytes, values.from + row * values.from_stride + col * size,
-                       static_cast<std::size_t>(size), DeviceQueue::Purpose::control);
-        const float value = kernels::cuda::load_value(bytes, values.from_type);
-        report.error("nonfinite", meta.name,
-                     index_of(meta.shape, region.row + row, region.col + col),
-                     std::to_string(value), "finite and above 0",
-                     std::to_string(bad.count) + " of the scales in " + place +
-                         " are not usable, the first is " + std::to_string(value),
-                     "repair the quantizer or its input");
+        const kernels::cuda::UnusableScales& unusable = work.unusable[index];
+        if (unusable.count == 0) continue;
+        report.unusable_scales(
+            one.in, fetch_bad_scales(queue, one.in, work.scales[index], unusable), place);
     }
 }
 
@@ -293,30 +233,29 @@ void DeviceLoader::write(const Work& work) {
     std::vector<kernels::cuda::ValueRectangle> converted;
     for (std::size_t i = 0; i < work.cells.size(); ++i) {
         const Work::OneCell& one = work.cells[i];
-        if (one.skip) continue;
+        if (one.in.skip) continue;
         const kernels::cuda::DigestJob& job = work.jobs[i];
-        state.written[one.span].push_back(one.cell.region);
-        const std::int64_t elements = one.cell.region.rows * one.cell.region.cols;
-        state.loaded_bytes += static_cast<std::uint64_t>(
-            elements * (core::size_bytes(one.meta->dtype) + one.element));
+        state.written[one.in.span].push_back(one.in.region);
+        state.loaded_bytes += one.in.traffic_bytes();
         if (one.converted) {
             converted.push_back(*one.converted);
         } else {
             placed.push_back(
-                {job.data, job.stride, one.to, one.to_stride, job.rows, job.row_bytes, 0});
+                {job.data, job.stride, one.to, one.in.to_stride, job.rows, job.row_bytes, 0});
         }
     }
     queue.place(placed);
     queue.convert(converted);
     queue.wait();
     for (const Work::OneCell& one : work.cells) {
-        if (!one.flip || one.skip || state.flipped) continue;
+        if (!one.in.flip || one.in.skip || state.flipped) continue;
         // A planted bit, as WeightLoader plants it.
         state.flipped = true;
+        std::uint8_t* const at = one.to + one.in.to_element() - 1;
         std::uint8_t byte = 0;
-        queue.download(&byte, one.to + one.element - 1, 1, DeviceQueue::Purpose::control);
+        queue.download(&byte, at, 1, DeviceQueue::Purpose::control);
         byte ^= 0x10;
-        queue.upload(one.to + one.element - 1, &byte, 1, DeviceQueue::Purpose::control);
+        queue.upload(at, &byte, 1, DeviceQueue::Purpose::control);
     }
 }
 
@@ -325,28 +264,27 @@ void DeviceLoader::load_piece(std::uint32_t bucket, std::uint32_t trainer,
                               const std::function<void()>& on_progress, LoadTimes& times) {
     const wire::PiecePlan& plan = plan_of(bucket, trainer);
     if (plan.entries.empty() && piece.empty()) return;
-    const auto start = Clock::now();
-    const std::string place =
-        "bucket " + std::to_string(bucket) + " of trainer " + std::to_string(trainer);
+    LoadClock clock(times);
     const std::uint64_t head_bytes =
         wire::entries_offset(wire::digest_count(manifest_, plan.entries));
     std::vector<std::byte> head(std::min<std::uint64_t>(head_bytes, piece.size()));
     device_->queue->download(head.data(), piece.data(), head.size(), DeviceQueue::Purpose::control);
     const std::optional<wire::PieceView> view = opened(bucket, trainer, head, piece.size());
     if (!view) {
-        times.check_s += seconds_since(start);
+        clock.checked();
         return;
     }
+    const std::string place = piece_name(bucket, trainer);
     Work work;
-    collect(*view, plan, piece, place, work);
+    collect(state_->cells_of(plan, view->digests()), piece, place, work);
     try {
         judge(work, place);
-        times.check_s += seconds_since(start);
+        clock.checked();
         if (on_progress) on_progress();
         if (state_->failed) return;
-        const auto checked = Clock::now();
+        clock.leave_out();
         write(work);
-        times.load_s += seconds_since(checked);
+        clock.loaded();
     } catch (...) {
         // What was asked for would be written into `work`.
         device_->queue->abandon();

@@ -9,6 +9,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "kernels/cuda/device_queue.hpp"
 #include "receiver/weight_loader.hpp"
@@ -51,9 +52,12 @@ class DeviceLoader final : public WeightLoader {
  private:
     struct Device;
     struct Work;
-    void collect(const wire::PieceView& view, const wire::PiecePlan& plan,
-                 std::span<const std::byte> piece, const std::string& place, Work& work);
+    /// Takes the cells of a piece into `work`, but those that came before; `place` names the piece.
+    void collect(const std::vector<IncomingCell>& cells, std::span<const std::byte> piece,
+                 const std::string& place, Work& work);
+    /// Has the device look at all of it, and reports what is wrong.
     void judge(Work& work, const std::string& place);
+    /// Has the device write all of it.
     void write(const Work& work);
 
     std::unique_ptr<Device> device_;

@@ -3,8 +3,13 @@
 #include "receiver/loader_state.hpp"
 
 #include <algorithm>
+#include <map>
+#include <set>
+#include <string>
 
 namespace refit::receiver {
+
+namespace {
 
 using core::DType;
 
@@ -18,28 +23,18 @@ bool can_load(DType from, DType to) {
     return to == DType::bf16 && (from == DType::f32 || from == DType::f16);
 }
 
-/// The element (row, col) of the matrix view in the tensor's own dimensions.
-std::vector<std::int64_t> index_of(const core::Shape& shape, std::int64_t row, std::int64_t col) {
-    if (shape.empty()) return {};
-    std::vector<std::int64_t> index(shape.size(), 0);
-    index[0] = row;
-    for (std::size_t i = shape.size(); i-- > 1;) {
-        index[i] = col % shape[i];
-        col /= shape[i];
-    }
-    return index;
-}
-
-std::string range_text(std::int64_t begin, std::int64_t end) {
-    return "[" + std::to_string(begin) + ", " + std::to_string(end) + ")";
-}
-
 bool overlap(const core::Region& a, const core::Region& b) {
     return a.row < b.row + b.rows && b.row < a.row + a.rows && a.col < b.col + b.cols &&
            b.col < a.col + a.cols;
 }
 
-/// Row and column of the first element of `whole` that none of the disjoint `parts` covers.
+}  // namespace
+
+bool overlaps_any(const core::Region& region, const std::vector<core::Region>& others) {
+    return std::any_of(others.begin(), others.end(),
+                       [&](const core::Region& other) { return overlap(region, other); });
+}
+
 std::optional<std::pair<std::int64_t, std::int64_t>> first_missing(
     const core::Region& whole, const std::vector<core::Region>& parts) {
     // The parts lie within the whole and apart from each other: their areas tell of a gap, and only
@@ -71,27 +66,11 @@ std::optional<std::pair<std::int64_t, std::int64_t>> first_missing(
     return std::nullopt;
 }
 
-void Reporter::error(const std::string& check, const std::string& tensor,
-                     std::vector<std::int64_t> index, const std::string& measured,
-                     const std::string& limit, const std::string& message,
-                     const std::string& remedy) {
-    failed = true;
-    if (!reported.emplace(check, tensor, by_cell ? cell : 0).second) return;
-    core::Finding finding;
-    finding.check = check;
-    finding.tensor = tensor;
-    finding.index = std::move(index);
-    finding.measured = measured;
-    finding.limit = limit;
-    finding.remedy = remedy;
-    finding.message = (tensor.empty() ? std::string() : tensor + ": ") + message + "; " + remedy;
-    findings.push_back(std::move(finding));
-}
-
-WeightLoader::State::State(const ContractInstance& contract, const wire::RefitManifest& manifest,
+WeightLoader::State::State(const ContractInstance& contract, const wire::RefitManifest& sent,
                            std::size_t rank, std::size_t host_copies, const LoadFaults& faults,
                            const std::function<void()>& on_progress)
     : instance(contract),
+      manifest(sent),
       spans(contract.spans.at(rank)),
       derived(contract),
       host(contract),
@@ -126,6 +105,50 @@ WeightLoader::State::State(const ContractInstance& contract, const wire::RefitMa
         }
         plans.push_back(std::move(plan));
     }
+}
+
+std::vector<IncomingCell> WeightLoader::State::cells_of(
+    const wire::PiecePlan& plan, std::span<const wire::DigestRecord> records) const {
+    std::vector<IncomingCell> incoming;
+    std::size_t next_record = 0;
+    for (const wire::PieceEntry& entry : plan.entries) {
+        const wire::ParameterMeta& meta = manifest.parameters[entry.parameter];
+        const Plan& own = plans[entry.parameter];
+        const core::Region sent = entry.region(meta);
+        for (const wire::Cell& cell : wire::cells_in_region(meta, sent)) {
+            const wire::DigestRecord& record = records[next_record++];
+            for (const std::size_t index : own.spans) {
+                if (spans[index].cell != cell.index) continue;
+                IncomingCell one;
+                one.meta = &meta;
+                one.parameter = entry.parameter;
+                one.index = cell.index;
+                one.region = cell.region;
+                one.record = record;
+                one.is_scale = own.is_scale;
+                one.skip = own.skip;
+                one.flip = own.flip;
+                one.from_stride = sent.cols * one.from_element();
+                one.from_offset = static_cast<std::int64_t>(entry.offset) +
+                                  (cell.region.row - sent.row) * one.from_stride +
+                                  (cell.region.col - sent.col) * one.from_element();
+                set_destination(index, one);
+                incoming.push_back(one);
+            }
+        }
+    }
+    return incoming;
+}
+
+void WeightLoader::State::set_destination(std::size_t index, IncomingCell& cell) const {
+    const LoadSpan& span = spans[index];
+    const DestinationParameter& target = instance.destinations[span.destination];
+    cell.span = index;
+    cell.destination = span.destination;
+    cell.to = target.dtype;
+    cell.to_stride = target.cols() * cell.to_element();
+    cell.to_offset = (span.dest_row + cell.region.row - span.source.row) * cell.to_stride +
+                     (span.dest_col + cell.region.col - span.source.col) * cell.to_element();
 }
 
 }  // namespace refit::receiver

@@ -5,58 +5,21 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <set>
 #include <span>
 #include <string>
-#include <vector>
 
-#include "core/aligned_buffer.hpp"
 #include "core/finding.hpp"
 #include "receiver/engine_contract.hpp"
+#include "receiver/loaded_parameters.hpp"
 #include "wire/manifest.hpp"
 #include "wire/piece.hpp"
 
 namespace refit::receiver {
 
 enum class CommitMode { staged, in_place };
-
-/// Where each destination begins in one stretch of memory, and how long it is.
-class DestinationPlaces {
- public:
-    struct Range {
-        std::size_t offset = 0;  ///< a multiple of 64
-        std::size_t bytes = 0;
-    };
-    explicit DestinationPlaces(const ContractInstance& instance);
-    [[nodiscard]] Range range(std::size_t destination) const { return ranges_.at(destination); }
-    [[nodiscard]] std::size_t total_bytes() const { return total_; }
-    /// Without what lies between two destinations.
-    [[nodiscard]] std::uint64_t used_bytes() const;
-
- private:
-    std::vector<Range> ranges_;
-    std::size_t total_ = 0;
-};
-
-/// What the engine's kernels would see on this rank: one copy of every destination.
-class LoadedParameters {
- public:
-    explicit LoadedParameters(const ContractInstance& instance);
-    [[nodiscard]] std::span<std::byte> bytes(std::size_t destination);
-    [[nodiscard]] std::span<const std::byte> bytes(std::size_t destination) const;
-    /// 0xFF bytes everywhere, -FLT_MAX in scales; padding rows too (the loader zero-fills them).
-    /// `on_progress` is called at least once per 16 MiB: memory that is touched for the first time
-    /// may come slowly.
-    void poison(const ContractInstance& instance, const std::function<void()>& on_progress = {});
-    [[nodiscard]] std::uint64_t size_bytes() const;
-
- private:
-    DestinationPlaces places_;
-    core::AlignedBuffer memory_;
-};
 
 /// Seconds spent by purpose while a piece was handled.
 struct LoadTimes {
@@ -76,6 +39,9 @@ struct LoadFaults {
 
 class DerivedWeights;
 class HostScales;
+class LoadClock;
+class LoaderFindings;
+struct IncomingCell;
 
 /// State of one receiver rank over many refits. The parameters lie in host memory; another loader
 /// may keep them elsewhere (device_loader.hpp).
@@ -137,6 +103,8 @@ class WeightLoader {
     [[nodiscard]] std::optional<wire::PieceView> opened(std::uint32_t bucket, std::uint32_t trainer,
                                                         std::span<const std::byte> bytes,
                                                         std::size_t piece_bytes);
+    /// Where what is wrong with this refit is reported.
+    [[nodiscard]] LoaderFindings reported_findings();
 
     const ContractInstance& instance_;
     const wire::RefitManifest& manifest_;
@@ -148,6 +116,14 @@ class WeightLoader {
     core::Findings findings_;
     std::uint64_t version_ = 0;
     bool torn_ = false;
+
+ private:
+    /// Copies, hashes and judges one cell of a piece; `place` names the piece.
+    void load_cell(const IncomingCell& cell, std::span<const std::byte> piece,
+                   const std::string& place, const std::function<void()>& on_progress,
+                   LoadClock& clock);
+    /// Reports the spans that are not whole.
+    void report_missing();
 };
 
 }  // namespace refit::receiver
