@@ -30,6 +30,7 @@ refit::checks::TensorAudit walk(const Codes& codes, const Shape& shape) {
     std::vector<std::int64_t> beyond;
     std::vector<std::int64_t> nonfinite;
     const std::int64_t grid_cols = shape.cols / kTile;
+    refit::checks::NearestCodesCache known;
     std::vector<refit::checks::NearestCodes> nearest(static_cast<std::size_t>(grid_cols));
     constexpr std::int64_t kRows = 8;
     for (std::int64_t first = 0; first < shape.rows; first += kRows) {
@@ -43,7 +44,7 @@ refit::checks::TensorAudit walk(const Codes& codes, const Shape& shape) {
             segment.own_scale = segment.loaded_scale;
             refit::checks::NearestCodes& expected = nearest[static_cast<std::size_t>(t)];
             if (first % kTile == 0) {
-                expected = refit::checks::nearest_codes(segment.own_scale, segment.loaded_scale);
+                expected = known.of(segment.own_scale, segment.loaded_scale);
             }
             segment.nearest = &expected;
             if (refit::checks::walk_rows(segment, {kRows, shape.cols, shape.cols}, kSlack, audit)) {

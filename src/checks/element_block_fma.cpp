@@ -4,6 +4,7 @@
 // The build allows no contraction: what is fused is written as fused.
 #include "checks/element_block_fma.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 
@@ -20,6 +21,8 @@ namespace {
 // With scales in this range no term of a weight that matters to a sum leaves the range of F32.
 constexpr double kLeastScale = 0x1p-40;
 constexpr double kMostScale = 0x1p40;
+/// 2^120 times it is still an F32.
+constexpr double kMostNearestScale = 0x1p7;
 
 bool in_range(double scale) {
     return scale >= kLeastScale && scale <= kMostScale;
@@ -190,33 +193,73 @@ struct NearestSums {
     __m256i exact;  ///< comparisons give -1
 };
 
-/// Which of 32 elements have the table's code, which is normal. x0 and x1: their sources; the order
-/// of the bytes is that of the elements.
-REFIT_FMA bool as_table(__m256i x0, __m256i x1, __m256i codes, __m256i base, __m256i last_of_base,
-                        __m256i smallest) {
-    const __m256i low = _mm256_set1_epi16(0x7f);
-    const __m256i significand =
-        _mm256_packus_epi16(_mm256_and_si256(x0, low), _mm256_and_si256(x1, low));
-    const __m256i upper = _mm256_packus_epi16(_mm256_and_si256(_mm256_srli_epi16(x0, 4), low),
-                                              _mm256_and_si256(_mm256_srli_epi16(x1, 4), low));
-    const __m256i group =
-        _mm256_and_si256(_mm256_srli_epi16(significand, 3), _mm256_set1_epi8(0x0f));
-    const __m256i next = _mm256_cmpgt_epi8(significand, _mm256_shuffle_epi8(last_of_base, group));
-    const __m256i magnitude = _mm256_and_si256(
-        _mm256_sub_epi8(_mm256_add_epi8(upper, _mm256_shuffle_epi8(base, group)), next),
-        _mm256_set1_epi8(0x7f));
-    // Saturation keeps the sign; a zero has none of the table's codes.
-    const __m256i sign = _mm256_and_si256(_mm256_packs_epi16(x0, x1), _mm256_set1_epi8(-128));
-    const __m256i expected = _mm256_permute4x64_epi64(_mm256_or_si256(magnitude, sign), 0xd8);
-    const __m256i no_sign = _mm256_set1_epi16(0x7fff);
-    const __m256i below = _mm256_cmpgt_epi16(
-        smallest, _mm256_min_epi16(_mm256_and_si256(x0, no_sign), _mm256_and_si256(x1, no_sign)));
-    return _mm256_movemask_epi8(_mm256_andnot_si256(below, _mm256_cmpeq_epi8(codes, expected))) ==
-           -1;
+/// Constants in memory. The compiler would make them anew for each use, out of other registers.
+struct alignas(32) Masks {
+    std::uint16_t low[16];          ///< 0x7f: a BF16 significand
+    std::uint16_t no_sign[16];      ///< 0x7fff
+    std::uint32_t odd_no_sign[8];   ///< 0x7fff0000
+    std::uint8_t nibble[32];        ///< 0x0f
+    std::uint8_t code_no_sign[32];  ///< 0x7f
+    std::uint8_t code_sign[32];     ///< 0x80
+    /// Moves the bytes 0, 2, 4, 6 of both halves of a vector, 1, 3, 5, 7, 8, 10, 12, 14, or the
+    /// rest each to the top of 32 bits.
+    std::uint8_t tops[4][32];
+};
+
+constexpr Masks kMasks = [] {
+    Masks masks{};
+    for (auto& one : masks.low) one = 0x7f;
+    for (auto& one : masks.no_sign) one = 0x7fff;
+    for (auto& one : masks.odd_no_sign) one = 0x7fff0000;
+    for (auto& one : masks.nibble) one = 0x0f;
+    for (auto& one : masks.code_no_sign) one = 0x7f;
+    for (auto& one : masks.code_sign) one = 0x80;
+    for (unsigned k = 0; k < 4; ++k) {
+        for (unsigned i = 0; i < 32; ++i) {
+            const unsigned first = k / 2 * 8 + k % 2;
+            masks.tops[k][i] =
+                static_cast<std::uint8_t>(i % 4 == 3 ? first + 2 * (i % 16 / 4) : 0x80);
+        }
+    }
+    return masks;
+}();
+
+REFIT_FMA const Masks& masks_in_memory() {
+    const Masks* masks = &kMasks;
+    asm("" : "+r"(masks));
+    return *masks;
 }
 
+template <typename Element>
+REFIT_FMA __m256i vector(const Element* mask) {
+    return _mm256_load_si256(reinterpret_cast<const __m256i*>(mask));
+}
+
+/// Loop constants of a tile.
+struct NearestConstants {
+    __m256i base;
+    __m256i last_of_base;
+    __m256i smallest;
+    __m256 scale;  ///< the loaded one, times 2^120
+};
+
+REFIT_FMA NearestConstants constants_of(const NearestCodes& nearest) {
+    NearestConstants constants;
+    constants.base = _mm256_broadcastsi128_si256(
+        _mm_load_si128(reinterpret_cast<const __m128i*>(nearest.base.data())));
+    constants.last_of_base = _mm256_broadcastsi128_si256(
+        _mm_load_si128(reinterpret_cast<const __m128i*>(nearest.last_of_base.data())));
+    constants.smallest = _mm256_set1_epi16(static_cast<std::int16_t>(nearest.smallest));
+    constants.scale = _mm256_set1_ps(static_cast<float>(nearest.loaded_scale) * 0x1p120F);
+    return constants;
+}
+
+/// Magnitudes of eight elements, and their codes as F32 over 2^120.
 template <bool kAnyExact>
-REFIT_FMA void add_nearest(__m256 x, __m256 value, __m256 scale, NearestSums& sums) {
+REFIT_FMA void add_nearest(__m256i x_bits, __m256i code_tops, __m256 scale, NearestSums& sums) {
+    const __m256 x = _mm256_castsi256_ps(x_bits);
+    // A normal code without its sign is the upper bits of an F32 whose exponent is 120 less.
+    const __m256 value = _mm256_castsi256_ps(_mm256_srli_epi32(code_tops, 4));
     const __m256 error = _mm256_fmsub_ps(value, scale, x);
     sums.x2 = _mm256_fmadd_ps(x, x, sums.x2);
     sums.error2 = _mm256_fmadd_ps(error, error, sums.error2);
@@ -227,79 +270,152 @@ REFIT_FMA void add_nearest(__m256 x, __m256 value, __m256 scale, NearestSums& su
     }
 }
 
-/// Sixteen elements with normal codes. Both sides become F32 in the same order of lanes: a BF16 is
-/// its upper half, and so is a normal code, shifted, with 120 added to its exponent.
+/// Elements that have been compared with the table.
+struct Compared {
+    __m256i equal;  ///< bytes of -1 while all codes are the table's
+    __m256i least;  ///< magnitudes
+};
+
+/// Adds 32 elements as if they had the table's codes, and compares whether they do.
 template <bool kAnyExact>
-REFIT_FMA void add_sixteen(__m256i x, const std::uint8_t* codes, __m256 scale, NearestSums& sums) {
-    const __m256i zero = _mm256_setzero_si256();
-    const __m256i bits =
-        _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
-    const __m256i value =
-        _mm256_add_epi16(_mm256_and_si256(_mm256_slli_epi16(bits, 4),
-                                          _mm256_set1_epi16(static_cast<std::int16_t>(0x87f0U))),
-                         _mm256_set1_epi16(120 << 7));
-    add_nearest<kAnyExact>(_mm256_castsi256_ps(_mm256_unpacklo_epi16(zero, x)),
-                           _mm256_castsi256_ps(_mm256_unpacklo_epi16(zero, value)), scale, sums);
-    add_nearest<kAnyExact>(_mm256_castsi256_ps(_mm256_unpackhi_epi16(zero, x)),
-                           _mm256_castsi256_ps(_mm256_unpackhi_epi16(zero, value)), scale, sums);
+REFIT_FMA void add_32(const std::uint16_t* source, const std::uint8_t* codes,
+                      const NearestConstants& constants, const Masks& masks, NearestSums& sums,
+                      Compared& compared) {
+    const __m256i x0 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source));
+    const __m256i x1 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source + 16));
+    const __m256i m0 = _mm256_and_si256(x0, vector(masks.no_sign));
+    const __m256i m1 = _mm256_and_si256(x1, vector(masks.no_sign));
+    compared.least = _mm256_min_epi16(compared.least, _mm256_min_epi16(m0, m1));
+    const __m256i significand = _mm256_packus_epi16(_mm256_and_si256(x0, vector(masks.low)),
+                                                    _mm256_and_si256(x1, vector(masks.low)));
+    const __m256i upper =
+        _mm256_packus_epi16(_mm256_and_si256(_mm256_srli_epi16(x0, 4), vector(masks.low)),
+                            _mm256_and_si256(_mm256_srli_epi16(x1, 4), vector(masks.low)));
+    const __m256i group = _mm256_and_si256(_mm256_srli_epi16(significand, 3), vector(masks.nibble));
+    const __m256i next =
+        _mm256_cmpgt_epi8(significand, _mm256_shuffle_epi8(constants.last_of_base, group));
+    // In the order that packing gives: two times eight elements in each half.
+    const __m256i magnitude = _mm256_and_si256(
+        _mm256_sub_epi8(_mm256_add_epi8(upper, _mm256_shuffle_epi8(constants.base, group)), next),
+        vector(masks.code_no_sign));
+    // Saturation keeps the sign; a zero has none of the table's codes.
+    const __m256i sign = _mm256_and_si256(_mm256_packs_epi16(x0, x1), vector(masks.code_sign));
+    const __m256i expected = _mm256_permute4x64_epi64(_mm256_or_si256(magnitude, sign), 0xd8);
+    compared.equal = _mm256_and_si256(
+        compared.equal,
+        _mm256_cmpeq_epi8(expected, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes))));
+    // The sums need no signs, source and code having the same.
+    const __m256i x[4] = {
+        _mm256_slli_epi32(m0, 16), _mm256_and_si256(x0, vector(masks.odd_no_sign)),
+        _mm256_slli_epi32(m1, 16), _mm256_and_si256(x1, vector(masks.odd_no_sign))};
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) {
+        add_nearest<kAnyExact>(x[k], _mm256_shuffle_epi8(magnitude, vector(masks.tops[k])),
+                               constants.scale, sums);
+    }
 }
 
-/// The elements that are not as the table says, 32 at a time.
+/// Whether all had the table's codes, which are normal.
+REFIT_FMA bool as_table(const Compared& compared, __m256i smallest) {
+    const __m256i below = _mm256_cmpgt_epi16(smallest, compared.least);
+    return _mm256_movemask_epi8(_mm256_andnot_si256(below, compared.equal)) == -1;
+}
+
+REFIT_FMA Compared nothing_compared() {
+    return {_mm256_set1_epi8(-1), _mm256_set1_epi16(0x7fff)};
+}
+
+/// The elements that are not as the table says.
 struct OtherElements {
     Sums sums;
     BlockSums counts;
-    bool any = false;
+    bool any;
 };
 
+/// 32 elements. False where one of their codes is NaN.
 [[gnu::target("avx2,fma"), gnu::noinline]] bool add_others(const ElementBlock& block,
                                                            OtherElements& others) {
-    for (std::int64_t i = 0; i < block.count; ++i) {
-        if ((block.codes[i] & 0x7fU) == 0x7fU) return false;
+    const __m256i magnitudes = _mm256_and_si256(
+        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block.codes)), _mm256_set1_epi8(0x7f));
+    const auto any = [&](std::int8_t magnitude) __attribute__((target("avx2,fma"), always_inline)) {
+        return _mm256_movemask_epi8(_mm256_cmpeq_epi8(magnitudes, _mm256_set1_epi8(magnitude))) !=
+               0;
+    };
+    if (any(0x7f)) return false;
+    if (!others.any) {
+        others.sums = no_sums();
+        others.counts = {};
+        others.any = true;
     }
     const Constants constants = constants_of(block);
-    for (std::int64_t i = 0; i < block.count; i += 8) {
+    for (std::int64_t i = 0; i < 32; i += 8) {
         add_eight(block.source + i, block.codes + i, constants, others.sums);
     }
-    count_zeros_and_largest(block, others.counts);
-    others.any = true;
+    if (any(0) || any(0x7e)) count_zeros_and_largest(block, others.counts);
     return true;
 }
+
+/// Elements of which at least one is not as the table says, 32 at a time.
+template <bool kAnyExact>
+[[gnu::target("avx2,fma"), gnu::noinline]] bool add_mixed(const ElementBlock& all,
+                                                          const NearestConstants& constants,
+                                                          NearestSums& sums,
+                                                          OtherElements& others) {
+    for (std::int64_t i = 0; i < all.count; i += 32) {
+        NearestSums with = sums;
+        Compared compared = nothing_compared();
+        add_32<kAnyExact>(all.source + i, all.codes + i, constants, masks_in_memory(), with,
+                          compared);
+        if (as_table(compared, constants.smallest)) {
+            sums = with;
+            continue;
+        }
+        ElementBlock block = all;
+        block.source += i;
+        block.codes += i;
+        block.count = 32;
+        if (!add_others(block, others)) return false;
+    }
+    return true;
+}
+
+/// Elements of a row that are compared by one question.
+constexpr std::int64_t kCompared = 128;
 
 template <bool kAnyExact>
 [[gnu::target("avx2,fma")]] bool sum_rows(const ElementRows& rows, const NearestCodes& nearest,
                                           BlockSums& result) {
-    const __m256 scale = _mm256_set1_ps(static_cast<float>(nearest.loaded_scale));
-    const __m256i base = _mm256_broadcastsi128_si256(
-        _mm_load_si128(reinterpret_cast<const __m128i*>(nearest.base.data())));
-    const __m256i last = _mm256_broadcastsi128_si256(
-        _mm_load_si128(reinterpret_cast<const __m128i*>(nearest.last_of_base.data())));
-    const __m256i smallest = _mm256_set1_epi16(static_cast<std::int16_t>(nearest.smallest));
+    const NearestConstants constants = constants_of(nearest);
+    const Masks& masks = masks_in_memory();
     const __m256 zero = _mm256_setzero_ps();
     NearestSums sums{zero, zero, zero, _mm256_setzero_si256()};
-    OtherElements others{no_sums(), {}, false};
+    OtherElements others;
+    others.any = false;
     for (std::int64_t row = 0; row < rows.rows; ++row) {
         const std::uint16_t* source = rows.source + row * rows.source_stride;
         const std::uint8_t* codes = rows.codes + row * rows.code_stride;
-        for (std::int64_t i = 0; i < rows.count; i += 32) {
-            const __m256i x0 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source + i));
-            const __m256i x1 =
-                _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source + i + 16));
-            // What lies to the right is wanted next, and short rows are not followed by themselves.
-            __builtin_prefetch(source + i + rows.count);
-            __builtin_prefetch(codes + i + rows.count);
-            const __m256i all = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + i));
-            if (as_table(x0, x1, all, base, last, smallest)) [[likely]] {
-                add_sixteen<kAnyExact>(x0, codes + i, scale, sums);
-                add_sixteen<kAnyExact>(x1, codes + i + 16, scale, sums);
-            } else {
-                const ElementBlock block{source + i,           codes + i,         32,
-                                         nearest.loaded_scale, nearest.own_scale, false,
-                                         rows.saturation,      rows.threshold};
-                if (!add_others(block, others)) return false;
+        for (std::int64_t first = 0; first < rows.count; first += kCompared) {
+            const std::int64_t end = std::min(first + kCompared, rows.count);
+            NearestSums with = sums;
+            Compared compared = nothing_compared();
+            for (std::int64_t i = first; i < end; i += 32) {
+                // What lies to the right is wanted next, and short rows are not followed by
+                // themselves.
+                __builtin_prefetch(source + i + rows.count);
+                __builtin_prefetch(codes + i + rows.count);
+                add_32<kAnyExact>(source + i, codes + i, constants, masks, with, compared);
             }
+            if (as_table(compared, constants.smallest)) [[likely]] {
+                sums = with;
+                continue;
+            }
+            const ElementBlock block{source + first,       codes + first,     end - first,
+                                     nearest.loaded_scale, nearest.own_scale, false,
+                                     rows.saturation,      rows.threshold};
+            if (!add_mixed<kAnyExact>(block, constants, sums, others)) return false;
         }
     }
-    result = others.counts;
+    result = others.any ? others.counts : BlockSums();
     result.x2 = total(sums.x2);
     result.error2 = total(sums.error2);
     // A code that is the table's modulo 128 only: its error would be as large as the source.
@@ -335,7 +451,7 @@ bool has_fma() {
 bool sum_nearest_rows(const ElementRows& rows, const NearestCodes& nearest, BlockSums& sums) {
     // Nothing that the table covers saturates.
     if (!has_fma() || nearest.smallest == 0x8000 || rows.count % 32 != 0 ||
-        rows.rows * rows.count > kMostNearestElements ||
+        rows.rows * rows.count > kMostNearestElements || nearest.loaded_scale > kMostNearestScale ||
         rows.saturation < kE4m3Max * nearest.own_scale * (1.0 + 1e-6)) {
         return false;
     }

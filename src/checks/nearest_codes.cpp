@@ -81,4 +81,13 @@ NearestCodes nearest_codes(double own_scale, double loaded_scale) {
     return codes;
 }
 
+const NearestCodes& NearestCodesCache::of(double own_scale, double loaded_scale) {
+    // Fibonacci hashing spreads what differs in the middle of the significand.
+    const auto bits = std::bit_cast<std::uint64_t>(own_scale);
+    NearestCodes& known = known_[(bits * 0x9e3779b97f4a7c15U) >> 56U];
+    if (known.own_scale != own_scale || known.loaded_scale != loaded_scale)
+        known = nearest_codes(own_scale, loaded_scale);
+    return known;
+}
+
 }  // namespace refit::checks

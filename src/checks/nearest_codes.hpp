@@ -5,7 +5,9 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "checks/element_block.hpp"
 
@@ -36,6 +38,18 @@ inline constexpr std::int64_t kNearestCodesElements = 2048;
 /// scale. Without a table where the two scales differ by more than a few roundings of F32, or
 /// are not within [2^-40, 2^40].
 [[nodiscard]] NearestCodes nearest_codes(double own_scale, double loaded_scale);
+
+/// nearest_codes() of a matrix, whose tiles have few scales: as many as amax, 128 significands
+/// times some exponents.
+class NearestCodesCache {
+ public:
+    /// Valid until the next call.
+    [[nodiscard]] const NearestCodes& of(double own_scale, double loaded_scale);
+
+ private:
+    static constexpr std::size_t kPlaces = 256;
+    std::vector<NearestCodes> known_ = std::vector<NearestCodes>(kPlaces);
+};
 
 /// Neighbouring rows of neighbouring elements, all of a finite source, that share both scales.
 struct ElementRows {

@@ -168,7 +168,7 @@ const NearestCodes* SourceTiles::nearest(std::int64_t row, std::int64_t col, dou
     const double own = tiles_[index].scale;
     // Different rows of a tile can be loaded with different scales.
     if (codes.own_scale != own || codes.loaded_scale != loaded_scale) {
-        codes = nearest_codes(own, loaded_scale);
+        codes = known_.of(own, loaded_scale);
     }
     return &codes;
 }

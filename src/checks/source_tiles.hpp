@@ -92,6 +92,7 @@ class SourceTiles {
     std::vector<std::uint16_t> values_;
     std::vector<Tile> tiles_;
     std::vector<NearestCodes> nearest_;  ///< for each of `tiles_`, made when asked for
+    NearestCodesCache known_;
 };
 
 }  // namespace refit::checks
