@@ -9,8 +9,10 @@
 namespace refit::kernels::cuda {
 
 using emulated_cuda::enqueue;
+using emulated_cuda::launched;
 
 void launch_quantize(const Job& job, cudaStream_t stream) {
+    launched("quantize");
     if (program_of(job) == Program::any) throw CudaError("no kernel quantizes this in one pass");
     enqueue(stream,
             [job] { with_flavour(job, Fault::none, [](auto emulator) { emulator.quantize(); }); });
@@ -96,6 +98,7 @@ void launch_count_nonfinite(const std::uint16_t* values, std::int64_t count,
 
 void launch_place(const PlacedRectangle* rectangles, std::int64_t count, std::int64_t rows,
                   cudaStream_t stream) {
+    launched("place");
     enqueue(stream, [=] {
         for (std::int64_t row = 0; row < rows; ++row) {
             for (int t = 0; t < kBlockThreads; ++t)
@@ -114,6 +117,7 @@ void launch_pack_scales(const ScalePackJob& job, unsigned long long* refused, cu
 void launch_digests(const DigestJob* jobs, std::int64_t count, std::int64_t blocks,
                     const std::uint64_t* secret, std::uint64_t* sums, numerics::Xxh128* results,
                     cudaStream_t stream) {
+    launched("digests");
     enqueue(stream, [=] {
         // Blocks in no particular order, the last first.
         for (std::int64_t i = blocks * numerics::kXxh3Lanes; i-- > 0;) {
@@ -162,6 +166,7 @@ void launch_max_bits(const std::uint32_t* bits, std::int64_t count, std::uint32_
 
 void launch_set_words(std::uint32_t* words, std::uint32_t value, std::int64_t count,
                       cudaStream_t stream) {
+    launched("set_words");
     enqueue(stream, [=] { std::fill_n(words, count, value); });
 }
 
