@@ -64,6 +64,9 @@ void try_kernel(int number) {
     check_cuda(cudaMemsetAsync(data, 0, 256, stream.get()), "cudaMemsetAsync");
     launch_max_abs(memory.as<std::uint16_t>() + 64, 64, memory.as<std::uint32_t>(), stream.get());
     check_cuda(cudaStreamSynchronize(stream.get()), "cudaStreamSynchronize");
+    load_tile_kernels();
+    load_element_kernels();
+    load_digest_kernels();
 }
 
 Device look_for_device() {

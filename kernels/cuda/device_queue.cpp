@@ -109,7 +109,6 @@ class Queue final : public DeviceQueue {
         use_device();
         const Job job = job_of(one);
         if (program_of(job) != Program::any) {
-            clear_amax(one);
             launch_quantize(job, stream_.get());
             return;
         }
