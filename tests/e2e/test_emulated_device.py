@@ -16,7 +16,7 @@ _PROGRAM = BUILD / "tests" / "device" / "refitbench_emulated_device"
 
 
 def _run(tmp_path, backend, *settings, scenario="smoke/mpi.yaml", ranks=4, devices=2, name=None,
-         fault=None):
+         fault=None, plan=None):
     """A scenario, one iteration: exit code, its JSON, its record, its words."""
     for built in (_PROGRAM, _DRIVER):
         if not built.exists():
@@ -26,6 +26,8 @@ def _run(tmp_path, backend, *settings, scenario="smoke/mpi.yaml", ranks=4, devic
                        REFIT_FAKE_DEVICES=str(devices))
     if fault is not None:
         environment["REFIT_EMULATED_FAULT"] = fault
+    if plan is not None:
+        environment["REFIT_FAKE_NCCL"] = plan
     folder = tmp_path / (name or backend)
     folder.mkdir()
     command = [*MPIRUN, "-np", str(ranks), str(_PROGRAM), "run",
@@ -169,6 +171,15 @@ def test_a_lost_device_fails_its_case_and_later_ones_are_skipped_with_the_reason
     assert f"rank {rank}: backend cuda: the CUDA device was lost" in later["skip_reason"]
     with h5py.File(path) as file:
         assert len(file["cases"]) == 2
+
+
+@pytest.mark.parametrize("transport", ["cuda_ipc", "nccl"])
+def test_no_rank_waits_for_one_whose_device_does_not_work(tmp_path, transport):
+    code, report, _, text = _run(tmp_path, "auto", f"transport.name={transport}", "timeout_s=100",
+                                 "sweep={receiver.commit: [staged]}", devices=1, plan="no_stream_1")
+    assert code == 3, text
+    assert [case["outcome"] for case in report["cases"]] == ["error"]
+    assert "rank 1: cuStreamCreate failed: invalid device context" in text
 
 
 def test_a_device_that_works_until_the_end_is_no_finding(tmp_path):
