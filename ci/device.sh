@@ -283,6 +283,7 @@ run() {
         note skipped nccl-np4 "4 ranks need 4 devices, found ${devices:-0}"
     fi
 
+    for tool in memcheck racecheck synccheck; do sanitizer "$tool" 180; done
     on_device bytes-random 600 env "REFIT_DEVICE_ELEMENTS=$elements" "${loader[@]}" "$here/bin/device_test" --gtest_filter='*OnRandomElements*'
     micro microbench 600 /cuda/ 0.3
     part host-bookkeeping 240 bookkeeping
@@ -309,6 +310,19 @@ micro() { # micro NAME SECONDS FILTER SECONDS_EACH
     else
         on_device "$1" "$2" "${loader[@]}" "$here/bin/refitbench-micro" --benchmark_filter="$3" \
             --benchmark_min_time="$4" --benchmark_out="$results/$1.json" --benchmark_out_format=json
+    fi
+}
+
+sanitizer() { # sanitizer TOOL SECONDS: the small tests of the kernels under compute-sanitizer
+    local program
+    program=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
+    if [ -z "$program" ]; then
+        note skipped "sanitizer-$1" "compute-sanitizer is not on this machine"
+    elif [ "${#loader[@]}" -gt 0 ]; then
+        note skipped "sanitizer-$1" "compute-sanitizer cannot start a program with a loader of its own"
+    else
+        on_device "sanitizer-$1" "$2" "$program" --tool "$1" --error-exitcode 9 "$here/bin/device_test" \
+            --gtest_filter='DeviceKernels.*:Queues.*'
     fi
 }
 
