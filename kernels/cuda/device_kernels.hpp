@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/decode_program.hpp"
 #include "kernels/cuda/digest_program.hpp"
 #include "kernels/cuda/element_program.hpp"
 #include "kernels/cuda/placement_program.hpp"

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "kernels/backend.hpp"
+#include "kernels/cuda/decode_program.hpp"
 #include "kernels/cuda/element_program.hpp"
 #include "kernels/cuda/job_setup.hpp"
 #include "kernels/cuda/scan_program.hpp"
