@@ -5,15 +5,18 @@
 # Everything that needs a GPU, for a machine that need not have MPI, HDF5 or a compiler.
 #   ci/device.sh pack [FOLDER]            builds and packs programs, tests and libraries (default
 #                                         build/device); also FOLDER.tar.gz, to carry over
-#   FOLDER/device.sh run [--output DIR] [--elements N]
+#   FOLDER/device.sh run [--output DIR] [--elements N] [--minutes M]
 #                                         runs all parts; DIR/results.tar.gz has every log. In a
 #                                         checkout ci/device.sh run does so in build/device
-# `run` takes N random elements for the byte comparison (default 1e9). Each part ends as passed,
-# failed or skipped with its reason. Exit code: 1 when a part failed, 77 when there is no device, else 0.
+# Bytes come first, speed second, transports and scenarios third, long parts last. Each part has a limit
+# of its own, all together have M minutes (default 30): what does not fit any more is skipped. The
+# archive is written after every part. The last comparison of bytes takes N random elements (default
+# 1e9). Each part ends as passed, failed or skipped with its reason. Exit code: 1 when a part failed, 77
+# when there is no device, else 0.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 
-usage() { sed -n '5,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '5,17s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 
 programs=(refitbench tests/device/device_test tests/unit/kernels/kernels_test
     tests/unit/quant/quant_test tests/mpi/transport_conformance)
@@ -76,6 +79,19 @@ pack() {
     refit_say "$(du -sh "$folder" | cut -f1) in $folder, $(du -h "$folder.tar.gz" | cut -f1) in $folder.tar.gz"
 }
 
+# Where this machine has the driver's library, unless its loader finds it anyway.
+driver_folder() {
+    local folder
+    folder=$(ldconfig -p 2>/dev/null | sed -n 's/.*libcuda\.so\.1.*=> \(.*\)\/[^/]*$/\1/p' | head -1)
+    for folder in "$folder" /usr/lib/x86_64-linux-gnu /usr/lib64 /usr/local/nvidia/lib64 /usr/local/nvidia/lib \
+        /usr/lib/wsl/lib /usr/local/cuda/compat; do
+        if [ -n "$folder" ] && [ -e "$folder/libcuda.so.1" ]; then
+            printf '%s\n' "$folder"
+            return
+        fi
+    done
+}
+
 # Environment of the relocated Open MPI and of our libraries. `loader` goes in front of a program.
 relocate() {
     export OPAL_PREFIX="$here" OPAL_BINDIR="$here/bin" OPAL_LIBDIR="$here/lib" OPAL_PKGLIBDIR="$here/mca"
@@ -87,24 +103,33 @@ relocate() {
     # One node only: no shell on another machine is asked for, and none need exist.
     export OMPI_MCA_plm=isolated OMPI_MCA_btl=self,vader,tcp OMPI_MCA_pml=ob1
     export REFIT_GOLDEN_DIR="$here/golden" PATH="$here/bin:$PATH" LC_ALL=C.UTF-8
+    local system
+    system=$(driver_folder)
     export LD_LIBRARY_PATH="$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
     loader=()
     if [ -n "${REFIT_OWN_LOADER:-}" ] || ! "$here/bin/refitbench" --version >/dev/null 2>&1; then
         # The C library here is older (or REFIT_OWN_LOADER asks for it): take ours, with the loader that belongs to it. The driver's
         # libraries are found where this machine's loader would look.
-        local system
-        system=$(ldconfig -p 2>/dev/null | sed -n 's/.*libcuda\.so\.1.*=> \(.*\)\/[^/]*$/\1/p' | head -1)
         loader=("$here/glibc/ld-linux-x86-64.so.2" --library-path
             "$here/glibc:$LD_LIBRARY_PATH${system:+:$system}")
         unset LD_LIBRARY_PATH
+    elif [ -n "$system" ] && ! ldconfig -p 2>/dev/null | grep -q 'libcuda\.so\.1'; then
+        LD_LIBRARY_PATH="$LD_LIBRARY_PATH:$system"
     fi
 }
 
 passed=0 failed=0 skipped=0
+running=""  # process group of the part that runs
 
 note() { # note STATE PART REASON
     printf '%s\t%s\t%s\n' "$1" "$2" "$3" | tee -a "$results/parts.tsv"
     case $1 in passed) passed=$((passed + 1)) ;; failed) failed=$((failed + 1)) ;; *) skipped=$((skipped + 1)) ;; esac
+}
+
+# Every log so far; a run that is ended from outside leaves what it has.
+save() {
+    tar -C "$(dirname "$results")" --exclude=results.tar.gz -czf "$results.tar.gz.part" "$(basename "$results")" 2>/dev/null &&
+        mv "$results.tar.gz.part" "$results/results.tar.gz"
 }
 
 # bounded SECONDS COMMAND...: the command (or function) in a process group of its own, which ends with
@@ -116,6 +141,7 @@ bounded() {
     ("$@") &
     pid=$!
     set +m
+    running=$pid
     end=$((SECONDS + limit))
     while kill -0 "$pid" 2>/dev/null; do
         if [ "$SECONDS" -ge "$end" ]; then
@@ -132,8 +158,13 @@ bounded() {
 
 # part NAME SECONDS COMMAND...: one part, bounded; 77 is skipped, with the last reason that its log gives.
 part() {
-    local name=$1 limit=$2 log code=0 reason start
+    local name=$1 limit=$2 log code=0 reason start left=$((deadline - SECONDS))
     shift 2
+    if [ "$left" -lt 15 ]; then
+        note skipped "$name" "no time is left; give more with --minutes"
+        return
+    fi
+    [ "$limit" -le "$left" ] || limit=$left
     log="$results/$name.log"
     start=$(date +%s)
     bounded "$limit" "$@" >"$log" 2>&1 || code=$?
@@ -148,6 +179,7 @@ part() {
     124) note failed "$name" "no end after $limit s; $log" ;;
     *) note failed "$name" "exit code $code; $log: $(grep -E 'error|Failure|FAILED' "$log" | head -1)" ;;
     esac
+    save
 }
 
 mpi() { # mpi RANKS PROGRAM ARGUMENTS...
@@ -156,7 +188,7 @@ mpi() { # mpi RANKS PROGRAM ARGUMENTS...
     "${loader[@]}" "$here/bin/orterun" --oversubscribe -np "$ranks" "${loader[@]}" "$@"
 }
 
-gpus() { "${loader[@]}" "$here/bin/refitbench" list backends --json - >"$results/backends.json" 2>/dev/null; nvidia-smi -L 2>/dev/null | grep -c '^GPU'; }
+gpus() { timeout 30 nvidia-smi -L 2>/dev/null | grep -c '^GPU'; }
 
 conformance() { # conformance TRANSPORT RANKS
     REFIT_CONFORMANCE_TRANSPORTS=$1 mpi "$2" "$here/bin/transport_conformance" --gtest_filter='Mpi/*'
@@ -180,80 +212,128 @@ scenario() { # scenario RANKS FILE NAME KEY=VALUE...
 }
 
 run() {
-    local output="" elements=1e9 devices python=""
+    local output="" elements=1e9 minutes=30 devices python=""
     while [ $# -gt 0 ]; do
         case $1 in
         --output) output=$2; shift 2 ;;
         --elements) elements=$2; shift 2 ;;
-        *) echo "ci/device.sh run: unknown option '$1'; known: --output, --elements" >&2; exit 2 ;;
+        --minutes) minutes=$2; shift 2 ;;
+        *) echo "ci/device.sh run: unknown option '$1'; known: --output, --elements, --minutes" >&2; exit 2 ;;
         esac
     done
+    if ! [[ $minutes =~ ^[1-9][0-9]*$ ]]; then
+        echo "ci/device.sh run: --minutes is '$minutes', expected a whole number above 0" >&2
+        exit 2
+    fi
     if [ ! -x "$here/bin/refitbench" ]; then
         # In a checkout: through the same folder, so that both ways run the same thing.
         local folder="$here/../build/device"
         [ -x "$folder/bin/refitbench" ] || bash "$here/device.sh" pack "$folder" || exit 3
-        exec bash "$folder/device.sh" run ${output:+--output "$output"} --elements "$elements"
+        exec bash "$folder/device.sh" run ${output:+--output "$output"} --elements "$elements" --minutes "$minutes"
     fi
+    deadline=$((SECONDS + 60 * minutes))
     results=${output:-$PWD/device-results}
     mkdir -p "$results" && results=$(cd "$results" && pwd -P) || exit 3
     : >"$results/parts.tsv"
+    trap '[ -z "$running" ] || kill -TERM -- "-$running" 2>/dev/null; save; exit 130' INT TERM
     relocate
-    { cat "$here/COMMIT"; uname -a; nvidia-smi 2>&1; "${loader[@]}" "$here/bin/refitbench" --version; } >"$results/machine.txt" 2>&1
-    "${loader[@]}" "$here/bin/refitbench" list transports >"$results/transports.txt" 2>&1
+    { cat "$here/COMMIT"; uname -a; timeout 30 nvidia-smi 2>&1; "${loader[@]}" "$here/bin/refitbench" --version; } >"$results/machine.txt" 2>&1
+    timeout 60 "${loader[@]}" "$here/bin/refitbench" list transports >"$results/transports.txt" 2>&1
+    timeout 60 "${loader[@]}" "$here/bin/refitbench" list backends --json - >"$results/backends.json" 2>/dev/null
     devices=$(gpus)
     # A Python with PyTorch often brings the newest NCCL of the machine.
-    for candidate in python3 python; do
-        command -v "$candidate" >/dev/null && python=$(command -v "$candidate") && break
+    for candidate in python3 python /opt/conda/bin/python; do
+        command -v "$candidate" >/dev/null || continue
+        [ -n "$python" ] || python=$(command -v "$candidate")
+        if env -u LD_LIBRARY_PATH timeout 60 "$candidate" -c 'import torch' 2>/dev/null; then
+            python=$(command -v "$candidate")
+            break
+        fi
     done
     if [ -z "${REFIT_NCCL_LIBRARY:-}" ] && [ -n "$python" ]; then
-        REFIT_NCCL_LIBRARY=$(env -u LD_LIBRARY_PATH "$python" -c 'import nvidia.nccl as n, pathlib; print(pathlib.Path(n.__path__[0]) / "lib" / "libnccl.so.2")' 2>/dev/null)
+        REFIT_NCCL_LIBRARY=$(env -u LD_LIBRARY_PATH timeout 60 "$python" -c 'import nvidia.nccl as n, pathlib; print(pathlib.Path(n.__path__[0]) / "lib" / "libnccl.so.2")' 2>/dev/null)
         if [ -n "$REFIT_NCCL_LIBRARY" ]; then export REFIT_NCCL_LIBRARY; else unset REFIT_NCCL_LIBRARY; fi
     fi
 
     # No device needed: proves that the folder works here at all.
-    part host-loopback 120 scenario 1 "$here/scenarios/loopback.yaml" host-loopback
-    part host-mpi 120 scenario 4 "$here/scenarios/mpi.yaml" host-mpi
-    part host-bookkeeping 240 bookkeeping
+    part host-loopback 60 scenario 1 "$here/scenarios/loopback.yaml" host-loopback
+    part host-mpi 60 scenario 4 "$here/scenarios/mpi.yaml" host-mpi
 
-    part bytes-device 1500 env "REFIT_DEVICE_ELEMENTS=$elements" "${loader[@]}" "$here/bin/device_test"
-    part bytes-backend 300 "${loader[@]}" "$here/bin/kernels_test" --gtest_filter='*EveryBackend*/cuda'
-    if grep -q $'^passed\tbytes-device' "$results/parts.tsv"; then
-        part bytes-golden 300 "${loader[@]}" "$here/bin/quant_test" --gtest_filter='*GoldenRecipe*'
-    else
-        note skipped bytes-golden "no device that works (bytes-device)"
-    fi
-    part ipc-np2 300 conformance cuda_ipc 2
-    part ipc-np4 300 conformance cuda_ipc 4
+    # Bytes. The random elements, which take longest, come last.
+    part bytes-device 240 "${loader[@]}" "$here/bin/device_test" --gtest_filter='-*OnRandomElements*'
+    part bytes-backend 120 "${loader[@]}" "$here/bin/kernels_test" --gtest_filter='*EveryBackend*/cuda'
+    local works=""
+    grep -q $'^passed\tbytes-device' "$results/parts.tsv" && works=yes
+    on_device bytes-golden 120 "${loader[@]}" "$here/bin/quant_test" --gtest_filter='*GoldenRecipe*'
+
+    # Speed: one recipe of each kind, its limit beside it; then what others reach here.
+    micro speed 180 '^(limit|nonfinite|nan_codes|check|dequantize|amax|quantize)/((copy|elements|prime-rl-blockwise|prime-rl-channelwise|tensorwise|mxfp8)/)?cuda/' 0.1
+    peer peer_speed 180
+    peer second_opinions 120
+
+    part ipc-np2 120 conformance cuda_ipc 2
     # Ranks that share a device need NCCL 2.30; older ones refuse, and the part says so.
     [ "${devices:-0}" -ge 2 ] || export NCCL_MULTI_RANK_GPU_ENABLE=1
-    part nccl-np2 300 conformance nccl 2
-    if [ "${devices:-0}" -ge 4 ]; then part nccl-np4 300 conformance nccl 4; else
+    part nccl-np2 120 conformance nccl 2
+    part scenario-cuda 120 scenario 1 "$here/scenarios/loopback.yaml" scenario-cuda backend=cuda
+    part scenario-cuda-ipc 120 scenario 4 "$here/scenarios/mpi.yaml" scenario-cuda-ipc backend=cuda transport.name=cuda_ipc
+    part scenario-nccl 120 scenario 4 "$here/scenarios/mpi.yaml" scenario-nccl backend=cuda transport.name=nccl
+    part ipc-np4 120 conformance cuda_ipc 4
+    if [ "${devices:-0}" -ge 4 ]; then part nccl-np4 120 conformance nccl 4; else
         note skipped nccl-np4 "4 ranks need 4 devices, found ${devices:-0}"
     fi
-    part scenario-cuda 300 scenario 1 "$here/scenarios/loopback.yaml" scenario-cuda backend=cuda
-    part scenario-cuda-ipc 300 scenario 4 "$here/scenarios/mpi.yaml" scenario-cuda-ipc backend=cuda transport.name=cuda_ipc
-    part scenario-nccl 300 scenario 4 "$here/scenarios/mpi.yaml" scenario-nccl transport.name=nccl
-    if [ ! -x "$here/bin/refitbench-micro" ]; then
-        note skipped microbench "refitbench-micro was not built when this folder was packed"
-    elif grep -q $'^passed\tbytes-device' "$results/parts.tsv"; then
-        part microbench 600 "${loader[@]}" "$here/bin/refitbench-micro" --benchmark_filter='/cuda/' \
-            --benchmark_out="$results/microbench.json" --benchmark_out_format=json
-    else
-        note skipped microbench "no device that works (bytes-device)"
-    fi
-    for script in "$here"/peers/*.py; do
-        [ -f "$script" ] || continue
-        if [ -z "$python" ]; then
-            note skipped "$(basename "$script" .py)" "no Python on this machine"
-        else
-            part "$(basename "$script" .py)" 600 env -u LD_LIBRARY_PATH "$python" "$script"
-        fi
-    done
-    tar -C "$(dirname "$results")" -czf "$results.tar.gz" "$(basename "$results")" && mv "$results.tar.gz" "$results/results.tar.gz"
+
+    for tool in memcheck racecheck synccheck; do sanitizer "$tool" 180; done
+    on_device bytes-random 600 env "REFIT_DEVICE_ELEMENTS=$elements" "${loader[@]}" "$here/bin/device_test" --gtest_filter='*OnRandomElements*'
+    micro microbench 600 /cuda/ 0.3
+    part host-bookkeeping 240 bookkeeping
+
+    save
     echo "# results: $results/results.tar.gz"
     echo "$passed passed, $failed failed, $skipped skipped"
     [ "$failed" -eq 0 ] || exit 1
-    grep -q $'^passed\tbytes-device' "$results/parts.tsv" || exit 77
+    [ -n "$works" ] || exit 77
+}
+
+# on_device NAME SECONDS COMMAND...: a part that is asked for only where the device gave the right bytes.
+on_device() {
+    if [ -n "$works" ]; then
+        part "$@"
+    else
+        note skipped "$1" "no device that works (bytes-device)"
+    fi
+}
+
+micro() { # micro NAME SECONDS FILTER SECONDS_EACH
+    if [ ! -x "$here/bin/refitbench-micro" ]; then
+        note skipped "$1" "refitbench-micro was not built when this folder was packed"
+    else
+        on_device "$1" "$2" "${loader[@]}" "$here/bin/refitbench-micro" --benchmark_filter="$3" \
+            --benchmark_min_time="$4" --benchmark_out="$results/$1.json" --benchmark_out_format=json
+    fi
+}
+
+sanitizer() { # sanitizer TOOL SECONDS: the small tests of the kernels under compute-sanitizer
+    local program
+    program=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
+    if [ -z "$program" ]; then
+        note skipped "sanitizer-$1" "compute-sanitizer is not on this machine"
+    elif [ "${#loader[@]}" -gt 0 ]; then
+        note skipped "sanitizer-$1" "compute-sanitizer cannot start a program with a loader of its own"
+    else
+        on_device "sanitizer-$1" "$2" "$program" --tool "$1" --error-exitcode 9 "$here/bin/device_test" \
+            --gtest_filter='DeviceKernels.*:Queues.*'
+    fi
+}
+
+peer() { # peer SCRIPT SECONDS
+    if [ ! -f "$here/peers/$1.py" ]; then
+        note skipped "$1" "it is not in this folder"
+    elif [ -z "$python" ]; then
+        note skipped "$1" "no Python on this machine"
+    else
+        part "$1" "$2" env -u LD_LIBRARY_PATH "$python" "$here/peers/$1.py"
+    fi
 }
 
 case ${1:-} in

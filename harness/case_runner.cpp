@@ -101,10 +101,17 @@ class CaseRunner {
             }
             return true;
         }
-        std::string reason = "backend " + case_.backend + " is not viable on every rank";
+        std::string mine;
         for (const kernels::BackendRow& row : kernels::backend_rows()) {
-            if (row.name == case_.backend && !row.reason.empty())
-                reason = "backend " + row.name + ": " + row.reason;
+            if (backend_ == nullptr && row.name == case_.backend) mine = row.reason;
+        }
+        std::string reason = "backend " + case_.backend + " is not viable on every rank";
+        const std::vector<std::string> reasons = world_.allgather(mine);
+        for (std::size_t r = reasons.size(); r-- > 0;) {
+            if (reasons[r].empty()) continue;
+            const bool alone = std::count(reasons.begin(), reasons.end(), reasons[r]) == 1;
+            reason = (alone && reasons.size() > 1 ? "rank " + std::to_string(r) + ": " : "") +
+                     "backend " + case_.backend + ": " + reasons[r];
         }
         skip(reason);
         return false;
@@ -217,17 +224,9 @@ class CaseRunner {
         // Needs are the same on every rank, what is available is not: each node answers for itself.
         const double share = static_cast<double>(world_.local_size()) / world_.size();
         decide_residency(share);
-        const CaseNeeds needs = needs_of(
-            case_, setup_,
-            trainer_ && !kernel() ? plan_ : trainer::RefitPlan{manifest_, {}, {}, {}, {}, {}},
-            transport_name_, resident_);
-        together(world_, [&] {
-            check_needs(needs, share);
-            if (needs.device_memory == 0) return;
-            // Without a device it is the transport that says so.
-            if (const auto memory = kernels::cuda::device_memory())
-                check_device_needs(needs, share, *memory);
-        });
+        const bool may_stay =
+            record_.backend == "cuda" && world_.all_true(why_staged_by_plan(device_part()).empty());
+        check_machine(share, may_stay);
 
         transport::TransportOptions options;
         options.name = transport_name_;
@@ -269,19 +268,38 @@ class CaseRunner {
         }
         if (transport_name_ == "nccl") record_.notes["nccl"] = transport::nccl_description();
         if (record_.backend == "cuda") decide_device();
+        if (may_stay && !on_device_) check_machine(share, false);
         together(world_, [&] { transport_->open(stream_plan(case_, manifest_, on_device_)); });
         return true;
+    }
+
+    /// Does the machine have what the case needs? Where the refit may stay on the device, its
+    /// memory is looked at when that is decided: one with too little stages instead.
+    void check_machine(double share, bool may_stay) {
+        const CaseNeeds needs = needs_of(
+            case_, setup_,
+            trainer_ && !kernel() ? plan_ : trainer::RefitPlan{manifest_, {}, {}, {}, {}, {}},
+            transport_name_, resident_, may_stay);
+        together(world_, [&] {
+            check_needs(needs, share);
+            if (needs.device_memory == 0 || may_stay) return;
+            // Without a device it is the transport that says so.
+            if (const auto memory = kernels::cuda::device_memory())
+                check_device_needs(needs, share, *memory);
+        });
+    }
+
+    [[nodiscard]] DevicePart device_part() const {
+        const trainer::RefitPlan* plan = kernel() ? &kernel_plan_.checkpoint : &plan_;
+        return {case_,           setup_,    trainer_ ? plan : nullptr,     manifest_,
+                transport_name_, resident_, trainer_ ? world_.rank() : -1, world_.local_size()};
     }
 
     /// Whether the refit stays on the device from weights to parameters: on every rank or on none,
     /// and the record says why not.
     void decide_device() {
         std::string mine;
-        together(world_, [&] {
-            const trainer::RefitPlan* plan = kernel() ? &kernel_plan_.checkpoint : &plan_;
-            mine = why_staged({case_, setup_, trainer_ ? plan : nullptr, manifest_, *transport_,
-                               resident_, trainer_ ? world_.rank() : -1, world_.local_size()});
-        });
+        together(world_, [&] { mine = why_staged(device_part(), transport_->piece_device()); });
         std::string reason;
         for (const std::string& one : world_.allgather(mine)) {
             if (reason.empty()) reason = one;
@@ -420,7 +438,9 @@ class CaseRunner {
         // finding of its own.
         const auto trainers = static_cast<std::size_t>(case_.trainer_ranks);
         bool given_up = false;
+        bool trainer_failed = false;
         for (std::size_t r = 0; r < all.size(); ++r) {
+            trainer_failed = trainer_failed || (r < trainers && !all[r].error.empty());
             given_up = given_up || !all[r].error.empty() ||
                        (r < trainers && core::has_error(all[r].findings));
         }
@@ -429,6 +449,12 @@ class CaseRunner {
             if (given_up)
                 std::erase_if(all[r].findings,
                               [](const core::Finding& f) { return f.check == "completeness"; });
+            // Nor is the old piece that stands where a trainer could not even say that it gave up.
+            if (trainer_failed && r >= trainers) {
+                std::erase_if(all[r].findings, [](const core::Finding& f) {
+                    return f.check == "version" || f.measured == "a damaged piece header";
+                });
+            }
             receiver::add_unnoticed_by_engine(all[r].findings, setup_.payload.framing);
             add_findings(record_, in_checkpoint_names(all[r].findings, case_, setup_));
             if (!all[r].error.empty() && error_.empty()) {

@@ -10,27 +10,32 @@
 #include "harness/case_setup.hpp"
 #include "harness/scenario.hpp"
 #include "trainer/refit_plan.hpp"
-#include "transport/transport.hpp"
 
 namespace refit::harness {
 
-/// What one rank knows of it.
+/// What one rank knows of it before there is a transport.
 struct DevicePart {
     const Case& c;
     const CaseSetup& setup;
     const trainer::RefitPlan* plan = nullptr;  ///< of a trainer: of what it quantizes; else null
     const wire::RefitManifest& manifest;
-    const transport::Transport& transport;
+    std::string transport;  ///< name
     bool weights_resident = true;
     int trainer = -1;  ///< of a trainer: its rank
     int ranks_of_node = 1;
 };
 
-/// Empty where this rank's part can stay on the device. Each rank answers for itself; a refit stays
-/// there where all do. Only with backend cuda.
-[[nodiscard]] std::string why_staged(const DevicePart& part);
+/// Empty where nothing that the case says keeps this rank's part from staying on the device.
+[[nodiscard]] std::string why_staged_by_plan(const DevicePart& part);
 
-/// Bytes of the device that the rank's weights, copies and slots take where they stay there.
-[[nodiscard]] std::uint64_t resident_device_bytes(const DevicePart& part);
+/// Empty where this rank's part can stay on the device. Each rank answers for itself; a refit stays
+/// there where all do. Only with backend cuda. piece_device : see transport::Transport.
+[[nodiscard]] std::string why_staged(const DevicePart& part, int piece_device);
+
+/// Bytes of the device that one rank holds where they stay there: weights, pieces, parameters and
+/// scratch memory. trainer : its rank, or -1 for a receiver.
+[[nodiscard]] std::uint64_t resident_device_bytes(const Case& c, const CaseSetup& setup,
+                                                  const wire::RefitManifest& manifest,
+                                                  const std::string& transport, int trainer);
 
 }  // namespace refit::harness

@@ -11,8 +11,10 @@
 #include <sstream>
 
 #include "core/error.hpp"
+#include "harness/device_residency.hpp"
 #include "kernels/cuda/staging_plan.hpp"
 #include "trainer/bucket_source.hpp"
+#include "trainer/device_shard.hpp"
 
 namespace refit::harness {
 namespace {
@@ -49,10 +51,32 @@ kernels::cuda::StagingMemory staging_of(const CaseSetup& setup,
     return memory;
 }
 
+/// What a refit that stays on the device needs instead: nothing is staged, and the audit reads one
+/// copy of every receiver's parameters (`one_copy` bytes) on the host.
+void move_to_device(const Case& c, const CaseSetup& setup, const wire::RefitManifest& manifest,
+                    const std::string& transport, std::uint64_t one_copy, CaseNeeds& needs) {
+    const auto receivers = static_cast<std::uint64_t>(c.engines) * static_cast<std::uint64_t>(c.tp);
+    const auto trainers = static_cast<std::uint64_t>(c.trainer_ranks);
+    needs.trainer_shards = std::min(resident_bytes(setup),
+                                    trainers * static_cast<std::uint64_t>(trainer::kUploadBytes));
+    needs.receiver_copies = 0;
+    needs.transport_buffers = 0;
+    needs.staging = 0;
+    needs.audit += receivers * one_copy;
+    const std::uint64_t receiver = resident_device_bytes(c, setup, manifest, transport, -1);
+    needs.device_memory = receivers * receiver;
+    needs.device_memory_of_rank = receiver;
+    for (int t = 0; t < c.trainer_ranks; ++t) {
+        const std::uint64_t own = resident_device_bytes(c, setup, manifest, transport, t);
+        needs.device_memory += own;
+        needs.device_memory_of_rank = std::max(needs.device_memory_of_rank, own);
+    }
+}
+
 }  // namespace
 
 CaseNeeds needs_of(const Case& c, const CaseSetup& setup, const trainer::RefitPlan& plan,
-                   const std::string& transport, bool resident) {
+                   const std::string& transport, bool resident, bool on_device) {
     CaseNeeds needs;
     if (resident) {
         needs.trainer_shards = resident_bytes(setup);
@@ -114,6 +138,7 @@ CaseNeeds needs_of(const Case& c, const CaseSetup& setup, const trainer::RefitPl
     // The audit holds stripes of one tensor a rank, in BF16 and decoded.
     needs.audit = std::min<std::uint64_t>(largest_tensor * 4, std::uint64_t{256} << 20) *
                   static_cast<std::uint64_t>(c.world_size());
+    if (on_device) move_to_device(c, setup, plan.manifest, transport, one_copy, needs);
     return needs;
 }
 

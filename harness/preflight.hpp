@@ -31,9 +31,11 @@ struct CaseNeeds {
     }
 };
 
+/// on_device : weights, pieces and parameters are memory of the device (device_residency.hpp), and
+/// the host has only what is uploaded at a time and the copies that the audit reads.
 [[nodiscard]] CaseNeeds needs_of(const Case& c, const CaseSetup& setup,
                                  const trainer::RefitPlan& plan, const std::string& transport,
-                                 bool resident = true);
+                                 bool resident = true, bool on_device = false);
 
 /// BF16 bytes that all trainers hold together when their weights are resident; what several hold
 /// counts as often.

@@ -5,7 +5,9 @@
 #include <exception>
 #include <vector>
 
+#include "core/error.hpp"
 #include "harness/lost_rank_monitor.hpp"
+#include "kernels/cuda/cuda_backend.hpp"
 
 namespace refit::harness {
 namespace {
@@ -43,6 +45,23 @@ void note_error(RefitResult& result, const RankStatus& status, const std::except
     if (!result.error.empty()) return;
     result.error = error.what();
     result.error_stage = stage_name(status.stage());
+}
+
+/// A device that is lost to this process is a finding: it names the rank and what to do.
+void report_lost_device(RefitResult& result, int rank) {
+    const std::string why = kernels::cuda::device_lost();
+    if (result.error.empty() || why.empty()) return;
+    core::Finding finding;
+    finding.check = "device";
+    finding.measured = why;
+    finding.limit = "a device that works until the end";
+    finding.rank = rank;
+    finding.remedy =
+        "start the run again, with CUDA_LAUNCH_BLOCKING=1 or under compute-sanitizer to see which "
+        "kernel it was; backend auto does without the device";
+    finding.message =
+        "rank " + std::to_string(rank) + " lost its CUDA device: " + why + "; " + finding.remedy;
+    result.findings.push_back(std::move(finding));
 }
 
 /// A trainer's part: every bucket is made and sent, also after an error (then as aborted pieces),
@@ -120,7 +139,9 @@ void send_all(RefitContext& context, StageClock& clock, RefitResult& result) {
             } catch (const std::exception& error) {
                 note_error(result, status, error);
                 publisher.abort();
-                publisher.fill(b, slot, on_progress, times);
+                // Where not even the head of an aborted piece can be written (a device that is
+                // lost), the slot holds another piece or none, and receivers refuse either.
+                guarded([&] { publisher.fill(b, slot, on_progress, times); });
             }
             end = clock.now_s();
             const bool quantizes = times.quantize_s > 0.0;
@@ -230,7 +251,11 @@ void receive_all(RefitContext& context, StageClock& clock, RefitResult& result) 
         }
     }
     const double begin = clock.now_s();
-    loader.finish_stream();
+    try {
+        loader.finish_stream();
+    } catch (const std::exception& error) {
+        note_error(result, status, error);
+    }
     clock.add(Stage::check, clock.now_s() - begin);
     context.transport.finish();
     for (const core::Finding& finding : loader.findings()) result.findings.push_back(finding);
@@ -242,17 +267,30 @@ RefitResult run_refit(RefitContext& context, std::uint64_t version) {
     RefitResult result;
     StageClock clock;
     context.transport.begin_refit();
-    if (context.publisher != nullptr) context.publisher->begin(version);
-    if (context.loader != nullptr) {
-        context.loader->begin(version, [&] { context.status.progressed(); });
+    try {
+        if (context.publisher != nullptr) context.publisher->begin(version);
+        if (context.loader != nullptr) {
+            context.loader->begin(version, [&] { context.status.progressed(); });
+        }
+    } catch (const std::exception& error) {
+        note_error(result, context.status, error);
+        if (context.publisher != nullptr) context.publisher->abort();
     }
     context.world.barrier();
 
     clock.start();
-    if (context.publisher != nullptr) {
-        send_all(context, clock, result);
-    } else {
-        receive_all(context, clock, result);
+    try {
+        if (context.publisher != nullptr) {
+            send_all(context, clock, result);
+        } else {
+            receive_all(context, clock, result);
+        }
+    } catch (const std::exception& error) {
+        // The transport cannot go on, and the other ranks wait for this one: the run ends. What
+        // came first is the cause.
+        if (result.error.empty()) throw;
+        throw core::ResourceError(result.error +
+                                  "; after that the transport could not go on: " + error.what());
     }
     const double begin = clock.now_s();
     try {
@@ -260,6 +298,7 @@ RefitResult run_refit(RefitContext& context, std::uint64_t version) {
     } catch (const std::exception& error) {
         note_error(result, context.status, error);
     }
+    report_lost_device(result, context.world.rank());
     const bool fine = result.error.empty() && !core::has_error(result.findings);
     clock.pause();
     const bool all_fine = context.world.all_true(fine);

@@ -45,6 +45,16 @@ std::string version_text(int version) {
     return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 
+/// The first error that stuck; see device_lost().
+struct Loss {
+    std::mutex mutex;
+    std::string text;
+};
+Loss& loss() {
+    static auto* const instance = new Loss;
+    return *instance;
+}
+
 /// A kernel that runs is the only proof that driver, device and compiled code fit.
 void try_kernel(int number) {
     check_cuda(cudaSetDevice(number), "cudaSetDevice");
@@ -54,6 +64,9 @@ void try_kernel(int number) {
     check_cuda(cudaMemsetAsync(data, 0, 256, stream.get()), "cudaMemsetAsync");
     launch_max_abs(memory.as<std::uint16_t>() + 64, 64, memory.as<std::uint32_t>(), stream.get());
     check_cuda(cudaStreamSynchronize(stream.get()), "cudaStreamSynchronize");
+    load_tile_kernels();
+    load_element_kernels();
+    load_digest_kernels();
 }
 
 Device look_for_device() {
@@ -113,6 +126,25 @@ const Device& the_device() {
 }
 
 }  // namespace
+
+void fail_cuda(cudaError_t code, const char* call) {
+    std::string text =
+        std::string("CUDA backend: ") + call + " failed: " + cudaGetErrorString(code);
+    if (code == cudaErrorMemoryAllocation)
+        text += "; close other programs that use the device, or use backend auto";
+    (void)cudaGetLastError();
+    std::size_t free = 0;
+    std::size_t total = 0;
+    if (cudaMemGetInfo(&free, &total) != cudaSuccess) {
+        (void)cudaGetLastError();
+        const std::lock_guard lock(loss().mutex);
+        if (loss().text.empty()) loss().text = text;
+        text +=
+            "; this process cannot use the device any more: start the run again, with "
+            "CUDA_LAUNCH_BLOCKING=1 or under compute-sanitizer to see which kernel it was";
+    }
+    throw CudaError(text);
+}
 
 void use_device() {
     check_cuda(cudaSetDevice(the_device().number), "cudaSetDevice");
@@ -505,7 +537,16 @@ class Cuda final : public Backend {
 
 const BackendRow& cuda_row() {
     static const BackendRow row{"cuda", true, the_device().why_not.empty(), the_device().why_not};
-    return row;
+    if (!row.viable || device_lost().empty()) return row;
+    static const BackendRow lost{
+        "cuda", true, false,
+        "the CUDA device was lost to this process: " + device_lost() + "; start the run again"};
+    return lost;
+}
+
+std::string device_lost() {
+    const std::lock_guard lock(loss().mutex);
+    return loss().text;
 }
 
 const Backend* cuda_backend() {

@@ -12,8 +12,12 @@
 namespace refit::kernels::cuda {
 
 /// Compiled or not, viable or not, and why not: "not compiled: ..." or "no CUDA device: ...". Asks
-/// the driver once.
+/// the driver once; see device_lost().
 [[nodiscard]] const BackendRow& cuda_row();
+/// What made the device unusable for the rest of this process, empty while nothing did: after a
+/// fault in a kernel every later call fails. cuda_row() is not viable from then on, so that what
+/// comes next is skipped with this reason.
+[[nodiscard]] std::string device_lost();
 /// Null where cuda_row() is not viable. The device is number REFIT_CUDA_DEVICE, else the rank's
 /// number on its node (as the launcher says) modulo the devices there are.
 [[nodiscard]] const Backend* cuda_backend();

@@ -18,14 +18,12 @@ struct CudaError : std::runtime_error {
 };
 
 /// Throws CudaError with the call and the runtime's own text. The error is cleared, so that a later
-/// call does not report it again.
+/// call does not report it again; where it comes back all the same, the device is lost to this
+/// process, and device_lost() says so from then on.
+[[noreturn]] void fail_cuda(cudaError_t code, const char* call);
+
 inline void check_cuda(cudaError_t code, const char* call) {
-    if (code == cudaSuccess) return;
-    (void)cudaGetLastError();
-    throw CudaError(std::string("CUDA backend: ") + call + " failed: " + cudaGetErrorString(code) +
-                    (code == cudaErrorMemoryAllocation
-                         ? "; close other programs that use the device, or use backend auto"
-                         : ""));
+    if (code != cudaSuccess) fail_cuda(code, call);
 }
 
 /// Makes the device of this process (see cuda_backend()) the calling thread's.

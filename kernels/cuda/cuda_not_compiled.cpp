@@ -15,6 +15,10 @@ const BackendRow& cuda_row() {
     return row;
 }
 
+std::string device_lost() {
+    return {};
+}
+
 const Backend* cuda_backend() {
     return nullptr;
 }

@@ -96,7 +96,23 @@ void check_launch(const char* kernel) {
     check_cuda(cudaGetLastError(), kernel);
 }
 
+template <class Kernel>
+void load_kernel(Kernel* kernel) {
+    cudaFuncAttributes attributes;
+    check_cuda(cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel)),
+               "cudaFuncGetAttributes");
+}
+
 }  // namespace
+
+void load_digest_kernels() {
+    load_kernel(sum_blocks);
+    load_kernel(finish_digests);
+    load_kernel(convert_values);
+    load_kernel(look_at_scales);
+    load_kernel(raise_max_bits);
+    load_kernel(set_to_word);
+}
 
 void launch_digests(const DigestJob* jobs, std::int64_t count, std::int64_t blocks,
                     const std::uint64_t* secret, std::uint64_t* sums, numerics::Xxh128* results,

@@ -4,31 +4,43 @@
 // element_program.hpp and placement_program.hpp.
 #include "kernels/cuda/cuda_call.hpp"
 #include "kernels/cuda/device_kernels.hpp"
+#include "kernels/cuda/scan_program.hpp"
 
 namespace refit::kernels::cuda {
 namespace {
 
-/// The second dimension of a grid ends here; kernels walk on from there.
-constexpr std::int64_t kMostGridRows = 65535;
+constexpr int kWarp = 32;
+constexpr int kWarps = kBlockThreads / kWarp;
 constexpr std::int64_t kMostFlatBlocks = 16384;
+/// Blocks of the kernel that checks patches: three on each multiprocessor of a Hopper device, five
+/// times over.
+constexpr std::int64_t kMostCheckBlocks = 2048;
 /// Blocks of the kernel that copies rows; each goes on to further rows.
 constexpr std::int64_t kMostRowBlocks = 1 << 16;
 
-__global__ void __launch_bounds__(kBlockThreads)
-    check_patches(const CheckJob job, CheckSums* results, std::int64_t patch_rows,
+__global__ void __launch_bounds__(kBlockThreads, 3)
+    check_patches(const CheckJob job, CheckSums* results, std::int64_t patches,
                   std::int64_t across) {
     // Raw bytes, since sums have initializers.
     __shared__ alignas(alignof(CheckSums)) unsigned char memory[kBlockThreads * sizeof(CheckSums)];
     auto* sums = reinterpret_cast<CheckSums*>(memory);
     const int thread = static_cast<int>(threadIdx.x);
-    for (std::int64_t row = blockIdx.y; row < patch_rows; row += gridDim.y) {
-        sums[thread] = check_patch(job, row, blockIdx.x, thread);
+    // The largest ratio that a warp has seen spares the others the division: of positive doubles
+    // the upper words are ordered as the numbers are, and without the lower one it is no larger.
+    const auto share = [](double reached) {
+        const auto upper = static_cast<unsigned>(__double2hiint(reached));
+        return __hiloint2double(static_cast<int>(__reduce_max_sync(0xffffffffU, upper)), 0);
+    };
+    double reached = 0.0;
+    for (std::int64_t patch = blockIdx.x; patch < patches; patch += gridDim.x) {
+        const std::int64_t row = quotient_of(patch, across);
+        check_patch(job, row, patch - row * across, thread, reached, share, sums[thread]);
         for (int distance = kBlockThreads / 2; distance > 0; distance /= 2) {
             __syncthreads();
             merge_step(sums, thread, distance);
         }
         if (thread == 0) {
-            results[row * across + blockIdx.x] = sums[0];
+            results[patch] = sums[0];
         }
         // The next patch overwrites what thread 0 may still read.
         __syncthreads();
@@ -37,21 +49,22 @@ __global__ void __launch_bounds__(kBlockThreads)
 
 __global__ void __launch_bounds__(kBlockThreads)
     count_nonfinite(const std::uint16_t* values, std::int64_t count, NonfiniteCounts* result) {
-    const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-    for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-         i < count; i += step) {
-        const int kind = nonfinite_kind(values[i]);
-        if (kind != 0) {
-            atomicAdd(kind == 1 ? &result->nan : &result->inf, 1ULL);
-            atomicMin(&result->first, static_cast<unsigned long long>(i));
-        }
-    }
+    const std::int64_t threads = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+    const std::int64_t thread = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    scan_nonfinite(values, count, thread, threads, [=](std::int64_t i) {
+        atomicAdd(nonfinite_kind(values[i]) == 1 ? &result->nan : &result->inf, 1ULL);
+        atomicMin(&result->first, static_cast<unsigned long long>(i));
+    });
 }
 
 __global__ void __launch_bounds__(kBlockThreads)
     place_rows(const PlacedRectangle* rectangles, std::int64_t count, std::int64_t rows) {
-    for (std::int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-        place_row(rectangles, count, row, static_cast<int>(threadIdx.x), kBlockThreads);
+    // A warp a row: 512 bytes at a time, four of them under way together.
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+    const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
+    for (std::int64_t row = first; row < rows;
+         row += static_cast<std::int64_t>(gridDim.x) * kWarps) {
+        place_row(rectangles, count, row, lane, kWarp);
     }
 }
 
@@ -76,17 +89,32 @@ void check_launch(const char* kernel) {
     check_cuda(cudaGetLastError(), kernel);
 }
 
+template <class Kernel>
+void load_kernel(Kernel* kernel) {
+    cudaFuncAttributes attributes;
+    check_cuda(cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel)),
+               "cudaFuncGetAttributes");
+}
+
 }  // namespace
+
+void load_element_kernels() {
+    load_kernel(check_patches);
+    load_kernel(count_nonfinite);
+    load_kernel(place_rows);
+    load_kernel(pack_words);
+}
 
 void launch_check(const CheckJob& job, CheckSums* results, cudaStream_t stream) {
     if (job.rows <= 0 || job.cols <= 0) {
         return;
     }
-    const std::int64_t rows = patches_down(job);
     const std::int64_t across = patches_across(job);
-    const dim3 grid(static_cast<unsigned>(across),
-                    static_cast<unsigned>(rows < kMostGridRows ? rows : kMostGridRows));
-    check_patches<<<grid, kBlockThreads, 0, stream>>>(job, results, rows, across);
+    const std::int64_t patches = patches_down(job) * across;
+    // Few blocks that go on from patch to patch: what the first has seen speeds the next.
+    const auto blocks =
+        static_cast<unsigned>(patches < kMostCheckBlocks ? patches : kMostCheckBlocks);
+    check_patches<<<blocks, kBlockThreads, 0, stream>>>(job, results, patches, across);
     check_launch("kernel check_patches");
 }
 
@@ -95,7 +123,8 @@ void launch_count_nonfinite(const std::uint16_t* values, std::int64_t count,
     if (count <= 0) {
         return;
     }
-    count_nonfinite<<<flat_blocks(count), kBlockThreads, 0, stream>>>(values, count, result);
+    count_nonfinite<<<flat_blocks((count + 31) / 32), kBlockThreads, 0, stream>>>(values, count,
+                                                                                  result);
     check_launch("kernel count_nonfinite");
 }
 
@@ -104,7 +133,8 @@ void launch_place(const PlacedRectangle* rectangles, std::int64_t count, std::in
     if (count <= 0 || rows <= 0) {
         return;
     }
-    const auto blocks = static_cast<unsigned>(rows < kMostRowBlocks ? rows : kMostRowBlocks);
+    const std::int64_t wanted = (rows + kWarps - 1) / kWarps;
+    const auto blocks = static_cast<unsigned>(wanted < kMostRowBlocks ? wanted : kMostRowBlocks);
     place_rows<<<blocks, kBlockThreads, 0, stream>>>(rectangles, count, rows);
     check_launch("kernel place_rows");
 }

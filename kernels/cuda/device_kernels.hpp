@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/decode_program.hpp"
 #include "kernels/cuda/digest_program.hpp"
 #include "kernels/cuda/element_program.hpp"
 #include "kernels/cuda/placement_program.hpp"
@@ -15,6 +16,13 @@
 #include "kernels/cuda/value_program.hpp"
 
 namespace refit::kernels::cuda {
+
+/// Puts every kernel on the device. The runtime would else do so at the first launch of each, in a
+/// timed refit, and may wait for all that runs on the device then: a broadcast of NCCL that waits
+/// for another rank, say.
+void load_tile_kernels();
+void load_element_kernels();
+void load_digest_kernels();
 
 /// amax_bits, scale_inv and codes of a band of whole tiles in one pass over memory. Throws
 /// CudaError for Program::any, which takes tile_amax, factors and encode.

@@ -11,6 +11,7 @@
 #include "kernels/cuda/cuda_call.hpp"
 #include "kernels/cuda/device_kernels.hpp"
 #include "kernels/cuda/job_setup.hpp"
+#include "kernels/cuda/staging_plan.hpp"
 
 namespace refit::kernels::cuda {
 namespace {
@@ -18,9 +19,7 @@ namespace {
 constexpr std::size_t kDrawerBytes = std::size_t{256} << 10;
 constexpr std::size_t kDrawerAlignment = 64;
 constexpr std::int64_t kPlacedRowBytes = 4096;
-/// Blocks of one launch of digests, of 1 KiB each and with 64 bytes of scratch memory: 16 MiB. Only
-/// a single tensor of more than 256 MiB takes more.
-constexpr std::int64_t kDigestGroupBlocks = std::int64_t{256} << 10;
+constexpr std::int64_t kDigestGroupBlocks = kDigestScratch / (8 * numerics::kXxh3Lanes);
 
 class Block final : public DeviceBlock {
  public:
@@ -110,7 +109,6 @@ class Queue final : public DeviceQueue {
         use_device();
         const Job job = job_of(one);
         if (program_of(job) != Program::any) {
-            clear_amax(one);
             launch_quantize(job, stream_.get());
             return;
         }

@@ -88,7 +88,28 @@ class RectangleStream {
     std::uint64_t sum = numerics::xxh3_start(lane);
     const std::int64_t blocks = numerics::xxh3_blocks(job.length());
     const std::uint64_t* next = sums + job.first_block * numerics::kXxh3Lanes + lane;
-    for (std::int64_t b = 0; b < blocks; ++b, next += numerics::kXxh3Lanes)
+    // The chain is serial and a step of it short: the sums of the next steps are read before those
+    // of the last are used up.
+    constexpr int kAhead = 16;
+    std::uint64_t ready[kAhead];
+    std::int64_t b = 0;
+    if (blocks >= kAhead) {
+        REFIT_UNROLL
+        for (int i = 0; i < kAhead; ++i) ready[i] = next[i * numerics::kXxh3Lanes];
+    }
+    for (; b + kAhead <= blocks; b += kAhead) {
+        std::uint64_t coming[kAhead];
+        next += kAhead * numerics::kXxh3Lanes;
+        const bool more = b + 2 * kAhead <= blocks;
+        REFIT_UNROLL
+        for (int i = 0; i < kAhead; ++i) coming[i] = more ? next[i * numerics::kXxh3Lanes] : 0;
+        REFIT_UNROLL
+        for (int i = 0; i < kAhead; ++i) {
+            sum = numerics::xxh3_scrambled(sum + ready[i], lane, secret);
+            ready[i] = coming[i];
+        }
+    }
+    for (; b < blocks; ++b, next += numerics::kXxh3Lanes)
         sum = numerics::xxh3_scrambled(sum + *next, lane, secret);
     return numerics::xxh3_tail(sum, RectangleStream(job), job.length(), lane, secret);
 }

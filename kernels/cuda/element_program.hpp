@@ -5,9 +5,12 @@
 // bits.
 #pragma once
 
+#include <bit>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 
+#include "kernels/cuda/decode_program.hpp"
 #include "kernels/cuda/tile_program.hpp"
 #include "kernels/numerics/bfloat16.hpp"
 #include "kernels/numerics/float8.hpp"
@@ -121,19 +124,164 @@ REFIT_HD inline void check_element(const CheckJob& job, std::int64_t row, std::i
     }
 }
 
-/// The thread's elements of a patch, in the order of its chunks.
-[[nodiscard]] REFIT_HD inline CheckSums check_patch(const CheckJob& job, std::int64_t patch_row,
-                                                    std::int64_t patch_col, int thread) {
-    CheckSums sums;
-    const std::int64_t first = patch_row * kPatchRows + thread / kPatchLanes;
-    const std::int64_t col = patch_col * kPatchCols + (thread % kPatchLanes) * kChunk;
-    for (int pass = 0; pass < kPatchPasses; ++pass) {
-        const std::int64_t row = first + pass * kPatchPassRows;
-        for (int i = 0; i < kChunk; ++i) {
-            if (row < job.rows && col + i < job.cols) check_element(job, row, col + i, sums);
+/// Exact: sign, exponent and mantissa in the place of those of a double, times a power of two.
+/// Finite values alone.
+[[nodiscard]] REFIT_HD constexpr double double_of_bf16(std::uint32_t bits) {
+    const std::uint64_t magnitude = static_cast<std::uint64_t>(bits & 0x7fffU) << 45;
+    return std::bit_cast<double>(magnitude | static_cast<std::uint64_t>(bits & 0x8000U) << 48) *
+           0x1p896;
+}
+[[nodiscard]] REFIT_HD constexpr double double_of_e4m3(std::uint32_t code) {
+    const std::uint64_t magnitude = static_cast<std::uint64_t>(code & 0x7fU) << 49;
+    return std::bit_cast<double>(magnitude | static_cast<std::uint64_t>(code & 0x80U) << 56) *
+           0x1p1016;
+}
+
+/// magnitude_of without arithmetic on doubles, of which a device has few units.
+[[nodiscard]] REFIT_HD constexpr double without_sign(double x) {
+    return std::bit_cast<double>(std::bit_cast<std::uint64_t>(x) & 0x7fffffffffffffffU);
+}
+
+/// What the sums of a chunk have in common.
+struct CheckChunk {
+    Chunk source;
+    CodeChunk codes;
+    double scale = 0.0;
+    double smallest = 0.0;  ///< bound of small values: the own scale / 1024
+};
+
+/// The sums that every element changes; the others stay in CheckSums, which a device keeps in
+/// shared memory.
+struct HotSums {
+    double x2 = 0.0;
+    double error2 = 0.0;
+    double x_error = 0.0;
+    int elements = 0;
+    int flushed = 0;
+    int exact = 0;
+};
+
+/// The same sums as check_element over eight finite values and codes, in the same order. Where an
+/// error is no larger than `reached` (at most 1) times its bound, it changes neither the largest
+/// ratio nor the number of errors beyond their bound, and nothing is divided. Returns false, with
+/// nothing added, where a value or a code is not finite.
+[[nodiscard]] REFIT_HD inline bool check_whole_chunk(const CheckJob& job, std::int64_t row,
+                                                     std::int64_t col, const CheckChunk& chunk,
+                                                     double reached, HotSums& hot,
+                                                     CheckSums& sums) {
+    std::uint32_t nan_codes = 0;
+    std::uint32_t not_finite = 0;
+    for (int i = 0; i < 2; ++i)
+        nan_codes |= ((chunk.codes.words[i] & 0x7f7f7f7fU) + 0x01010101U) & 0x80808080U;
+    for (int i = 0; i < 4; ++i)
+        not_finite |= ((chunk.source.words[i] & 0x7fff7fffU) + 0x00800080U) & 0x80008000U;
+    if ((nan_codes | not_finite) != 0U) return false;
+    // So far below 1 that no rounding of a product here makes it an error that counts.
+    const double accepted = (reached < 1.0 ? reached : 1.0) * (1.0 - 0x1p-40);
+    const double accepted_part = accepted * (1.0 / 17.0);
+    const double accepted_least = accepted * chunk.smallest;
+    REFIT_UNROLL
+    for (int i = 0; i < kChunk; ++i) {
+        const std::uint32_t bits = chunk.source.words[i / 2] >> (16 * (i % 2)) & 0xffffU;
+        const std::uint32_t code_bits = chunk.codes.words[i / 4] >> (8 * (i % 4)) & 0xffU;
+        const double x = double_of_bf16(bits);
+        const double code = double_of_e4m3(code_bits);
+        const double error = code * chunk.scale - x;
+        const double magnitude = without_sign(x);
+        const double distance = without_sign(error);
+        hot.x2 += x * x;
+        hot.error2 += error * error;
+        hot.x_error += x * error;
+        hot.exact += std::bit_cast<std::uint64_t>(distance) == 0U ? 1 : 0;
+        hot.flushed += (code_bits & 0x7fU) == 0U && (bits & 0x7fffU) != 0U ? 1 : 0;
+        if ((code_bits & 0x7fU) == 0x7eU && magnitude > 448.0 * chunk.scale * (1.0 + job.slack)) {
+            sums.saturated += 1;
+        }
+        // Written so that NaN is not accepted.
+        if (distance <= accepted_part * magnitude || distance <= accepted_least) continue;
+        const double relative = magnitude * (1.0 / 17.0);
+        const double bound = relative < chunk.smallest ? chunk.smallest : relative;
+        const double ratio = distance / bound;
+        const double worst = distance == 0.0 ? 0.0 : (ratio >= 0.0 ? ratio : kBeyondAll);
+        sums.worst = worst > sums.worst ? worst : sums.worst;
+        if (!(distance <= bound * (1.0 + job.slack))) {
+            const std::int64_t index = row * job.cols + col + i;
+            sums.beyond += 1;
+            sums.first_beyond = index < sums.first_beyond ? index : sums.first_beyond;
         }
     }
-    return sums;
+    hot.elements += kChunk;
+    return true;
+}
+
+/// Moves the counts and writes the sums.
+REFIT_HD inline void put(HotSums& hot, CheckSums& sums) {
+    sums.x2 = hot.x2;
+    sums.error2 = hot.error2;
+    sums.x_error = hot.x_error;
+    sums.elements += hot.elements;
+    sums.flushed += hot.flushed;
+    sums.exact += hot.exact;
+    hot.elements = hot.flushed = hot.exact = 0;
+}
+
+/// The thread's elements of a patch, in the order of its chunks; `sums` is set. `reached` : the
+/// largest ratio that is known to stand in some sums of this matrix already, 0 at first; it grows,
+/// and `share(reached)` gives what neighbouring threads know, called by all of them in every pass.
+/// Sums of one patch may then miss a largest ratio that is not larger; merged over all patches they
+/// are the same.
+template <class Share>
+REFIT_HD inline void check_patch(const CheckJob& job, std::int64_t patch_row,
+                                 std::int64_t patch_col, int thread, double& reached,
+                                 const Share& share, CheckSums& sums) {
+    sums = {};
+    HotSums hot;
+    const std::int64_t first = patch_row * kPatchRows + thread / kPatchLanes;
+    const std::int64_t col = patch_col * kPatchCols + (thread % kPatchLanes) * kChunk;
+    const bool wide = col + kChunk <= job.cols && chunks_fit_tiles(job.tile_cols, job.cols) &&
+                      job.source_stride % kChunk == 0 && job.code_stride % kChunk == 0 &&
+                      reinterpret_cast<std::uintptr_t>(job.source) % 16 == 0 &&
+                      reinterpret_cast<std::uintptr_t>(job.codes) % 8 == 0;
+    const std::int64_t grid_col = quotient_of(col, job.tile_cols);
+    // Two passes at a time: their chunks are read before either is looked at.
+    for (int pass = 0; pass < kPatchPasses; pass += 2) {
+        CheckChunk chunks[2];
+        REFIT_UNROLL
+        for (int k = 0; k < 2; ++k) {
+            const std::int64_t row = first + (pass + k) * kPatchPassRows;
+            if (!wide || row >= job.rows) continue;
+            chunks[k].source = wide_chunk(job.source + row * job.source_stride + col);
+            const std::uint8_t* codes = job.codes + row * job.code_stride + col;
+#if defined(__CUDA_ARCH__)
+            const uint2 two = __ldg(reinterpret_cast<const uint2*>(codes));
+            chunks[k].codes.words[0] = two.x;
+            chunks[k].codes.words[1] = two.y;
+#else
+            std::memcpy(&chunks[k].codes, codes, sizeof(CodeChunk));
+#endif
+            const std::int64_t tile = quotient_of(row, job.tile_rows) * job.grid_cols + grid_col;
+            chunks[k].scale = static_cast<double>(job.scale_inv[tile]);
+            chunks[k].smallest = job.own_scale[tile] / 1024.0;
+        }
+        REFIT_UNROLL
+        for (int k = 0; k < 2; ++k) {
+            const std::int64_t row = first + (pass + k) * kPatchPassRows;
+            const bool done =
+                row >= job.rows ||
+                (wide && check_whole_chunk(job, row, col, chunks[k], reached, hot, sums));
+            if (!done) {
+                put(hot, sums);
+                for (int i = 0; i < kChunk; ++i) {
+                    if (col + i < job.cols) check_element(job, row, col + i, sums);
+                }
+                hot.x2 = sums.x2;
+                hot.error2 = sums.error2;
+                hot.x_error = sums.x_error;
+            }
+            reached = share(sums.worst > reached ? sums.worst : reached);
+        }
+    }
+    put(hot, sums);
 }
 
 /// One step of the tree that brings a block's sums together: thread `thread` < `distance` takes

@@ -49,13 +49,28 @@ REFIT_HD inline void place_row(const PlacedRectangle* rectangles, std::int64_t c
         head = before < rectangle.row_bytes ? before : rectangle.row_bytes;
         wide = (rectangle.row_bytes - head) / 16;
     }
-    for (std::int64_t i = lane; i < head; i += lanes) to[i] = from[i];
-    for (std::int64_t i = lane; i < wide; i += lanes) {
+    for (std::int64_t j = lane; j < head; j += lanes) to[j] = from[j];
+    std::int64_t i = lane;
+    // Source and target do not overlap: four reads are under way before the first write.
+    for (; i + 3 * lanes < wide; i += 4 * lanes) {
+        SixteenBytes units[4];
+        REFIT_UNROLL
+        for (int k = 0; k < 4; ++k) {
+            units[k] = *reinterpret_cast<const SixteenBytes*>(
+                from + head + 16 * (i + static_cast<std::int64_t>(k) * lanes));
+        }
+        REFIT_UNROLL
+        for (int k = 0; k < 4; ++k) {
+            *reinterpret_cast<SixteenBytes*>(
+                to + head + 16 * (i + static_cast<std::int64_t>(k) * lanes)) = units[k];
+        }
+    }
+    for (; i < wide; i += lanes) {
         *reinterpret_cast<SixteenBytes*>(to + head + 16 * i) =
             *reinterpret_cast<const SixteenBytes*>(from + head + 16 * i);
     }
-    for (std::int64_t i = head + 16 * wide + lane; i < rectangle.row_bytes; i += lanes) {
-        to[i] = from[i];
+    for (std::int64_t j = head + 16 * wide + lane; j < rectangle.row_bytes; j += lanes) {
+        to[j] = from[j];
     }
 }
 

@@ -20,6 +20,10 @@ inline constexpr std::int64_t kReportedRows = 128;
 /// Stripes under way at once.
 inline constexpr std::int64_t kStagingSlots = 2;
 
+/// Bytes of scratch memory that one launch of digests takes at most, 64 for each block of 1 KiB;
+/// only a single tensor of more than 256 MiB takes more.
+inline constexpr std::int64_t kDigestScratch = std::int64_t{16} << 20;
+
 /// Elements from row to row on the device: rows begin at multiples of 16 bytes, so that chunks are
 /// aligned whatever the number of columns.
 [[nodiscard]] constexpr std::int64_t device_stride(std::int64_t cols) {

@@ -16,13 +16,6 @@
 #include "kernels/numerics/scale.hpp"
 #include "kernels/numerics/tile_scaling.hpp"
 
-// An array that a loop indexes stays in registers only where the loop is unrolled.
-#if defined(__CUDA_ARCH__)
-#define REFIT_UNROLL _Pragma("unroll")
-#else
-#define REFIT_UNROLL
-#endif
-
 namespace refit::kernels::cuda {
 
 inline constexpr int kBlockThreads = 256;
@@ -106,6 +99,21 @@ struct alignas(8) CodeChunk {
     return static_cast<std::uint16_t>(chunk.words[i / 2] >> (16 * (i % 2)));
 }
 
+/// 16 aligned bytes.
+[[nodiscard]] REFIT_HD inline Chunk wide_chunk(const void* from) {
+    Chunk chunk;
+#if defined(__CUDA_ARCH__)
+    const uint4 four = __ldg(static_cast<const uint4*>(from));
+    chunk.words[0] = four.x;
+    chunk.words[1] = four.y;
+    chunk.words[2] = four.z;
+    chunk.words[3] = four.w;
+#else
+    std::memcpy(&chunk, from, sizeof(chunk));
+#endif
+    return chunk;
+}
+
 /// The chunk that begins at (local_row, col); values beyond the edge of the band are +0, which
 /// adds nothing to any amax.
 [[nodiscard]] REFIT_HD inline Chunk load_chunk(const Job& job, std::int64_t local_row,
@@ -116,16 +124,7 @@ struct alignas(8) CodeChunk {
     }
     const std::uint16_t* from = job.source + local_row * job.source_stride + col;
     if (job.wide_loads && col + kChunk <= job.cols) {
-#if defined(__CUDA_ARCH__)
-        const uint4 four = __ldg(reinterpret_cast<const uint4*>(from));
-        chunk.words[0] = four.x;
-        chunk.words[1] = four.y;
-        chunk.words[2] = four.z;
-        chunk.words[3] = four.w;
-#else
-        std::memcpy(&chunk, from, sizeof(chunk));
-#endif
-        return chunk;
+        return wide_chunk(from);
     }
     for (int i = 0; i < kChunk; ++i) {
         if (col + i < job.cols) {
@@ -133,6 +132,15 @@ struct alignas(8) CodeChunk {
         }
     }
     return chunk;
+}
+
+/// Writes 8 codes to an aligned place.
+REFIT_HD inline void wide_store(std::uint8_t* to, const CodeChunk& codes) {
+#if defined(__CUDA_ARCH__)
+    *reinterpret_cast<uint2*>(to) = make_uint2(codes.words[0], codes.words[1]);
+#else
+    std::memcpy(to, &codes, sizeof(codes));
+#endif
 }
 
 /// Writes the codes of the chunk at (local_row, col) that lie inside the band.
@@ -143,11 +151,7 @@ REFIT_HD inline void store_codes(const Job& job, std::int64_t local_row, std::in
     }
     std::uint8_t* to = job.codes + local_row * job.code_stride + col;
     if (job.wide_stores && col + kChunk <= job.cols) {
-#if defined(__CUDA_ARCH__)
-        *reinterpret_cast<uint2*>(to) = make_uint2(codes.words[0], codes.words[1]);
-#else
-        std::memcpy(to, &codes, sizeof(codes));
-#endif
+        wide_store(to, codes);
         return;
     }
     for (int i = 0; i < kChunk; ++i) {
@@ -161,8 +165,30 @@ REFIT_HD inline void store_codes(const Job& job, std::int64_t local_row, std::in
     return a > b ? a : b;
 }
 
-[[nodiscard]] REFIT_HD constexpr std::uint32_t chunk_amax(const numerics::TileScaling& scaling,
-                                                          const Chunk& chunk) {
+/// Largest magnitude of the chunk as F32 bits; NaN and Inf count as what they are.
+[[nodiscard]] REFIT_HD inline std::uint32_t largest_magnitude(const Chunk& chunk) {
+#if defined(__CUDA_ARCH__)
+    // Two magnitudes a word; they are ordered as their bits are.
+    std::uint32_t pair = 0;
+    REFIT_UNROLL
+    for (int i = 0; i < 4; ++i) {
+        pair = __vmaxu2(pair, chunk.words[i] & 0x7fff7fffU);
+    }
+    return larger(pair << 16, pair & 0xffff0000U);
+#else
+    std::uint32_t result = 0;
+    for (int i = 0; i < kChunk; ++i) {
+        result = larger(result, numerics::abs_bits(chunk_value(chunk, i)));
+    }
+    return result;
+#endif
+}
+
+[[nodiscard]] REFIT_HD inline std::uint32_t chunk_amax(const numerics::TileScaling& scaling,
+                                                       const Chunk& chunk) {
+    if (scaling.nonfinite_input == numerics::NonfiniteInput::propagate) {
+        return largest_magnitude(chunk);
+    }
     std::uint32_t result = 0;
     REFIT_UNROLL
     for (int i = 0; i < kChunk; ++i) {
@@ -172,14 +198,41 @@ REFIT_HD inline void store_codes(const Job& job, std::int64_t local_row, std::in
     return result;
 }
 
-[[nodiscard]] REFIT_HD constexpr CodeChunk encode_chunk(const numerics::TileScaling& scaling,
-                                                        const Chunk& chunk, float operand) {
+/// Codes of two quotients as numerics::f32_to_e4m3 gives them, the first in the lower byte. From
+/// compute 8.9 on an instruction does the same: nearest, ties to even, saturating, the sign of zero
+/// kept, 0x7f for every NaN.
+/// Source: PTX ISA, cvt with .e4m3x2 and .satfinite; cuda_fp8.h takes the same instruction and
+/// plays it on hosts, where a test compares all values.
+[[nodiscard]] REFIT_HD inline std::uint32_t e4m3_pair(float first, float second) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+    std::uint16_t pair = 0;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(second), "f"(first));
+    return pair;
+#else
+    return static_cast<std::uint32_t>(numerics::f32_to_e4m3(first)) |
+           static_cast<std::uint32_t>(numerics::f32_to_e4m3(second)) << 8;
+#endif
+}
+
+/// The number that is cast for an element; what numerics::encode_element gives 0xfe is -448.
+[[nodiscard]] REFIT_HD inline float cast_operand(const numerics::TileScaling& scaling,
+                                                 std::uint16_t bf16_bits, float operand) {
+    const float value = numerics::quotient(
+        scaling, numerics::bf16_to_f32(numerics::replaced(scaling, bf16_bits)), operand);
+    const bool dropped =
+        scaling.nonfinite_input == numerics::NonfiniteInput::drop_nan && value != value;
+    return dropped ? -numerics::kE4m3Max : value;
+}
+
+[[nodiscard]] REFIT_HD inline CodeChunk encode_chunk(const numerics::TileScaling& scaling,
+                                                     const Chunk& chunk, float operand) {
     CodeChunk codes{{0U, 0U}};
     REFIT_UNROLL
-    for (int i = 0; i < kChunk; ++i) {
-        const std::uint32_t code =
-            numerics::encode_element(scaling, chunk_value(chunk, i), operand);
-        codes.words[i / 4] |= code << (8 * (i % 4));
+    for (int i = 0; i < kChunk; i += 2) {
+        const std::uint32_t pair =
+            e4m3_pair(cast_operand(scaling, chunk_value(chunk, i), operand),
+                      cast_operand(scaling, chunk_value(chunk, i + 1), operand));
+        codes.words[i / 4] |= pair << (8 * (i % 4));
     }
     return codes;
 }
@@ -217,6 +270,7 @@ template <Flavour kFlavour>
 [[nodiscard]] REFIT_HD constexpr numerics::TileScaling as_flavour(
     const numerics::TileScaling& scaling) {
     numerics::TileScaling result = scaling;
+    result.clamp = false;  // the cast saturates
     if constexpr (kFlavour != Flavour::any) {
         result.round_quotient_to_bf16 = false;
         result.add_zero = false;
@@ -236,18 +290,43 @@ struct BlockTile {
     Chunk chunks[kPatchPasses];
 };
 
+/// Whether all of a patch that begins with the band lies in it.
+[[nodiscard]] REFIT_HD constexpr bool is_inner_patch(const Job& job, std::int64_t patch_row,
+                                                     std::int64_t patch_col) {
+    return (patch_row + 1) * kPatchRows <= job.row_count &&
+           (patch_col + 1) * kPatchCols <= job.cols;
+}
+
+/// Reads the thread's chunks of a patch. Those of an inner one have no branch between them, so that
+/// all are under way at once.
+REFIT_HD inline void patch_load(const Job& job, std::int64_t patch_row, std::int64_t patch_col,
+                                int thread, BlockTile& tile) {
+    const std::int64_t row = patch_row * kPatchRows + thread / kPatchLanes;
+    const std::int64_t col = patch_col * kPatchCols + (thread % kPatchLanes) * kChunk;
+    if (job.wide_loads && is_inner_patch(job, patch_row, patch_col)) {
+        const std::uint16_t* from = job.source + row * job.source_stride + col;
+        REFIT_UNROLL
+        for (int pass = 0; pass < kPatchPasses; ++pass) {
+            tile.chunks[pass] = wide_chunk(from + pass * kPatchPassRows * job.source_stride);
+        }
+        return;
+    }
+    REFIT_UNROLL
+    for (int pass = 0; pass < kPatchPasses; ++pass) {
+        tile.chunks[pass] = load_chunk(job, row + pass * kPatchPassRows, col);
+    }
+}
+
 /// Reads the thread's part of the tile; returns its own amax.
 template <Flavour kFlavour>
 [[nodiscard]] REFIT_HD inline std::uint32_t block_tile_load(const Job& job, std::int64_t block_row,
                                                             std::int64_t block_col, int thread,
                                                             BlockTile& tile) {
     const numerics::TileScaling scaling = as_flavour<kFlavour>(job.scaling);
-    const std::int64_t row = block_row * kPatchRows + thread / kPatchLanes;
-    const std::int64_t col = block_col * kPatchCols + (thread % kPatchLanes) * kChunk;
+    patch_load(job, block_row, block_col, thread, tile);
     std::uint32_t amax = 0;
     REFIT_UNROLL
     for (int pass = 0; pass < kPatchPasses; ++pass) {
-        tile.chunks[pass] = load_chunk(job, row + pass * kPatchPassRows, col);
         amax = larger(amax, chunk_amax(scaling, tile.chunks[pass]));
     }
     return amax;
@@ -269,28 +348,24 @@ REFIT_HD inline void block_tile_finish(const Job& job, std::int64_t block_row,
     }
     const std::int64_t row = block_row * kPatchRows + thread / kPatchLanes;
     const std::int64_t col = block_col * kPatchCols + (thread % kPatchLanes) * kChunk;
+    const bool wide = job.wide_stores && is_inner_patch(job, block_row, block_col);
     REFIT_UNROLL
     for (int pass = 0; pass < kPatchPasses; ++pass) {
-        store_codes(job, row + pass * kPatchPassRows, col,
-                    encode_chunk(scaling, tile.chunks[pass], factor.operand));
+        const CodeChunk codes = encode_chunk(scaling, tile.chunks[pass], factor.operand);
+        const std::int64_t local = row + pass * kPatchPassRows;
+        if (wide) {
+            wide_store(job.codes + local * job.code_stride + col, codes);
+        } else {
+            store_codes(job, local, col, codes);
+        }
     }
 }
 
 // Tiles of 1 x 32 (MXFP8) and 1 x 128: a group of 4 or 16 neighbouring threads a tile.
 
-/// One chunk of pass `pass`: `kLanes` neighbouring threads share a tile. Returns the own amax.
-[[nodiscard]] REFIT_HD inline std::uint32_t group_load(const Job& job, std::int64_t patch_row,
-                                                       std::int64_t patch_col, int thread, int pass,
-                                                       Chunk& chunk) {
-    const std::int64_t row = patch_row * kPatchRows + pass * kPatchPassRows + thread / kPatchLanes;
-    const std::int64_t col = patch_col * kPatchCols + (thread % kPatchLanes) * kChunk;
-    chunk = load_chunk(job, row, col);
-    return chunk_amax(job.scaling, chunk);
-}
-
 /// Encodes the chunk with the amax of its group; the first thread of the group writes amax and
 /// scale.
-template <int kLanes>
+template <Flavour kFlavour, int kLanes>
 REFIT_HD inline void group_finish(const Job& job, std::int64_t patch_row, std::int64_t patch_col,
                                   int thread, int pass, const Chunk& chunk,
                                   std::uint32_t amax_bits) {
@@ -307,38 +382,60 @@ REFIT_HD inline void group_finish(const Job& job, std::int64_t patch_row, std::i
         job.amax_bits[index] = amax;
         job.scale_inv[index] = factor.scale_inv;
     }
-    store_codes(job, row, col, encode_chunk(job.scaling, chunk, factor.operand));
+    store_codes(job, row, col,
+                encode_chunk(as_flavour<kFlavour>(job.scaling), chunk, factor.operand));
 }
 
-// Tiles of one whole row: one block a row. The first kRowChunks * 256 chunks (16,384 columns) stay
-// in registers; what a longer row has beyond them is read again, from the L2 cache.
+// Tiles of one whole row: one block a row. The first kKept * 256 chunks (at most 16,384 columns)
+// stay in registers; what a longer row has beyond them is read again, from the L2 cache.
 
+template <int kKept>
 struct WholeRow {
-    Chunk chunks[kRowChunks];
+    Chunk chunks[kKept];
 };
 
-template <Flavour kFlavour>
+/// Chunks a thread keeps of a row of `cols` columns: few where rows are short, so that more blocks
+/// fit on a multiprocessor.
+[[nodiscard]] constexpr int kept_chunks(std::int64_t cols) {
+    constexpr std::int64_t kOfOne = static_cast<std::int64_t>(kBlockThreads) * kChunk;
+    return cols <= 2 * kOfOne ? 2 : (cols <= 4 * kOfOne ? 4 : kRowChunks);
+}
+
+[[nodiscard]] REFIT_HD constexpr std::int64_t row_col(int chunk, int thread) {
+    return (static_cast<std::int64_t>(chunk) * kBlockThreads + thread) * kChunk;
+}
+
+template <Flavour kFlavour, int kKept>
 [[nodiscard]] REFIT_HD inline std::uint32_t whole_row_load(const Job& job, std::int64_t row,
-                                                           int thread, WholeRow& kept) {
+                                                           int thread, WholeRow<kKept>& kept) {
     const numerics::TileScaling scaling = as_flavour<kFlavour>(job.scaling);
+    if (job.wide_loads && job.cols % kChunk == 0) {
+        const std::uint16_t* from = job.source + row * job.source_stride;
+        REFIT_UNROLL
+        for (int i = 0; i < kKept; ++i) {
+            const std::int64_t col = row_col(i, thread);
+            kept.chunks[i] = col < job.cols ? wide_chunk(from + col) : Chunk{{0U, 0U, 0U, 0U}};
+        }
+    } else {
+        REFIT_UNROLL
+        for (int i = 0; i < kKept; ++i) {
+            kept.chunks[i] = load_chunk(job, row, row_col(i, thread));
+        }
+    }
     std::uint32_t amax = 0;
     REFIT_UNROLL
-    for (int i = 0; i < kRowChunks; ++i) {
-        const std::int64_t col = (static_cast<std::int64_t>(i) * kBlockThreads + thread) * kChunk;
-        kept.chunks[i] = load_chunk(job, row, col);
+    for (int i = 0; i < kKept; ++i) {
         amax = larger(amax, chunk_amax(scaling, kept.chunks[i]));
     }
-    for (std::int64_t col =
-             (static_cast<std::int64_t>(kRowChunks) * kBlockThreads + thread) * kChunk;
-         col < job.cols; col += static_cast<std::int64_t>(kBlockThreads) * kChunk) {
+    for (std::int64_t col = row_col(kKept, thread); col < job.cols; col += row_col(1, 0)) {
         amax = larger(amax, chunk_amax(scaling, load_chunk(job, row, col)));
     }
     return amax;
 }
 
-template <Flavour kFlavour>
+template <Flavour kFlavour, int kKept>
 REFIT_HD inline void whole_row_finish(const Job& job, std::int64_t row, int thread,
-                                      const WholeRow& kept, std::uint32_t amax_bits) {
+                                      const WholeRow<kKept>& kept, std::uint32_t amax_bits) {
     const numerics::TileScaling scaling = as_flavour<kFlavour>(job.scaling);
     const std::uint32_t amax = padded_amax(job, job.first_grid_row + row, 0, amax_bits);
     const numerics::TileFactor factor = numerics::tile_factor(job.scaling, amax);
@@ -347,15 +444,13 @@ REFIT_HD inline void whole_row_finish(const Job& job, std::int64_t row, int thre
         job.scale_inv[row * job.grid_cols] = factor.scale_inv;
     }
     REFIT_UNROLL
-    for (int i = 0; i < kRowChunks; ++i) {
-        const std::int64_t col = (static_cast<std::int64_t>(i) * kBlockThreads + thread) * kChunk;
+    for (int i = 0; i < kKept; ++i) {
+        const std::int64_t col = row_col(i, thread);
         if (col < job.cols) {
             store_codes(job, row, col, encode_chunk(scaling, kept.chunks[i], factor.operand));
         }
     }
-    for (std::int64_t col =
-             (static_cast<std::int64_t>(kRowChunks) * kBlockThreads + thread) * kChunk;
-         col < job.cols; col += static_cast<std::int64_t>(kBlockThreads) * kChunk) {
+    for (std::int64_t col = row_col(kKept, thread); col < job.cols; col += row_col(1, 0)) {
         store_codes(job, row, col,
                     encode_chunk(scaling, load_chunk(job, row, col), factor.operand));
     }
@@ -468,40 +563,5 @@ REFIT_HD inline void patch_encode(const Job& job, Meet meet, std::int64_t patch_
         store_codes(job, row, col, codes);
     }
 }
-
-// Dequantizing, looking for NaN, comparing.
-
-/// Codes of a whole [rows, cols] matrix and their scales, to BF16 (`to_bf16`) or F32.
-struct DequantizeJob {
-    const std::uint8_t* codes = nullptr;
-    const float* scale_inv = nullptr;  ///< [grid_rows, grid_cols]
-    std::uint16_t* bf16 = nullptr;     ///< one of the two is set
-    float* f32 = nullptr;
-    std::int64_t rows = 0;
-    std::int64_t cols = 0;
-    std::int64_t tile_rows = 0;
-    std::int64_t tile_cols = 0;
-    std::int64_t grid_cols = 0;
-};
-
-/// Value of element `index` (row-major): one product, one rounding, NaN as 0x7fc00000.
-REFIT_HD inline void dequantize_element(const DequantizeJob& job, std::int64_t index) {
-    const std::int64_t row = index / job.cols;
-    const std::int64_t tile =
-        (row / job.tile_rows) * job.grid_cols + (index % job.cols) / job.tile_cols;
-    const float value = numerics::detail::canonical_nan(numerics::e4m3_to_f32(job.codes[index]) *
-                                                        job.scale_inv[tile]);
-    if (job.bf16 != nullptr) {
-        job.bf16[index] = numerics::f32_to_bf16(value);
-    } else {
-        job.f32[index] = value;
-    }
-}
-
-/// Where two byte strings differ.
-struct ByteDifference {
-    std::uint64_t differing = 0;  ///< how many bytes
-    std::uint64_t first = ~std::uint64_t{0};
-};
 
 }  // namespace refit::kernels::cuda

@@ -8,3 +8,13 @@
 #else
 #define REFIT_HD
 #endif
+
+// An array that a loop indexes stays in registers only where the loop is unrolled; what is rare is
+// not, so that it does not fill the instruction cache.
+#if defined(__CUDA_ARCH__)
+#define REFIT_UNROLL _Pragma("unroll")
+#define REFIT_NO_UNROLL _Pragma("unroll 1")
+#else
+#define REFIT_UNROLL
+#define REFIT_NO_UNROLL
+#endif

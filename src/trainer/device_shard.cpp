@@ -11,7 +11,6 @@ namespace {
 
 constexpr std::int64_t kRowMultiple = 8;       ///< elements: 16 bytes
 constexpr std::size_t kTensorAlignment = 256;  ///< bytes
-constexpr std::int64_t kUploadBytes = std::int64_t{16} << 20;
 
 using Purpose = kernels::cuda::DeviceQueue::Purpose;
 

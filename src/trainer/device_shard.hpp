@@ -15,6 +15,9 @@
 
 namespace refit::trainer {
 
+/// Host memory through which a trainer's weights are uploaded, at most.
+inline constexpr std::int64_t kUploadBytes = std::int64_t{16} << 20;
+
 class DeviceShard final : public HeldWeights {
  public:
     /// Reads this trainer's rectangle of every tensor and uploads it. placements : by model tensor.

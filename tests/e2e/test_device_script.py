@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 
 import pytest
 from user_program import REPOSITORY
@@ -37,9 +38,9 @@ def program(root, name, text):
     path.chmod(0o755)
 
 
-def run(root):
+def run(root, *more):
     """Runs all parts; returns the exit code, {part: (state, reason)} and what was printed."""
-    done = subprocess.run(["bash", str(root / "device.sh"), "run", "--output", str(root / "out")],
+    done = subprocess.run(["bash", str(root / "device.sh"), "run", "--output", str(root / "out"), *more],
                           text=True, capture_output=True, timeout=120, check=False)
     lines = (root / "out" / "parts.tsv").read_text(encoding="utf-8").splitlines()
     parts = {part: (state, reason) for state, part, reason in (x.split("\t") for x in lines)}
@@ -85,3 +86,43 @@ def test_a_part_that_fails_is_named_with_its_log_and_makes_the_exit_code_1(folde
     state, reason = parts["bytes-device"]
     assert state == "failed" and "exit code 1" in reason and "EqualsPortable" in reason
     assert parts["host-loopback"][0] == "passed"
+
+
+def test_one_part_that_never_ends_costs_its_own_limit_and_not_the_others(folder):
+    # The bytes come before it, and what comes after it finds no time left.
+    program(folder, "quant_test", "sleep 600")
+    script = (folder / "device.sh").read_text(encoding="utf-8")
+    assert "part host-loopback 60 " in script and "on_device bytes-golden 120 " in script
+    script = script.replace("on_device bytes-golden 120 ", "on_device bytes-golden 2 ")
+    (folder / "device.sh").write_text(script, encoding="utf-8")
+    code, parts, text = run(folder)
+    assert code == 1, text
+    assert parts["bytes-golden"][0] == "failed" and "no end after 2 s" in parts["bytes-golden"][1]
+    assert parts["bytes-device"][0] == parts["ipc-np2"][0] == parts["bytes-random"][0] == "passed"
+
+
+def test_a_run_that_is_ended_from_outside_leaves_the_archive_of_what_it_has(folder):
+    program(folder, "quant_test", "touch \"$REFIT_GOLDEN_DIR.begun\"; sleep 600")
+    with subprocess.Popen(["bash", str(folder / "device.sh"), "run", "--output", str(folder / "out")],
+                          text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        for _ in range(600):
+            if (folder / "golden.begun").exists():
+                break
+            time.sleep(0.05)
+        process.terminate()
+        process.communicate(timeout=60)
+    with tarfile.open(folder / "out" / "results.tar.gz") as archive:
+        assert "out/bytes-device.log" in archive.getnames()
+
+
+def test_what_does_not_fit_the_time_is_skipped_and_says_so(folder):
+    script = (folder / "device.sh").read_text(encoding="utf-8")
+    assert "60 * minutes" in script
+    (folder / "device.sh").write_text(script.replace("60 * minutes", "minutes"), encoding="utf-8")
+    code, parts, text = run(folder, "--minutes", "10")
+    assert code == 77, text
+    assert set(state for state, _ in parts.values()) == {"skipped"}
+    assert "--minutes" in parts["bytes-device"][1]
+    done = subprocess.run(["bash", str(folder / "device.sh"), "run", "--minutes", "soon"], text=True,
+                          capture_output=True, timeout=60, check=False)
+    assert done.returncode == 2 and "--minutes is 'soon'" in done.stderr

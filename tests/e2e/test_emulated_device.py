@@ -15,7 +15,8 @@ _DRIVER = BUILD / "tests" / "librefit_fake_device.so"
 _PROGRAM = BUILD / "tests" / "device" / "refitbench_emulated_device"
 
 
-def _run(tmp_path, backend, *settings, scenario="smoke/mpi.yaml", ranks=4, devices=2, name=None):
+def _run(tmp_path, backend, *settings, scenario="smoke/mpi.yaml", ranks=4, devices=2, name=None,
+         fault=None, plan=None):
     """A scenario, one iteration: exit code, its JSON, its record, its words."""
     for built in (_PROGRAM, _DRIVER):
         if not built.exists():
@@ -23,6 +24,10 @@ def _run(tmp_path, backend, *settings, scenario="smoke/mpi.yaml", ranks=4, devic
     # The kernels' runtime plays one device; with a second one in the driver's list, transports use both.
     environment = dict(os.environ, REFIT_CUDA_LIBRARY=str(_DRIVER), REFIT_NCCL_LIBRARY=str(_DRIVER),
                        REFIT_FAKE_DEVICES=str(devices))
+    if fault is not None:
+        environment["REFIT_EMULATED_FAULT"] = fault
+    if plan is not None:
+        environment["REFIT_FAKE_NCCL"] = plan
     folder = tmp_path / (name or backend)
     folder.mkdir()
     command = [*MPIRUN, "-np", str(ranks), str(_PROGRAM), "run",
@@ -140,6 +145,49 @@ def test_planted_faults_are_found_in_refits_on_the_device(tmp_path, fault):
     assert report["cases"][0]["outcome"] == "expected_finding"
     with h5py.File(path) as file:
         assert _notes(file, 0)["device_resident"] == "true"
+
+
+@pytest.mark.parametrize("rank, kernel, launch", [
+    (1, "quantize", 3),   # a trainer, in the middle of its first refit
+    (2, "place", 5),     # a receiver, while it writes
+    pytest.param(0, "digests", 8, marks=pytest.mark.slow),   # a trainer, in its last bucket
+    pytest.param(3, "set_words", 0, marks=pytest.mark.slow),  # a receiver, before the first
+])
+def test_a_lost_device_fails_its_case_and_later_ones_are_skipped_with_the_reason(
+        tmp_path, rank, kernel, launch):
+    code, report, path, text = _run(tmp_path, "cuda", "transport.name=cuda_ipc", "warmup=1",
+                                    "sweep={receiver.commit: [staged, in_place]}", devices=1,
+                                    fault=f"{rank} {kernel} {launch}")
+    assert code == 3, text
+    lost, later = report["cases"]
+    assert lost["outcome"] == "error"
+    assert f"rank {rank}: CUDA backend" in text and "illegal memory access" in text
+    assert "start the run again" in text
+    if kernel != "set_words":  # which strikes before there is a refit
+        found = [finding for finding in lost["findings"] if finding["severity"] == "error"]
+        assert [finding["rank"] for finding in found] == [rank], text
+        assert "start the run again" in found[0]["message"]
+    assert later["outcome"] == "skipped"
+    assert f"rank {rank}: backend cuda: the CUDA device was lost" in later["skip_reason"]
+    with h5py.File(path) as file:
+        assert len(file["cases"]) == 2
+
+
+@pytest.mark.parametrize("transport", ["cuda_ipc", "nccl"])
+def test_no_rank_waits_for_one_whose_device_does_not_work(tmp_path, transport):
+    code, report, _, text = _run(tmp_path, "auto", f"transport.name={transport}", "timeout_s=100",
+                                 "sweep={receiver.commit: [staged]}", devices=1, plan="no_stream_1")
+    assert code == 3, text
+    assert [case["outcome"] for case in report["cases"]] == ["error"]
+    assert "rank 1: cuStreamCreate failed: invalid device context" in text
+
+
+def test_a_device_that_works_until_the_end_is_no_finding(tmp_path):
+    # The fault is planted behind the last launch.
+    code, report, _, text = _run(tmp_path, "cuda", "transport.name=cuda_ipc",
+                                 "sweep={receiver.commit: [staged]}", devices=1, fault="0 place 1000000")
+    assert code == 0, text
+    assert [case["outcome"] for case in report["cases"]] == ["pass"]
 
 
 @pytest.mark.parametrize("setting, reason", [

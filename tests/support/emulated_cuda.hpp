@@ -14,6 +14,11 @@ namespace refit::emulated_cuda {
 /// result that is read without waiting, or memory that is written again too early, is wrong.
 void enqueue(cudaStream_t stream, std::function<void()> work);
 
+/// A kernel of this name is launched. REFIT_EMULATED_FAULT="RANK NAME N" plants a fault in launch N
+/// (from 0) of the world rank: from there on every call of the runtime in that process fails, as
+/// after an illegal access to memory, and what was enqueued is not done.
+void launched(const char* kernel);
+
 /// Allocations of this process whose guard bytes, behind their end, were overwritten so far.
 [[nodiscard]] int overrun_allocations();
 

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -8,6 +9,7 @@
 #include <map>
 #include <mutex>
 #include <set>
+#include <sstream>
 #include <string>
 
 #include "support/emulated_cuda.hpp"
@@ -36,6 +38,7 @@ struct Device {
     std::map<void*, std::size_t> allocations;
     std::size_t used = 0;
     int overruns = 0;
+    std::atomic<bool> faulted{false};
 };
 Device& device() {
     static auto* const instance = new Device;
@@ -47,7 +50,12 @@ bool is_overrun(void* data, std::size_t bytes) {
     return std::any_of(guard, guard + kGuardBytes, [](unsigned char b) { return b != kGuard; });
 }
 
+cudaError_t state() {
+    return device().faulted.load() ? cudaErrorIllegalAddress : cudaSuccess;
+}
+
 void drain(cudaStream_t stream) {
+    if (device().faulted.load()) stream->work.clear();
     while (!stream->work.empty()) {
         const std::function<void()> work = std::move(stream->work.front());
         stream->work.pop_front();
@@ -56,6 +64,7 @@ void drain(cudaStream_t stream) {
 }
 
 cudaError_t allocate(void** data, std::size_t bytes) {
+    if (state() != cudaSuccess) return state();
     Device& d = device();
     const std::lock_guard lock(d.mutex);
     if (d.used + bytes > kTotalBytes) return cudaErrorMemoryAllocation;
@@ -89,6 +98,20 @@ void enqueue(cudaStream_t stream, std::function<void()> work) {
     stream->work.push_back(std::move(work));
 }
 
+void launched(const char* kernel) {
+    const char* planted = std::getenv("REFIT_EMULATED_FAULT");
+    if (planted == nullptr) return;
+    std::istringstream fields(planted);
+    std::string rank;
+    std::string name;
+    int number = 0;
+    fields >> rank >> name >> number;
+    const char* own = std::getenv("OMPI_COMM_WORLD_RANK");
+    if (name != kernel || rank != (own != nullptr ? own : "0")) return;
+    static std::atomic<int> count{0};
+    if (count.fetch_add(1) == number) device().faulted.store(true);
+}
+
 int overrun_allocations() {
     Device& d = device();
     const std::lock_guard lock(d.mutex);
@@ -102,6 +125,7 @@ int overrun_allocations() {
 using refit::emulated_cuda::device;
 using refit::emulated_cuda::drain;
 using refit::emulated_cuda::enqueue;
+using refit::emulated_cuda::state;
 
 extern "C" {
 
@@ -119,7 +143,9 @@ cudaError_t cudaGetLastError() {
     return cudaSuccess;
 }
 const char* cudaGetErrorString(cudaError_t code) {
-    return code == cudaErrorMemoryAllocation ? "out of memory" : "emulated error";
+    return code == cudaErrorMemoryAllocation ? "out of memory"
+           : code == cudaErrorIllegalAddress ? "an illegal memory access was encountered"
+                                             : "emulated error";
 }
 cudaError_t cudaDriverGetVersion(int* version) {
     *version = CUDART_VERSION;
@@ -130,13 +156,13 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
     return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int number) {
-    return number == 0 ? cudaSuccess : cudaErrorInvalidDevice;
+    return number == 0 ? state() : cudaErrorInvalidDevice;
 }
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
     const std::lock_guard lock(device().mutex);
     *total = refit::emulated_cuda::kTotalBytes;
     *free = *total - device().used;
-    return cudaSuccess;
+    return state();
 }
 
 cudaError_t cudaMalloc(void** data, std::size_t bytes) {
@@ -155,23 +181,23 @@ cudaError_t cudaFreeHost(void* data) {
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,
                             cudaStream_t stream) {
     enqueue(stream, [=] { std::memcpy(to, from, bytes); });
-    return cudaSuccess;
+    return state();
 }
 // Streams that do not block are not waited for.
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind) {
     std::memcpy(to, from, bytes);
-    return cudaSuccess;
+    return state();
 }
 cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream_t stream) {
     enqueue(stream, [=] { std::memset(data, value, bytes); });
-    return cudaSuccess;
+    return state();
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
     *stream = new CUstream_st;
     const std::lock_guard lock(device().mutex);
     device().streams.insert(*stream);
-    return cudaSuccess;
+    return state();
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     drain(stream);
@@ -182,17 +208,17 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     drain(stream);
-    return cudaSuccess;
+    return state();
 }
 cudaError_t cudaDeviceSynchronize() {
     const std::lock_guard lock(device().mutex);
     for (const cudaStream_t stream : device().streams) drain(stream);
-    return cudaSuccess;
+    return state();
 }
 
 cudaError_t cudaEventCreate(cudaEvent_t* event) {
     *event = new CUevent_st;
-    return cudaSuccess;
+    return state();
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
     delete event;
@@ -205,7 +231,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
         event->time = std::chrono::steady_clock::now();
         event->happened = true;
     });
-    return cudaSuccess;
+    return state();
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
     if (!begin->happened || !end->happened) return cudaErrorNotReady;

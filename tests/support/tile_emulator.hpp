@@ -103,7 +103,19 @@ class Emulator {
     }
 
     void whole_rows() {
-        std::vector<WholeRow> kept(kBlockThreads);
+        switch (kept_chunks(job_.cols)) {
+            case 2:
+                return rows_with<2>();
+            case 4:
+                return rows_with<4>();
+            default:
+                return rows_with<kRowChunks>();
+        }
+    }
+
+    template <int kKept>
+    void rows_with() {
+        std::vector<WholeRow<kKept>> kept(kBlockThreads);
         std::array<std::uint32_t, kBlockThreads> own{};
         for (std::int64_t row = 0; row < job_.row_count; ++row) {
             for (int t = 0; t < kBlockThreads; ++t) {
@@ -119,21 +131,25 @@ class Emulator {
 
     template <int kLanes, int kReduced>
     void groups() {
-        std::array<Chunk, kBlockThreads> chunks;
+        std::vector<BlockTile> tiles(kBlockThreads);
         std::array<std::uint32_t, kBlockThreads> own{};
         for (std::int64_t row = 0; row < patches_down(job_); ++row) {
             for (std::int64_t col = 0; col < patches_across(job_); ++col) {
+                for (int t = 0; t < kBlockThreads; ++t)
+                    patch_load(job_, row, col, t, tiles[static_cast<std::size_t>(t)]);
                 for (int pass = 0; pass < kPatchPasses; ++pass) {
+                    const auto chunk = [&](int t) -> const Chunk& {
+                        return tiles[static_cast<std::size_t>(t)].chunks[pass];
+                    };
                     for (int t = 0; t < kBlockThreads; ++t) {
-                        const auto i = static_cast<std::size_t>(t);
-                        own[i] = group_load(job_, row, col, t, pass, chunks[i]);
+                        own[static_cast<std::size_t>(t)] =
+                            chunk_amax(as_flavour<kFlavour>(job_.scaling), chunk(t));
                     }
                     for (int t = 0; t < kBlockThreads; ++t) {
                         const int first = t / kReduced * kReduced;
                         const std::uint32_t amax =
                             *std::max_element(own.begin() + first, own.begin() + first + kReduced);
-                        group_finish<kLanes>(job_, row, col, t, pass,
-                                             chunks[static_cast<std::size_t>(t)], amax);
+                        group_finish<kFlavour, kLanes>(job_, row, col, t, pass, chunk(t), amax);
                     }
                 }
             }

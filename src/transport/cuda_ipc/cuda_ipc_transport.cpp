@@ -46,7 +46,8 @@ class CudaIpcTransport final : public RingTransport {
                     r));
             }
         }
-        device_ = std::make_unique<CudaDevice>(number);
+        // Where one rank's device does not work, the others must not wait for it later.
+        attempt([&] { device_ = std::make_unique<CudaDevice>(number); });
     }
 
     ~CudaIpcTransport() override {

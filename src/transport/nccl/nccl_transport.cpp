@@ -42,7 +42,8 @@ class NcclTransport final : public Transport {
         std::vector<std::string> hosts;
         const int number =
             choose_device(world_, endpoint, CudaDriver::instance().device_count(), hosts);
-        device_ = std::make_unique<CudaDevice>(number);
+        // Where one rank's device does not work, the others must not wait for it later.
+        attempt([&] { device_ = std::make_unique<CudaDevice>(number); });
         require_same_version();
         join();
     }

@@ -121,14 +121,35 @@ TEST(NeedsOf, NeedsSlotsOfReceiversOverMpiAndSharedMemoryOverWindows) {
 
 /// tiny-llama in FP8 with one trainer's largest matrix, in bytes of a slot of backend cuda.
 CaseNeeds needs_with_backend(const std::string& backend, const std::string& transport,
-                             int trainers = 2) {
+                             int trainers = 2, bool on_device = false) {
     Case c = harness_test::small_case("vllm-fp8", "fp8_blockwise", trainers, 1);
     c.engines = 3;
     c.backend = backend;
     const CaseSetup setup = set_up_case(c);
     const trainer::RefitPlan plan = trainer::make_plan(
         setup.tensors, setup.instance.wanted, setup.payload, setup.sharding, setup.trainer_faults);
-    return needs_of(c, setup, plan, transport, true);
+    return needs_of(c, setup, plan, transport, true, on_device);
+}
+
+TEST(NeedsOf, OfARefitOnTheDeviceCountsWhatIsHeldThereAndNoStaging) {
+    const CaseNeeds staged = needs_with_backend("cuda", "cuda_ipc");
+    const CaseNeeds ipc = needs_with_backend("cuda", "cuda_ipc", 2, true);
+    const CaseNeeds nccl = needs_with_backend("cuda", "nccl", 2, true);
+    EXPECT_GT(staged.staging, 0U);
+    EXPECT_EQ(ipc.staging, 0U);
+    EXPECT_EQ(ipc.transport_buffers, 0U);
+    EXPECT_EQ(ipc.receiver_copies, 0U);
+    EXPECT_LE(ipc.trainer_shards, staged.trainer_shards);
+    // Weights of the trainers, both copies of three receivers, and the slots of the trainers.
+    const std::uint64_t slots = staged.transport_buffers / 4;
+    const std::uint64_t held = staged.trainer_shards + staged.receiver_copies + slots;
+    EXPECT_GE(ipc.device_memory, held);
+    EXPECT_LE(ipc.device_memory, held + held / 10);
+    // Over NCCL every receiver has slots for all trainers too.
+    EXPECT_EQ(nccl.device_memory, ipc.device_memory + 3 * slots);
+    EXPECT_LT(ipc.device_memory_of_rank, ipc.device_memory);
+    // The audit reads a copy of each receiver's parameters on the host.
+    EXPECT_EQ(ipc.audit, staged.audit + staged.receiver_copies / 2);
 }
 
 TEST(NeedsOf, CountsTheSlotsThatBackendCudaStagesThrough) {

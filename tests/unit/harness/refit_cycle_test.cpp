@@ -124,6 +124,42 @@ TEST(RunRefit, RefusesTheCommitOfARunThatWasGivenUp) {
     for (const std::uint64_t version : run.versions) EXPECT_EQ(version, 1U);
 }
 
+/// Cannot even write the head of an aborted piece, as where its device is lost.
+class DeadPublisher final : public trainer::Publisher {
+ public:
+    explicit DeadPublisher(trainer::Publisher& inner) : inner_(inner) {}
+    void begin(std::uint64_t version) override { inner_.begin(version); }
+    void gather(std::size_t bucket, const trainer::MaxOverTrainers& exchange) override {
+        inner_.gather(bucket, exchange);
+    }
+    void fill(std::size_t bucket, std::span<std::byte> piece,
+              const std::function<void()>& on_progress, trainer::PublishTimes& times) override {
+        if (bucket >= 2) throw std::runtime_error("dead");
+        inner_.fill(bucket, piece, on_progress, times);
+    }
+    void abort() override { inner_.abort(); }
+    [[nodiscard]] const core::Findings& findings() const override { return inner_.findings(); }
+
+ private:
+    trainer::Publisher& inner_;
+};
+
+TEST(RunRefit, EndsWithoutACommitWhereATrainerCannotEvenAbortItsPieces) {
+    for (const bool pipeline : {true, false}) {
+        harness::Case c = small_case("vllm-fp8", "fp8_blockwise");
+        c.pipeline = pipeline;
+        std::unique_ptr<DeadPublisher> dead;
+        const SmallRun run = run_small(c, 2, [&](int rank, RankStatus&, RefitContext& context) {
+            if (rank != 0) return;
+            dead = std::make_unique<DeadPublisher>(*context.publisher);
+            context.publisher = dead.get();
+        });
+        expect_refused(run, 1);
+        for (std::size_t rank = 0; rank < run.results.size(); ++rank)
+            EXPECT_EQ(run.results[rank].error, rank == 0 ? "dead" : "");
+    }
+}
+
 TEST(RunRefit, GoesOnAfterARefusedRefit) {
     // Errors of one refit do not stick: the next one with sound ranks commits.
     harness::Case c = small_case("vllm-fp8", "fp8_blockwise");

@@ -8,15 +8,20 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "kernels/backend.hpp"
+#include "kernels/cuda/decode_program.hpp"
+#include "kernels/cuda/element_program.hpp"
 #include "kernels/cuda/job_setup.hpp"
+#include "kernels/cuda/scan_program.hpp"
 #include "kernels/cuda/tile_program.hpp"
 #include "quant/recipe.hpp"
 #include "support/tile_emulator.hpp"
@@ -236,11 +241,14 @@ TEST(CudaTileProgram, EqualsPortableForTilesThatNoRecipeHas) {
     }
 }
 
-TEST(CudaTileProgram, ReadsAgainWhatARowHasBeyondTheRegisters) {
-    const Matrix matrix = make_matrix(3, 40'003, Fill::gaussian, 4);
-    for (const char* name : {"modelopt-pc-pt", "compressed-tensors-channel"}) {
-        const TileScaling scaling = quant::find_recipe(name).scaling;
-        expect_equal(emulate(scaling, matrix), portable(scaling, matrix), name);
+TEST(CudaTileProgram, KeepsRowsOfEveryLengthAndReadsAgainWhatIsBeyondTheRegisters) {
+    for (const std::int64_t cols : {4096, 4097, 8192, 10'000, 40'003}) {
+        const Matrix matrix = make_matrix(3, cols, Fill::gaussian, 4);
+        for (const char* name : {"modelopt-pc-pt", "compressed-tensors-channel"}) {
+            const TileScaling scaling = quant::find_recipe(name).scaling;
+            expect_equal(emulate(scaling, matrix), portable(scaling, matrix),
+                         std::string(name) + " " + std::to_string(cols));
+        }
     }
 }
 
@@ -300,6 +308,188 @@ TEST(CudaTileProgram, DequantizesAsOneProductAndOneRounding) {
     EXPECT_EQ(wide[4], 0.001953125F * 3.0F);
     EXPECT_EQ(std::bit_cast<std::uint32_t>(wide[5]), 0x80000000U);
     EXPECT_EQ(narrow, (std::vector<std::uint16_t>{0x3f00, 0xbf00, 0x4360, 0x7fc0, 0x3bc0, 0x8000}));
+}
+
+TEST(CudaTileProgram, DecodesEveryCodeAndEveryBf16ValueExactly) {
+    for (std::uint32_t code = 0; code < 256; ++code) {
+        const float value = numerics::e4m3_to_f32(static_cast<std::uint8_t>(code));
+        EXPECT_EQ(std::bit_cast<std::uint32_t>(decoded(code)), std::bit_cast<std::uint32_t>(value));
+        if (value == value) {
+            EXPECT_EQ(std::bit_cast<std::uint64_t>(double_of_e4m3(code)),
+                      std::bit_cast<std::uint64_t>(static_cast<double>(value)));
+        }
+    }
+    for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
+        if ((bits & 0x7f80U) == 0x7f80U) continue;
+        const auto value =
+            static_cast<double>(numerics::bf16_to_f32(static_cast<std::uint16_t>(bits)));
+        EXPECT_EQ(std::bit_cast<std::uint64_t>(double_of_bf16(bits)),
+                  std::bit_cast<std::uint64_t>(value));
+    }
+}
+
+TEST(CudaTileProgram, DequantizesPatchesAsItDoesSingleElements) {
+    // Whole chunks, ragged edges, tiles that chunks cut, and rows that are not aligned.
+    std::mt19937 random(7);
+    for (const auto& [rows, cols, tile_rows, tile_cols] :
+         {std::array<std::int64_t, 4>{130, 264, 128, 128},
+          std::array<std::int64_t, 4>{3, 259, 1, 259}, std::array<std::int64_t, 4>{140, 40, 2, 12},
+          std::array<std::int64_t, 4>{17, 64, 1, 32}}) {
+        const std::int64_t across = (cols + tile_cols - 1) / tile_cols;
+        const std::int64_t down = (rows + tile_rows - 1) / tile_rows;
+        std::vector<std::uint8_t> codes(static_cast<std::size_t>(rows * cols));
+        for (std::uint8_t& code : codes) code = static_cast<std::uint8_t>(random());
+        std::vector<float> scales(static_cast<std::size_t>(across * down));
+        for (float& scale : scales) scale = static_cast<float>(random() % 1000 + 1) * 1e-4F;
+        std::vector<Chunk> memory(codes.size() / 4 + 1);  // aligned, and room for F32
+        for (const bool wide : {false, true}) {
+            DequantizeJob job{codes.data(), scales.data(), nullptr,   nullptr, rows,
+                              cols,         tile_rows,     tile_cols, across};
+            std::vector<std::uint32_t> found;
+            for (const bool by_patch : {false, true}) {
+                std::fill(memory.begin(), memory.end(), Chunk{{1, 2, 3, 4}});
+                if (wide) {
+                    job.f32 = reinterpret_cast<float*>(memory.data());
+                } else {
+                    job.bf16 = reinterpret_cast<std::uint16_t*>(memory.data());
+                }
+                for (std::int64_t i = 0; i < rows * cols && !by_patch; ++i)
+                    dequantize_element(job, i);
+                for (std::int64_t r = 0; r * kPatchRows < rows && by_patch; ++r) {
+                    for (std::int64_t c = 0; c * kPatchCols < cols; ++c) {
+                        for (int t = 0; t < kBlockThreads; ++t) dequantize_patch(job, r, c, t);
+                    }
+                }
+                const auto* words = reinterpret_cast<const std::uint32_t*>(memory.data());
+                const std::vector<std::uint32_t> here(words, words + 4 * memory.size());
+                if (by_patch) {
+                    EXPECT_EQ(here, found) << rows << " x " << cols << " wide " << wide;
+                } else {
+                    found = here;
+                }
+            }
+        }
+    }
+}
+
+TEST(CudaScanProgram, LooksAtEveryValueOnceWhateverTheAlignment) {
+    std::vector<Chunk> memory(64);
+    auto* const bytes = reinterpret_cast<std::uint8_t*>(memory.data());
+    auto* const values = reinterpret_cast<std::uint16_t*>(memory.data());
+    for (const std::int64_t threads : {1, 3, 40}) {
+        for (std::int64_t offset = 0; offset < 17; ++offset) {
+            for (const std::int64_t count : {0, 1, 15, 16, 33, 400}) {
+                std::vector<int> seen(static_cast<std::size_t>(count), 0);
+                for (std::int64_t t = 0; t < threads; ++t) {
+                    scan_range(
+                        bytes + offset, count, t, threads,
+                        [&](const Chunk&, std::int64_t index) {
+                            for (std::int64_t i = index; i < index + 16; ++i)
+                                ++seen.at(static_cast<std::size_t>(i));
+                        },
+                        [&](std::int64_t i) { ++seen.at(static_cast<std::size_t>(i)); });
+                }
+                EXPECT_EQ(seen, std::vector<int>(seen.size(), 1)) << threads << " " << offset;
+            }
+        }
+    }
+    // One special value after the other, at every place: each is counted, and nothing else is.
+    const auto reset = [&] {
+        std::fill(memory.begin(), memory.end(), Chunk{{0x7e7e7e7e, 0xfefefefe, 0, 0x7f7e80}});
+    };
+    reset();
+    EXPECT_EQ(scan_nan_codes(bytes, 1024, 0, 1), 64U);  // the 0x7f of each last word
+    for (std::int64_t i = 0; i < 1024; ++i) {
+        reset();
+        const bool counted = numerics::e4m3_is_nan(bytes[i]);
+        bytes[i] = 0xff;
+        EXPECT_EQ(scan_nan_codes(bytes, 1024, 0, 1), counted ? 64U : 65U) << i;
+    }
+    for (std::int64_t i = 1; i < 512; ++i) {
+        for (const int bits : {0x7f80, 0xff80, 0x7f81, 0xffff}) {
+            const auto special = static_cast<std::uint16_t>(bits);
+            std::fill(memory.begin(), memory.end(), Chunk{{0xff7f7f7f, 0x7f7fff7f, 0, 1}});
+            EXPECT_EQ(scan_max_abs(values + 1, 511, 0, 1), 0x7f7f0000U);
+            values[i] = special;
+            std::vector<std::int64_t> found;
+            scan_nonfinite(values + 1, 511, 0, 1, [&](std::int64_t at) { found.push_back(at); });
+            EXPECT_EQ(found, std::vector<std::int64_t>{i - 1});
+            EXPECT_EQ(scan_max_abs(values + 1, 511, 0, 1), numerics::abs_bits(special));
+        }
+    }
+}
+
+TEST(CudaCheckProgram, FindsTheSameWhateverIsKnownOfTheLargestRatio) {
+    constexpr std::int64_t kSide = 128;
+    std::mt19937 random(3);
+    std::normal_distribution<float> normal(0.0F, 0.02F);
+    std::vector<Chunk> source_memory(kSide * kSide / 8);
+    std::vector<Chunk> code_memory(kSide * kSide / 16);
+    auto* const source = reinterpret_cast<std::uint16_t*>(source_memory.data());
+    auto* const codes = reinterpret_cast<std::uint8_t*>(code_memory.data());
+    float amax = 0.0F;
+    for (std::int64_t i = 0; i < kSide * kSide; ++i) {
+        source[i] = numerics::f32_to_bf16(normal(random));
+        amax = std::max(amax, std::abs(numerics::bf16_to_f32(source[i])));
+    }
+    const float scale = amax / 448.0F;
+    const double own = static_cast<double>(amax) / 448.0;
+    for (std::int64_t i = 0; i < kSide * kSide; ++i)
+        codes[i] = numerics::f32_to_e4m3(numerics::bf16_to_f32(source[i]) / scale);
+    const CheckJob job{source, kSide, codes, kSide, &scale, &own,
+                       kSide,  kSide, kSide, kSide, 1,      1e-5};
+    const auto sums_of = [&](double known, bool sharing) {
+        CheckSums all;
+        double reached = known;
+        for (int t = 0; t < kBlockThreads; ++t) {
+            CheckSums one;
+            if (!sharing) reached = known;
+            check_patch(
+                job, 0, 0, t, reached, [](double r) { return r; }, one);
+            merge(all, one);
+        }
+        return all;
+    };
+    const auto by_elements = [&] {
+        CheckSums all;
+        for (int t = 0; t < kBlockThreads; ++t) {
+            CheckSums one;
+            for (int pass = 0; pass < kPatchPasses; ++pass) {
+                for (int i = 0; i < kChunk; ++i) {
+                    check_element(job, pass * kPatchPassRows + t / kPatchLanes,
+                                  t % kPatchLanes * kChunk + i, one);
+                }
+            }
+            merge(all, one);
+        }
+        return all;
+    };
+    const auto expect_equal = [&](const CheckSums& a, const CheckSums& b, bool worst_too) {
+        EXPECT_EQ(a.x2, b.x2);
+        EXPECT_EQ(a.error2, b.error2);
+        EXPECT_EQ(a.x_error, b.x_error);
+        if (worst_too) {
+            EXPECT_EQ(a.worst, b.worst);
+        }
+        EXPECT_EQ(a.elements, b.elements);
+        EXPECT_EQ(a.saturated, b.saturated);
+        EXPECT_EQ(a.flushed, b.flushed);
+        EXPECT_EQ(a.exact, b.exact);
+        EXPECT_EQ(a.beyond, b.beyond);
+        EXPECT_EQ(a.first_beyond, b.first_beyond);
+    };
+    const CheckSums clean = by_elements();
+    EXPECT_GT(clean.worst, 0.9);
+    EXPECT_EQ(clean.beyond, 0);
+    for (const bool planted : {false, true}) {
+        if (planted) codes[77 * kSide + 5] ^= 0x10U;
+        const CheckSums expected = by_elements();
+        EXPECT_EQ(expected.beyond, planted ? 1 : 0);
+        expect_equal(sums_of(0.0, false), expected, true);
+        expect_equal(sums_of(0.0, true), expected, true);
+        // What was seen elsewhere is larger: the patch need not tell its own, and still counts.
+        expect_equal(sums_of(std::numeric_limits<double>::infinity(), false), expected, planted);
+    }
 }
 
 }  // namespace
