@@ -265,6 +265,56 @@ TEST(NearestCodes, SumTheRowsThatTheDefinitionsSum) {
     }
 }
 
+TEST(NearestCodes, SumRowsOfAnyLengthOfWholeVectors) {
+    const float scale = 0.0123F;
+    const NearestCodes nearest = nearest_codes(scale, scale);
+    for (const std::int64_t count : {32, 64, 96, 128, 160, 256, 416, 512}) {
+        // One element below the table, in each of the vectors in turn.
+        for (std::int64_t place = 3; place < 2 * count; place += 32) {
+            Elements made = make_nearest(2 * count, scale, 900 + static_cast<std::uint32_t>(place));
+            made.source[static_cast<std::size_t>(place)] = 0;
+            made.codes[static_cast<std::size_t>(place)] = 0;
+            BlockSums sums;
+            if (!sum_rows(made, 2, scale, nearest, sums)) GTEST_SKIP() << "no AVX2 with FMA";
+            expect_same(sums, by_definition(block_of(made, scale)), count, 1e-6);
+        }
+    }
+}
+
+TEST(NearestCodes, SumUnderTheLargestScaleOfTheirs) {
+    // Sums are made over 2^120: above 2^7 that would leave the range of F32.
+    for (const float scale : {128.0F, std::nextafter(128.0F, 129.0F), 1000.0F}) {
+        const NearestCodes nearest = nearest_codes(scale, scale);
+        ASSERT_NE(nearest.smallest, 0x8000);
+        const Elements made = make_nearest(256, scale, 5);
+        BlockSums sums;
+        if (sum_rows(made, 2, scale, nearest, sums)) {
+            EXPECT_EQ(scale, 128.0F);
+            expect_same(sums, by_definition(block_of(made, scale)), 2, 1e-6);
+        }
+    }
+}
+
+TEST(NearestCodes, AreTheSameFromTheCache) {
+    NearestCodesCache cache;
+    // Far more scales than places, and two loaded scales for each.
+    for (int round = 0; round < 2; ++round) {
+        for (int i = 0; i < 2000; ++i) {
+            const auto own = static_cast<double>(0.001F + static_cast<float>(i) * 1e-5F);
+            for (const double loaded : {own, 2.0 * own}) {
+                const NearestCodes& found = cache.of(own, loaded);
+                const NearestCodes expected = nearest_codes(own, loaded);
+                ASSERT_EQ(found.smallest, expected.smallest);
+                ASSERT_EQ(found.base, expected.base);
+                ASSERT_EQ(found.last_of_base, expected.last_of_base);
+                ASSERT_EQ(found.own_scale, own);
+                ASSERT_EQ(found.loaded_scale, loaded);
+                ASSERT_EQ(found.worst_ratio, expected.worst_ratio);
+            }
+        }
+    }
+}
+
 TEST(NearestCodes, NeverSumAWrongCodeAsTheRightOne) {
     for (const float scale : kScales) {
         const NearestCodes nearest = nearest_codes(scale, scale);
