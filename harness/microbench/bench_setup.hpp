@@ -54,8 +54,9 @@ enum class Traffic {
 };
 /// Bytes of one pass, read and written.
 [[nodiscard]] std::int64_t bytes_moved(Traffic traffic, const Shape& shape);
-/// CPU seconds of one pass of a loop with this traffic and no arithmetic to speak of, with stores
-/// through or past the cache, whichever was faster at the first call.
+/// CPU seconds of one pass of a loop with this traffic and no arithmetic to speak of. Stores
+/// through or past the cache, reads asked for ahead or not: whichever was fastest at the first
+/// call.
 [[nodiscard]] double limit_s(Traffic traffic, const Shape& shape);
 
 /// CPU time of the calling thread.
