@@ -398,20 +398,34 @@ template <bool kAnyExact>
             const std::int64_t end = std::min(first + kCompared, rows.count);
             NearestSums with = sums;
             Compared compared = nothing_compared();
-            for (std::int64_t i = first; i < end; i += 32) {
-                // What lies to the right is wanted next, and short rows are not followed by
-                // themselves.
-                __builtin_prefetch(source + i + rows.count);
-                __builtin_prefetch(codes + i + rows.count);
-                add_32<kAnyExact>(source + i, codes + i, constants, masks, with, compared);
+            const std::uint16_t* x = source + first;
+            const std::uint8_t* y = codes + first;
+            if (end - first == kCompared) [[likely]] {
+#pragma GCC unroll 4
+                for (std::int64_t i = 0; i < kCompared; i += 32) {
+                    // What lies to the right is wanted next, and short rows are not followed by
+                    // themselves.
+                    __builtin_prefetch(x + i + rows.count);
+                    if (i % 64 == 0) __builtin_prefetch(y + i + rows.count);
+                    add_32<kAnyExact>(x + i, y + i, constants, masks, with, compared);
+                }
+            } else {
+                for (std::int64_t i = 0; i < end - first; i += 32) {
+                    add_32<kAnyExact>(x + i, y + i, constants, masks, with, compared);
+                }
             }
             if (as_table(compared, constants.smallest)) [[likely]] {
                 sums = with;
                 continue;
             }
-            const ElementBlock block{source + first,       codes + first,     end - first,
-                                     nearest.loaded_scale, nearest.own_scale, false,
-                                     rows.saturation,      rows.threshold};
+            const ElementBlock block{x,
+                                     y,
+                                     end - first,
+                                     nearest.loaded_scale,
+                                     nearest.own_scale,
+                                     false,
+                                     rows.saturation,
+                                     rows.threshold};
             if (!add_mixed<kAnyExact>(block, constants, sums, others)) return false;
         }
     }
