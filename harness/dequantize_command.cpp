@@ -4,13 +4,8 @@
 
 #include <fmt/core.h>
 
-#include <algorithm>
-#include <array>
-#include <bit>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <span>
@@ -19,8 +14,7 @@
 #include "harness/fp8_file.hpp"
 #include "harness/interruption.hpp"
 #include "harness/run_output.hpp"
-#include "kernels/numerics/bfloat16.hpp"
-#include "kernels/numerics/float8.hpp"
+#include "quant/dequantize.hpp"
 #include "quant/recipe.hpp"
 
 namespace refit::harness {
@@ -28,51 +22,27 @@ namespace {
 
 using nlohmann::json;
 
-std::array<float, 256> values_of_codes() {
-    std::array<float, 256> values{};
-    for (unsigned code = 0; code < 256; ++code) {
-        values[code] = numerics::e4m3_to_f32(static_cast<std::uint8_t>(code));
-    }
-    return values;
-}
-
 /// Values of the matrix in the output's dtype; counts those that are NaN or Inf.
 core::AlignedBuffer dequantized(const weights::SafetensorsFile& file, const Fp8Matrix& matrix,
                                 bool to_bf16, std::int64_t& nonfinite) {
-    static const std::array<float, 256> kValues = values_of_codes();
     const std::vector<float> scales =
         quant::read_scales(matrix.scale->dtype, file.bytes(*matrix.scale));
     const auto* codes = reinterpret_cast<const std::uint8_t*>(file.bytes(*matrix.codes).data());
     const std::size_t width = to_bf16 ? sizeof(std::uint16_t) : sizeof(float);
-    core::AlignedBuffer buffer(
-        static_cast<std::size_t>(matrix.experts * matrix.rows * matrix.cols) * width);
-    std::byte* out = buffer.data();
+    const std::int64_t elements = matrix.rows * matrix.cols;
+    core::AlignedBuffer buffer(static_cast<std::size_t>(matrix.experts * elements) * width);
     nonfinite = 0;
-    for (std::int64_t row = 0; row < matrix.experts * matrix.rows; ++row) {
-        // Tiles begin anew in each expert of a stack.
-        const std::int64_t expert = row / matrix.rows;
-        const std::int64_t grid_row =
-            (expert * matrix.grid_rows + (row % matrix.rows) / matrix.tile_rows) * matrix.grid_cols;
-        for (std::int64_t begin = 0; begin < matrix.cols; begin += matrix.tile_cols) {
-            const float scale =
-                scales[static_cast<std::size_t>(grid_row + begin / matrix.tile_cols)];
-            const std::int64_t end = std::min(matrix.cols, begin + matrix.tile_cols);
-            for (std::int64_t col = begin; col < end; ++col) {
-                float value = kValues[codes[row * matrix.cols + col]] * scale;
-                // Payloads of NaN differ between processors; the written one must not.
-                if (std::isnan(value)) value = std::bit_cast<float>(0x7fc00000U);
-                bool finite = std::isfinite(value);
-                if (to_bf16) {
-                    const std::uint16_t bits = numerics::f32_to_bf16(value);
-                    finite = (bits & 0x7f80U) != 0x7f80U;
-                    std::memcpy(out, &bits, sizeof(bits));
-                } else {
-                    std::memcpy(out, &value, sizeof(value));
-                }
-                nonfinite += finite ? 0 : 1;
-                out += width;
-            }
-        }
+    // Tiles begin anew in each expert of a stack.
+    for (std::int64_t expert = 0; expert < matrix.experts; ++expert) {
+        const quant::CodedMatrix coded{codes + expert * elements,
+                                       scales.data() + expert * matrix.grid_rows * matrix.grid_cols,
+                                       matrix.rows,
+                                       matrix.cols,
+                                       matrix.tile_rows,
+                                       matrix.tile_cols};
+        std::byte* const out = buffer.data() + static_cast<std::size_t>(expert * elements) * width;
+        nonfinite += to_bf16 ? quant::dequantize_bf16(coded, reinterpret_cast<std::uint16_t*>(out))
+                             : quant::dequantize_f32(coded, reinterpret_cast<float*>(out));
     }
     return buffer;
 }

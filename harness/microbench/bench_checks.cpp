@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
 // check/elements/<shape>: the element-wise check (dequantize, bound, statistics) of weights against
-// codes. dequantize/<shape>: codes to BF16 as the program's command does it. limit/..: the loops
+// codes. dequantize/<shape>: codes to BF16, as the program's command does it. limit/..: the loops
 // that all figures are divided by. One core.
 #include <array>
 #include <cmath>
@@ -10,8 +10,7 @@
 #include "checks/decode.hpp"
 #include "checks/element_walk.hpp"
 #include "harness/microbench/bench_setup.hpp"
-#include "kernels/numerics/bfloat16.hpp"
-#include "kernels/numerics/float8.hpp"
+#include "quant/dequantize.hpp"
 
 namespace {
 
@@ -84,26 +83,15 @@ void bench_dequantize(benchmark::State& state, const Shape& shape) {
     const Codes codes(blockwise(), shape);
     refit::core::AlignedBuffer storage(2 * static_cast<std::size_t>(shape.elements()));
     auto* values = reinterpret_cast<std::uint16_t*>(storage.data());
-    std::array<float, 256> value_of{};
-    for (unsigned code = 0; code < 256; ++code) {
-        value_of[code] = refit::numerics::e4m3_to_f32(static_cast<std::uint8_t>(code));
-    }
-    const std::int64_t grid_cols = shape.cols / kTile;
-    const auto dequantize = [&] {
-        for (std::int64_t row = 0; row < shape.rows; ++row) {
-            for (std::int64_t col = 0; col < shape.cols; ++col) {
-                const float scale =
-                    codes.scales[static_cast<std::size_t>((row / kTile) * grid_cols + col / kTile)];
-                values[row * shape.cols + col] = refit::numerics::f32_to_bf16(
-                    value_of[codes.data()[row * shape.cols + col]] * scale);
-            }
-        }
-    };
+    const refit::quant::CodedMatrix matrix{
+        codes.data(), codes.scales.data(), shape.rows, shape.cols, kTile, kTile};
+    std::int64_t nonfinite = 0;
+    const auto dequantize = [&] { nonfinite = refit::quant::dequantize_bf16(matrix, values); };
     dequantize();
-    for (std::int64_t i = 0; i < 4096; ++i) {
-        const double scale = codes.scales[static_cast<std::size_t>((i % shape.cols) / kTile)];
+    for (std::int64_t i = 0; i < shape.cols; ++i) {
+        const double scale = codes.scales[static_cast<std::size_t>(i / kTile)];
         const double exact = refit::checks::decode_e4m3(codes.data()[i]) * scale;
-        if (i < shape.cols &&
+        if (nonfinite != 0 ||
             std::abs(refit::checks::decode_bf16(values[i]) - exact) > std::abs(exact) / 256.0) {
             state.SkipWithError("a dequantized value is not its code times its scale");
             return;
