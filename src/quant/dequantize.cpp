@@ -12,7 +12,7 @@
 #include "core/shape.hpp"
 #include "kernels/backend.hpp"
 #include "kernels/numerics/bfloat16.hpp"
-#include "kernels/numerics/float8.hpp"
+#include "quant/element_values.hpp"
 
 namespace refit::quant {
 namespace {
@@ -23,16 +23,8 @@ constexpr std::int64_t kTableElements = 4 * static_cast<std::int64_t>(kCodes);
 /// Tiles whose tables are held at once: they stay in the nearest cache.
 constexpr std::int64_t kTables = 16;
 
-std::array<float, kCodes> values_of_codes() {
-    std::array<float, kCodes> values{};
-    for (std::size_t code = 0; code < kCodes; ++code)
-        values[code] = numerics::e4m3_to_f32(static_cast<std::uint8_t>(code));
-    return values;
-}
-
 float product(std::uint8_t code, float scale) {
-    static const std::array<float, kCodes> kValues = values_of_codes();
-    const float value = kValues[code] * scale;
+    const float value = e4m3_values()[code] * scale;
     // Payloads of NaN differ between processors; the written one must not.
     return std::isnan(value) ? std::bit_cast<float>(0x7fc00000U) : value;
 }

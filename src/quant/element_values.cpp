@@ -2,7 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quant/element_values.hpp"
 
-#include <array>
 #include <cstring>
 #include <string>
 
@@ -16,14 +15,12 @@ namespace {
 
 using core::DType;
 
-/// Of all codes: a value a code is read from here faster than it is put together.
-constexpr std::array<float, 256> e4m3_values() {
+constexpr std::array<float, 256> kE4m3Values = [] {
     std::array<float, 256> values{};
     for (std::size_t code = 0; code < values.size(); ++code)
         values[code] = numerics::e4m3_to_f32(static_cast<std::uint8_t>(code));
     return values;
-}
-constexpr std::array<float, 256> kE4m3Values = e4m3_values();
+}();
 
 std::uint16_t two_bytes(const std::byte* at) {
     std::uint16_t bits;
@@ -37,6 +34,10 @@ std::uint16_t two_bytes(const std::byte* at) {
 }
 
 }  // namespace
+
+const std::array<float, 256>& e4m3_values() {
+    return kE4m3Values;
+}
 
 void read_values(DType dtype, const std::byte* from, std::int64_t count, float* to) {
     switch (dtype) {
