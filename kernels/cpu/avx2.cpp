@@ -189,11 +189,50 @@ void build_avx2_table(const Avx2Plain& plain, std::uint32_t amax_bits, Avx2Table
     table.smallest = static_cast<std::int16_t>(smallest);
 }
 
+/// Constants of every look-up, in memory: the compiler would make each anew, out of other
+/// registers, 128 columns after 128 columns.
+struct alignas(32) Avx2Masks {
+    std::uint16_t byte[16];         ///< 0xff
+    std::uint16_t significand[16];  ///< 0x7f
+    std::uint8_t group[32];         ///< 0x0f
+    std::uint8_t sign[32];          ///< 0x80
+};
+
+constexpr Avx2Masks kMasks = [] {
+    Avx2Masks masks{};
+    for (auto& one : masks.byte) {
+        one = 0xff;
+    }
+    for (auto& one : masks.significand) {
+        one = 0x7f;
+    }
+    for (auto& one : masks.group) {
+        one = 0x0f;
+    }
+    for (auto& one : masks.sign) {
+        one = 0x80;
+    }
+    return masks;
+}();
+
+/// Where they lie, hidden from the compiler.
+[[gnu::always_inline]] inline const Avx2Masks* masks_in_memory() {
+    const Avx2Masks* masks = &kMasks;
+    asm("" : "+r"(masks));
+    return masks;
+}
+
+template <typename Element>
+[[gnu::always_inline]] inline __m256i vector(const Element* mask) {
+    return _mm256_load_si256(reinterpret_cast<const __m256i*>(mask));
+}
+
 /// Loop constants of a tile.
 struct Avx2Encoder {
     __m256i base;
     __m256i last_of_base;
     __m256i smallest;
+    const Avx2Masks* masks = masks_in_memory();
 
     explicit Avx2Encoder(const Avx2Table& table)
         : base(_mm256_broadcastsi128_si256(
@@ -219,8 +258,8 @@ struct Avx2Encoder {
     [[nodiscard, gnu::always_inline]] __m256i look_up(const std::uint16_t* source) const {
         const __m256i x0 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source));
         const __m256i x1 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source + 16));
-        const __m256i byte_mask = _mm256_set1_epi16(0xff);
-        const __m256i significand_mask = _mm256_set1_epi16(0x7f);
+        const __m256i byte_mask = vector(masks->byte);
+        const __m256i significand_mask = vector(masks->significand);
         const __m256i significand = _mm256_packus_epi16(_mm256_and_si256(x0, significand_mask),
                                                         _mm256_and_si256(x1, significand_mask));
         // 8 * exponent plus the three first bits of the significand, modulo 256: what the code
@@ -229,9 +268,9 @@ struct Avx2Encoder {
             _mm256_packus_epi16(_mm256_and_si256(_mm256_srli_epi16(x0, 4), byte_mask),
                                 _mm256_and_si256(_mm256_srli_epi16(x1, 4), byte_mask));
         // Saturation keeps the sign: covered magnitudes are at least 128 as integers.
-        const __m256i sign = _mm256_and_si256(_mm256_packs_epi16(x0, x1), _mm256_set1_epi8(-128));
+        const __m256i sign = _mm256_and_si256(_mm256_packs_epi16(x0, x1), vector(masks->sign));
         const __m256i group =
-            _mm256_and_si256(_mm256_srli_epi16(significand, 3), _mm256_set1_epi8(0x0f));
+            _mm256_and_si256(_mm256_srli_epi16(significand, 3), vector(masks->group));
         const __m256i step = _mm256_sub_epi8(
             _mm256_shuffle_epi8(base, group),
             _mm256_cmpgt_epi8(significand, _mm256_shuffle_epi8(last_of_base, group)));
