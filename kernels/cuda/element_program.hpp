@@ -1,11 +1,12 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
 // What one thread does when it looks at loaded weights: decode, compare with the source, count.
-// Sums are doubles, and which is added to which is fixed, so that device and host give the same
-// bits.
+// Which sum is added to which is fixed, and every operation is rounded once, so that device and
+// host give the same bits.
 #pragma once
 
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -124,30 +125,12 @@ REFIT_HD inline void check_element(const CheckJob& job, std::int64_t row, std::i
     }
 }
 
-/// Exact: sign, exponent and mantissa in the place of those of a double, times a power of two.
-/// Finite values alone.
-[[nodiscard]] REFIT_HD constexpr double double_of_bf16(std::uint32_t bits) {
-    const std::uint64_t magnitude = static_cast<std::uint64_t>(bits & 0x7fffU) << 45;
-    return std::bit_cast<double>(magnitude | static_cast<std::uint64_t>(bits & 0x8000U) << 48) *
-           0x1p896;
-}
-[[nodiscard]] REFIT_HD constexpr double double_of_e4m3(std::uint32_t code) {
-    const std::uint64_t magnitude = static_cast<std::uint64_t>(code & 0x7fU) << 49;
-    return std::bit_cast<double>(magnitude | static_cast<std::uint64_t>(code & 0x80U) << 56) *
-           0x1p1016;
-}
-
-/// magnitude_of without arithmetic on doubles, of which a device has few units.
-[[nodiscard]] REFIT_HD constexpr double without_sign(double x) {
-    return std::bit_cast<double>(std::bit_cast<std::uint64_t>(x) & 0x7fffffffffffffffU);
-}
-
-/// What the sums of a chunk have in common.
+/// What a fast look at a chunk needs beside its job.
 struct CheckChunk {
     Chunk source;
     CodeChunk codes;
-    double scale = 0.0;
-    double smallest = 0.0;  ///< bound of small values: the own scale / 1024
+    float scale = 0.0F;
+    float smallest = 0.0F;  ///< bound of small values: the own scale / 1024
 };
 
 /// The sums that every element changes; the others stay in CheckSums, which a device keeps in
@@ -161,56 +144,129 @@ struct HotSums {
     int exact = 0;
 };
 
-/// The same sums as check_element over eight finite values and codes, in the same order. Where an
-/// error is no larger than `reached` (at most 1) times its bound, it changes neither the largest
-/// ratio nor the number of errors beyond their bound, and nothing is divided. Returns false, with
-/// nothing added, where a value or a code is not finite.
+/// Two codes that are no NaN as F32, exact. Source: PTX ISA, cvt.rn.f16x2.e4m3x2; every E4M3 number
+/// is an F16 number.
+REFIT_HD inline void decode_pair(std::uint32_t codes, float& first, float& second) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+    std::uint32_t halves = 0;
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halves) : "h"(static_cast<std::uint16_t>(codes)));
+    asm("{.reg .f16 low, high; mov.b32 {low, high}, %2; cvt.f32.f16 %0, low; cvt.f32.f16 %1, high;}"
+        : "=f"(first), "=f"(second)
+        : "r"(halves));
+#else
+    first = decoded(codes & 0xffU);
+    second = decoded(codes >> 8 & 0xffU);
+#endif
+}
+
+/// 0x80 in every byte of `codes` that holds a zero, of either sign.
+[[nodiscard]] REFIT_HD constexpr std::uint32_t zero_codes(std::uint32_t codes) {
+    return ~((codes & 0x7f7f7f7fU) + 0x7f7f7f7fU) & 0x80808080U;
+}
+
+/// Elements among the eight whose code is a zero and whose source is not.
+[[nodiscard]] REFIT_HD constexpr int flushed_in(const Chunk& source, const CodeChunk& codes) {
+    int flushed = 0;
+    for (int i = 0; i < kChunk; ++i) {
+        const bool zero = (zero_codes(codes.words[i / 4]) >> (8 * (i % 4)) & 0x80U) != 0U;
+        flushed += zero && (source.words[i / 2] >> (16 * (i % 2)) & 0x7fffU) != 0U ? 1 : 0;
+    }
+    return flushed;
+}
+
+/// What the sums do not say of one element: its part in `worst`, `beyond` and `saturated`.
+REFIT_HD inline void weigh_element(const CheckJob& job, std::int64_t row, std::int64_t col,
+                                   CheckSums& sums) {
+    CheckSums one;
+    check_element(job, row, col, one);
+    sums.worst = one.worst > sums.worst ? one.worst : sums.worst;
+    sums.saturated += one.saturated;
+    sums.beyond += one.beyond;
+    sums.first_beyond = one.first_beyond < sums.first_beyond ? one.first_beyond : sums.first_beyond;
+}
+
+/// Sums of a chunk are taken in F32 where its scale and sums lie in these ranges; then no square
+/// overflows, what underflows is below 2^-40 of its sum, and c * s - x is 0 only where it is
+/// exactly 0.
+inline constexpr float kLeastQuickScale = 0x1p-100F;
+inline constexpr float kLargestQuickScale = 0x1p100F;
+inline constexpr float kLeastQuickSource2 = 0x1p-80F;
+inline constexpr float kLeastQuickError2 = 0x1p-100F;
+inline constexpr float kLargestQuickSum = 0x1p100F;
+/// So far below 1 that no rounding to F32 here accepts an error that counts.
+inline constexpr float kQuickMargin = 1.0F - 0x1p-20F;
+
+/// The same as check_element over eight elements, in F32: one rounding of each error, eight squares
+/// a sum (their double is right to 2^-21), and counts that are exact. A device does 13 operations
+/// on doubles an element too slowly. An element whose error is no larger than `reached` (at most 1)
+/// times its bound, and whose code is not the largest, changes neither the largest ratio nor the
+/// counts; the others are looked at again in doubles. Returns false, with nothing added, where a
+/// value or a code is not finite or F32 cannot hold the sums.
 [[nodiscard]] REFIT_HD inline bool check_whole_chunk(const CheckJob& job, std::int64_t row,
                                                      std::int64_t col, const CheckChunk& chunk,
-                                                     double reached, HotSums& hot,
-                                                     CheckSums& sums) {
+                                                     float reached, HotSums& hot, CheckSums& sums) {
     std::uint32_t nan_codes = 0;
     std::uint32_t not_finite = 0;
+    std::uint32_t values = 0;
     for (int i = 0; i < 2; ++i)
         nan_codes |= ((chunk.codes.words[i] & 0x7f7f7f7fU) + 0x01010101U) & 0x80808080U;
-    for (int i = 0; i < 4; ++i)
-        not_finite |= ((chunk.source.words[i] & 0x7fff7fffU) + 0x00800080U) & 0x80008000U;
-    if ((nan_codes | not_finite) != 0U) return false;
-    // So far below 1 that no rounding of a product here makes it an error that counts.
-    const double accepted = (reached < 1.0 ? reached : 1.0) * (1.0 - 0x1p-40);
-    const double accepted_part = accepted * (1.0 / 17.0);
-    const double accepted_least = accepted * chunk.smallest;
+    for (int i = 0; i < 4; ++i) {
+        const std::uint32_t magnitudes = chunk.source.words[i] & 0x7fff7fffU;
+        not_finite |= (magnitudes + 0x00800080U) & 0x80008000U;
+        values |= magnitudes;
+    }
+    // Written so that a NaN is outside.
+    const bool usual = chunk.scale >= kLeastQuickScale && chunk.scale <= kLargestQuickScale;
+    if ((nan_codes | not_finite) != 0U || !usual) return false;
+    const float accepted = (reached < 1.0F ? reached : 1.0F) * kQuickMargin;
+    const float accepted_part = accepted * (1.0F / 17.0F);
+    // A subnormal product may be rounded up by more than the margin; 0 accepts nothing wrongly.
+    const float least = accepted * chunk.smallest;
+    const float accepted_least = least >= 0x1p-100F ? least : 0.0F;
+    float x2 = 0.0F;
+    float error2 = 0.0F;
+    float x_error = 0.0F;
+    int exact = 0;
+    std::uint32_t suspects = 0;
     REFIT_UNROLL
-    for (int i = 0; i < kChunk; ++i) {
-        const std::uint32_t bits = chunk.source.words[i / 2] >> (16 * (i % 2)) & 0xffffU;
-        const std::uint32_t code_bits = chunk.codes.words[i / 4] >> (8 * (i % 4)) & 0xffU;
-        const double x = double_of_bf16(bits);
-        const double code = double_of_e4m3(code_bits);
-        const double error = code * chunk.scale - x;
-        const double magnitude = without_sign(x);
-        const double distance = without_sign(error);
-        hot.x2 += x * x;
-        hot.error2 += error * error;
-        hot.x_error += x * error;
-        hot.exact += std::bit_cast<std::uint64_t>(distance) == 0U ? 1 : 0;
-        hot.flushed += (code_bits & 0x7fU) == 0U && (bits & 0x7fffU) != 0U ? 1 : 0;
-        if ((code_bits & 0x7fU) == 0x7eU && magnitude > 448.0 * chunk.scale * (1.0 + job.slack)) {
-            sums.saturated += 1;
-        }
-        // Written so that NaN is not accepted.
-        if (distance <= accepted_part * magnitude || distance <= accepted_least) continue;
-        const double relative = magnitude * (1.0 / 17.0);
-        const double bound = relative < chunk.smallest ? chunk.smallest : relative;
-        const double ratio = distance / bound;
-        const double worst = distance == 0.0 ? 0.0 : (ratio >= 0.0 ? ratio : kBeyondAll);
-        sums.worst = worst > sums.worst ? worst : sums.worst;
-        if (!(distance <= bound * (1.0 + job.slack))) {
-            const std::int64_t index = row * job.cols + col + i;
-            sums.beyond += 1;
-            sums.first_beyond = index < sums.first_beyond ? index : sums.first_beyond;
+    for (int i = 0; i < kChunk; i += 2) {
+        float code[2];
+        decode_pair(chunk.codes.words[i / 4] >> (8 * (i % 4)) & 0xffffU, code[0], code[1]);
+        const std::uint32_t pair = chunk.source.words[i / 2];
+        const float x[2] = {std::bit_cast<float>(pair << 16),
+                            std::bit_cast<float>(pair & 0xffff0000U)};
+        REFIT_UNROLL
+        for (int k = 0; k < 2; ++k) {
+            const float error = std::fma(code[k], chunk.scale, -x[k]);
+            x2 = std::fma(x[k], x[k], x2);
+            error2 = std::fma(error, error, error2);
+            x_error = std::fma(x[k], error, x_error);
+            exact += error == 0.0F ? 1 : 0;
+            // The sign of what is left of the bound: as bit 7 - i, by one shift of both words.
+            const float left =
+                std::fmax(accepted_part * std::fabs(x[k]), accepted_least) - std::fabs(error);
+            suspects = suspects << 1 | std::bit_cast<std::uint32_t>(left) >> 31;
         }
     }
+    const bool held = (x2 >= kLeastQuickSource2 || values == 0U) && x2 <= kLargestQuickSum &&
+                      (error2 >= kLeastQuickError2 || exact == kChunk) &&
+                      error2 <= kLargestQuickSum;
+    if (!held) return false;
+    hot.x2 += static_cast<double>(x2);
+    hot.error2 += static_cast<double>(error2);
+    hot.x_error += static_cast<double>(x_error);
+    hot.exact += exact;
     hot.elements += kChunk;
+    if ((zero_codes(chunk.codes.words[0]) | zero_codes(chunk.codes.words[1])) != 0U)
+        hot.flushed += flushed_in(chunk.source, chunk.codes);
+    for (int i = 0; i < 2; ++i) {
+        const std::uint32_t largest = zero_codes(chunk.codes.words[i] ^ 0x7e7e7e7eU);
+        if (largest == 0U) continue;
+        for (int k = 0; k < 4; ++k) suspects |= (largest >> (8 * k + 7) & 1U) << (7 - 4 * i - k);
+    }
+    for (int i = 0; suspects != 0U; ++i, suspects = suspects << 1 & 0xffU) {
+        if ((suspects & 0x80U) != 0U) weigh_element(job, row, col + i, sums);
+    }
     return true;
 }
 
@@ -260,15 +316,15 @@ REFIT_HD inline void check_patch(const CheckJob& job, std::int64_t patch_row,
             std::memcpy(&chunks[k].codes, codes, sizeof(CodeChunk));
 #endif
             const std::int64_t tile = quotient_of(row, job.tile_rows) * job.grid_cols + grid_col;
-            chunks[k].scale = static_cast<double>(job.scale_inv[tile]);
-            chunks[k].smallest = job.own_scale[tile] / 1024.0;
+            chunks[k].scale = job.scale_inv[tile];
+            chunks[k].smallest = static_cast<float>(job.own_scale[tile] / 1024.0);
         }
         REFIT_UNROLL
         for (int k = 0; k < 2; ++k) {
             const std::int64_t row = first + (pass + k) * kPatchPassRows;
-            const bool done =
-                row >= job.rows ||
-                (wide && check_whole_chunk(job, row, col, chunks[k], reached, hot, sums));
+            const bool done = row >= job.rows ||
+                              (wide && check_whole_chunk(job, row, col, chunks[k],
+                                                         static_cast<float>(reached), hot, sums));
             if (!done) {
                 put(hot, sums);
                 for (int i = 0; i < kChunk; ++i) {

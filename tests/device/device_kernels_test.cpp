@@ -198,13 +198,15 @@ CheckSums defined_sums(const std::vector<std::uint16_t>& values, std::int64_t co
 
 void expect_same(const CheckSums& found, const CheckSums& expected, const std::string& what) {
     SCOPED_TRACE(what);
-    // Another order of additions.
-    EXPECT_NEAR(found.x2, expected.x2, 1e-11 * expected.x2);
+    // Another order of additions, squares of eight elements in F32.
+    constexpr double kRounding = 0x1p-20;
+    EXPECT_NEAR(found.x2, expected.x2, kRounding * expected.x2);
     if (std::isnan(expected.error2)) {
         EXPECT_TRUE(std::isnan(found.error2));
     } else {
-        EXPECT_NEAR(found.error2, expected.error2, 1e-11 * expected.error2);
-        EXPECT_NEAR(found.x_error, expected.x_error, 1e-11 * expected.x2);
+        EXPECT_NEAR(found.error2, expected.error2, kRounding * expected.error2);
+        EXPECT_NEAR(found.x_error, expected.x_error,
+                    kRounding * std::sqrt(expected.x2) * std::sqrt(expected.error2));
     }
     EXPECT_EQ(found.worst, expected.worst);
     EXPECT_EQ(found.elements, expected.elements);
