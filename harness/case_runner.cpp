@@ -3,9 +3,7 @@
 #include "harness/case_runner.hpp"
 
 #include <algorithm>
-#include <limits>
-#include <set>
-#include <sstream>
+#include <utility>
 
 #include "core/error.hpp"
 #include "harness/case_audit.hpp"
@@ -14,31 +12,23 @@
 #include "harness/ceilings.hpp"
 #include "harness/device_residency.hpp"
 #include "harness/floor.hpp"
+#include "harness/handshake.hpp"
 #include "harness/planted_faults.hpp"
 #include "harness/preflight.hpp"
 #include "harness/process_memory.hpp"
 #include "harness/rank_agreement.hpp"
+#include "harness/rank_memory.hpp"
 #include "harness/rank_part.hpp"
 #include "harness/rank_report.hpp"
 #include "harness/refit_cycle.hpp"
-#include "harness/stream_check.hpp"
+#include "harness/refit_results.hpp"
 #include "harness/stream_options.hpp"
 #include "kernels/backend.hpp"
 #include "kernels/cuda/cuda_backend.hpp"
-#include "receiver/framing_check.hpp"
 #include "weights/safetensors_weights.hpp"
 
 namespace refit::harness {
 namespace {
-
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-
-double median(std::vector<double> values) {
-    if (values.empty()) return kNaN;
-    std::sort(values.begin(), values.end());
-    const std::size_t middle = values.size() / 2;
-    return values.size() % 2 == 1 ? values[middle] : 0.5 * (values[middle - 1] + values[middle]);
-}
 
 class CaseRunner {
  public:
@@ -57,7 +47,7 @@ class CaseRunner {
         reset_peak_memory();
         together(world_, [&] { set_up(); });
         if (!find_backend()) return std::move(record_);
-        handshake();
+        agreed_ = shake_hands(world_, run_.status, case_, setup_, record_);
         check_source();
         if (core::has_error(record_.findings)) return finish_without_refit();
         if (!open_transport()) return std::move(record_);
@@ -67,11 +57,10 @@ class CaseRunner {
                 strike(case_, world_.rank(), iteration_, stage, bucket);
             });
         });
-        const bool refitted = run_refits();
-        if (refitted) audit();
+        if (run_refits()) audit();
         collect_memory();
         close();
-        conclude(refitted);
+        conclude();
         return std::move(record_);
     }
 
@@ -117,82 +106,7 @@ class CaseRunner {
         return false;
     }
 
-    /// Receivers publish what they want; trainers answer with the manifest of what they will send;
-    /// receivers hold it to their contract before any byte moves.
-    void handshake() {
-        run_.status.enter(Stage::handshake);
-        const int first_receiver = case_.trainer_ranks;
-        const std::string wanted_text =
-            world_.rank() == first_receiver ? wire::to_json(setup_.instance.wanted) : std::string();
-        const std::string wanted =
-            world_.allgather(wanted_text)[static_cast<std::size_t>(first_receiver)];
-        const std::string layout =
-            kernel()
-                ? world_.allgather(world_.rank() == first_receiver
-                                       ? wire::to_json(setup_.layout)
-                                       : std::string())[static_cast<std::size_t>(first_receiver)]
-                : std::string();
-        std::string manifest_text;
-        together(world_, [&] {
-            if (!trainer_) return;
-            plan_refit(wire::wanted_list_from_json(wanted), layout);
-            if (world_.rank() == 0) manifest_text = wire::to_json(manifest_);
-        });
-        manifest_text = broadcast_text(world_, manifest_text);
-        std::string found;
-        together(world_, [&] {
-            if (trainer_) {
-                core::Findings findings =
-                    kernel() ? kernel_plan_.checkpoint.findings : plan_.findings;
-                for (core::Finding& finding : findings) finding.rank = world_.rank();
-                if (world_.rank() == 0) found = findings_to_json(findings);
-                return;
-            }
-            manifest_ = wire::manifest_from_json(manifest_text);
-            StreamCheck stream = check_stream(case_, setup_, manifest_, receiver_index_);
-            open_layers_ = stream.most_open_layers;
-            core::Findings& findings = stream.findings;
-            for (core::Finding& finding : findings) finding.rank = world_.rank();
-            // All receivers hold the same contract against the same manifest: one of them speaks,
-            // and one whose own buffer is another.
-            const bool differs =
-                receiver_buffer_bytes(case_, receiver_index_) != receiver_buffer_bytes(case_, 0);
-            if (receiver_index_ == 0 || differs) found = findings_to_json(findings);
-        });
-        for (const std::string& one : world_.allgather(found)) {
-            if (!one.empty()) add_findings(record_, findings_from_json(one));
-        }
-        record_.bytes_wire = static_cast<std::int64_t>(manifest_.payload_bytes());
-        if (case_.reload != "none") {
-            const std::vector<std::string> open = world_.allgather(std::to_string(open_layers_));
-            record_.notes["reload"] = case_.reload + ", at most " +
-                                      open[static_cast<std::size_t>(case_.trainer_ranks)] +
-                                      " layers begun at one time";
-        }
-        record_.notes["framing"] = case_.framing;
-        record_.notes["bytes_wire_leaves_out"] =
-            wire::framing_row(setup_.payload.framing).uncounted;
-        record_.notes["wire"] = case_.wire;
-        record_.notes["stream_quantized_already"] =
-            std::to_string(receiver::count_prequantized_marks(manifest_)) +
-            " names that end in _scale_inv";
-    }
-
     [[nodiscard]] bool kernel() const { return case_.wire == "kernel"; }
-
-    /// What this trainer will send, as the receivers' list or layout asks for.
-    void plan_refit(const wire::WantedList& wanted, const std::string& layout) {
-        if (kernel()) {
-            kernel_plan_ = trainer::make_kernel_plan(
-                setup_.tensors, wanted, wire::kernel_layout_from_json(layout), setup_.payload,
-                setup_.sharding, setup_.trainer_faults, setup_.kernel_faults);
-            manifest_ = kernel_plan_.manifest;
-            return;
-        }
-        plan_ = trainer::make_plan(setup_.tensors, wanted, setup_.payload, setup_.sharding,
-                                   setup_.trainer_faults);
-        manifest_ = plan_.manifest;
-    }
 
     /// A checkpoint that does not fit its model is a finding, before anything is allocated.
     void check_source() {
@@ -210,7 +124,7 @@ class CaseRunner {
 
     record::CaseRecord finish_without_refit() {
         collect_memory();
-        conclude(false);
+        conclude();
         return std::move(record_);
     }
 
@@ -251,7 +165,7 @@ class CaseRunner {
                 }
                 transport_ = transport::make_transport(options, endpoint);
                 if (!setup_.transport_faults.empty()) {
-                    aim_transport_faults(setup_, manifest_, case_.tp);
+                    aim_transport_faults(setup_, agreed_.manifest, case_.tp);
                     transport_ = transport::make_faulty_transport(std::move(transport_), endpoint,
                                                                   setup_.transport_faults);
                 }
@@ -269,7 +183,8 @@ class CaseRunner {
         if (transport_name_ == "nccl") record_.notes["nccl"] = transport::nccl_description();
         if (record_.backend == "cuda") decide_device();
         if (may_stay && !on_device_) check_machine(share, false);
-        together(world_, [&] { transport_->open(stream_plan(case_, manifest_, on_device_)); });
+        together(world_,
+                 [&] { transport_->open(stream_plan(case_, agreed_.manifest, on_device_)); });
         return true;
     }
 
@@ -278,7 +193,8 @@ class CaseRunner {
     void check_machine(double share, bool may_stay) {
         const CaseNeeds needs = needs_of(
             case_, setup_,
-            trainer_ && !kernel() ? plan_ : trainer::RefitPlan{manifest_, {}, {}, {}, {}, {}},
+            trainer_ && !kernel() ? agreed_.plan
+                                  : trainer::RefitPlan{agreed_.manifest, {}, {}, {}, {}, {}},
             transport_name_, resident_, may_stay);
         together(world_, [&] {
             check_needs(needs, share);
@@ -290,8 +206,8 @@ class CaseRunner {
     }
 
     [[nodiscard]] DevicePart device_part() const {
-        const trainer::RefitPlan* plan = kernel() ? &kernel_plan_.checkpoint : &plan_;
-        return {case_,           setup_,    trainer_ ? plan : nullptr,     manifest_,
+        const trainer::RefitPlan* plan = kernel() ? &agreed_.kernel_plan.checkpoint : &agreed_.plan;
+        return {case_,           setup_,    trainer_ ? plan : nullptr,     agreed_.manifest,
                 transport_name_, resident_, trainer_ ? world_.rank() : -1, world_.local_size()};
     }
 
@@ -348,9 +264,9 @@ class CaseRunner {
 
     void allocate() {
         run_.status.enter(Stage::source);
-        part_ = std::make_unique<RankPart>(
-            RankPartPlan{case_, setup_, plan_, kernel_plan_, manifest_, *backend_, world_.rank(),
-                         resident_, on_device_, [this] { run_.status.progressed(); }});
+        part_ = std::make_unique<RankPart>(RankPartPlan{
+            case_, setup_, agreed_.plan, agreed_.kernel_plan, agreed_.manifest, *backend_,
+            world_.rank(), resident_, on_device_, [this] { run_.status.progressed(); }});
         record_.notes["weights"] = part_->source().description();
         if (part_->calibration() != nullptr) {
             record_.notes["kv_cache_scales"] = std::to_string(setup_.cache_scales.size()) +
@@ -359,33 +275,20 @@ class CaseRunner {
         }
     }
 
-    /// The largest figure of any rank.
-    void note_device_traffic() {
-        const RankPart::Traffic mine = part_->device_traffic();
-        std::uint64_t most[3] = {0, 0, 0};
-        for (const std::string& one :
-             world_.allgather(std::to_string(mine.weights) + " " + std::to_string(mine.control) +
-                              " " + std::to_string(mine.audited))) {
-            std::istringstream fields(one);
-            for (std::uint64_t& figure : most) {
-                std::uint64_t value = 0;
-                fields >> value;
-                figure = std::max(figure, value);
-            }
-        }
-        record_.notes["device_staged_bytes"] = std::to_string(most[0]);
-        record_.notes["device_control_bytes"] = std::to_string(most[1]);
-        record_.notes["device_audited_bytes"] = std::to_string(most[2]);
-    }
-
     /// All refits with their iterations. False when a refit failed: then the audit has nothing to
     /// look at.
     bool run_refits() {
-        RefitContext context{
-            world_,         run_.status,        *transport_,    manifest_, case_.trainer_ranks,
-            case_.pipeline, part_->publisher(), part_->loader()};
+        results_.has_source_stage(!resident_);
+        RefitContext context{world_,
+                             run_.status,
+                             *transport_,
+                             agreed_.manifest,
+                             case_.trainer_ranks,
+                             case_.pipeline,
+                             part_->publisher(),
+                             part_->loader()};
         context.source_by_bucket = !resident_;
-        if (trainer_ && stages()) context.staging_backend = backend_;
+        if (trainer_ && record_.backend == "cuda") context.staging_backend = backend_;
         if (part_->bucket_source() != nullptr) {
             context.read_source = [this](std::size_t bucket,
                                          const std::function<void()>& on_progress) {
@@ -423,89 +326,16 @@ class CaseRunner {
         return true;
     }
 
+    [[nodiscard]] bool checks(const std::string& name) const {
+        return std::find(case_.checks.begin(), case_.checks.end(), name) != case_.checks.end();
+    }
+
     bool one_refit(RefitContext& context, bool measured, bool last) {
         ++version_;
         RefitResult mine = run_refit(context, version_);
         if (!trainer_ && mine.committed && !setup_.instance.destinations.empty())
-            addresses_.insert(part_->loader()->address());
-        if (!last) mine.times.buckets.clear();
-        std::vector<RefitResult> all;
-        for (const std::string& one : world_.allgather(refit_result_to_json(mine))) {
-            all.push_back(refit_result_from_json(one));
-        }
-        bool fine = true;
-        // Where a trainer gave up, or a rank could not do its part, what the receivers miss is no
-        // finding of its own.
-        const auto trainers = static_cast<std::size_t>(case_.trainer_ranks);
-        bool given_up = false;
-        bool trainer_failed = false;
-        for (std::size_t r = 0; r < all.size(); ++r) {
-            trainer_failed = trainer_failed || (r < trainers && !all[r].error.empty());
-            given_up = given_up || !all[r].error.empty() ||
-                       (r < trainers && core::has_error(all[r].findings));
-        }
-        for (std::size_t r = 0; r < all.size(); ++r) {
-            fine = fine && all[r].committed;
-            if (given_up)
-                std::erase_if(all[r].findings,
-                              [](const core::Finding& f) { return f.check == "completeness"; });
-            // Nor is the old piece that stands where a trainer could not even say that it gave up.
-            if (trainer_failed && r >= trainers) {
-                std::erase_if(all[r].findings, [](const core::Finding& f) {
-                    return f.check == "version" || f.measured == "a damaged piece header";
-                });
-            }
-            receiver::add_unnoticed_by_engine(all[r].findings, setup_.payload.framing);
-            add_findings(record_, in_checkpoint_names(all[r].findings, case_, setup_));
-            if (!all[r].error.empty() && error_.empty()) {
-                error_ = "rank " + std::to_string(r) + ": " + all[r].error;
-                error_rank_ = static_cast<int>(r);
-                error_stage_ = all[r].error_stage;
-            }
-        }
-        if (measured && error_.empty()) keep_samples(all);
-        if (last) keep_buckets(all);
-        return fine && error_.empty() && !core::has_error(record_.findings);
-    }
-
-    /// Whether the arithmetic runs in memory of its own.
-    [[nodiscard]] bool stages() const { return record_.backend == "cuda"; }
-
-    void keep_samples(const std::vector<RefitResult>& all) {
-        auto row_of = [&](const std::string& stage) {
-            std::vector<double> row;
-            for (const RefitResult& one : all) {
-                const auto found = one.times.stage_s.find(stage);
-                row.push_back(found == one.times.stage_s.end() ? kNaN : found->second);
-            }
-            return row;
-        };
-        for (const char* stage : record::kStages) record_.samples[stage].push_back(row_of(stage));
-        if (!resident_) record_.samples["source"].push_back(row_of("source"));
-        if (stages()) record_.samples["staging"].push_back(row_of("staging"));
-        std::vector<double> wall;
-        double cpu = 0.0;
-        for (const RefitResult& one : all) {
-            wall.push_back(one.times.wall_s);
-            cpu += one.times.cpu_s;
-        }
-        record_.samples["wall"].push_back(std::move(wall));
-        cpu_sums_.push_back(cpu);
-        ++record_.iterations;
-    }
-
-    void keep_buckets(const std::vector<RefitResult>& all) {
-        record_.bucket_rows.clear();
-        for (std::size_t r = 0; r < all.size(); ++r) {
-            for (const BucketTimes& bucket : all[r].times.buckets) {
-                record_.bucket_rows.push_back(
-                    {bucket.index, static_cast<int>(r), bucket.bytes, bucket.stage});
-            }
-        }
-    }
-
-    [[nodiscard]] bool checks(const std::string& name) const {
-        return std::find(case_.checks.begin(), case_.checks.end(), name) != case_.checks.end();
+            results_.saw_address(part_->loader()->address());
+        return results_.add(std::move(mine), measured, last);
     }
 
     bool audit() {
@@ -515,35 +345,9 @@ class CaseRunner {
     }
 
     void collect_memory() {
-        if (on_device_) note_device_traffic();
-        const ProcessMemory memory = process_memory();
-        const std::uint64_t own_shared =
-            transport_ != nullptr && trainer_ && transport_name_ == "mpi_window"
-                ? transport_->buffer_bytes()
-                : 0;
-        const std::string mine =
-            std::to_string(memory.peak_bytes) + " " + std::to_string(memory.shared_bytes) + " " +
-            std::to_string(own_shared) + " " + std::to_string(addresses_.size());
-        std::uint64_t largest = 0;
-        std::uint64_t sum = 0;
-        std::uint64_t most_addresses = 0;
-        for (const std::string& one : world_.allgather(mine)) {
-            std::istringstream fields(one);
-            std::uint64_t peak = 0;
-            std::uint64_t shared = 0;
-            std::uint64_t owned = 0;
-            std::uint64_t addresses = 0;
-            fields >> peak >> shared >> owned >> addresses;
-            largest = std::max(largest, peak);
-            most_addresses = std::max(most_addresses, addresses);
-            // Shared pages stand in the figure of every process that maps them; their owner's share
-            // counts once.
-            sum += peak - std::min(peak, shared) + owned;
-        }
-        // Engines bake addresses into CUDA graphs: one in place, two where copies take turns.
-        record_.notes["destination_addresses"] = std::to_string(most_addresses);
-        record_.peak_rss_max_bytes = static_cast<std::int64_t>(largest);
-        record_.peak_rss_sum_bytes = static_cast<std::int64_t>(world_.is_mpi() ? sum : largest);
+        if (on_device_) note_device_traffic(world_, part_->device_traffic(), record_);
+        const bool shares = transport_ != nullptr && trainer_ && transport_name_ == "mpi_window";
+        note_memory(world_, shares ? transport_->buffer_bytes() : 0, results_.addresses(), record_);
     }
 
     void close() {
@@ -551,18 +355,12 @@ class CaseRunner {
         if (transport_ != nullptr) transport_->close();
     }
 
-    void conclude(bool refitted) {
-        record_.cpu_s_sum = median(cpu_sums_);
-        if (cpu_sums_.empty()) record_.cpu_s_sum = 0.0;
-        const Floor floor = floor_of(case_, setup_.loading(), manifest_, transport_name_,
+    void conclude() {
+        results_.conclude();
+        const Floor floor = floor_of(case_, setup_.loading(), agreed_.manifest, transport_name_,
                                      run_.memory_copy_bytes_per_s);
         record_.floor_wall_s = floor.wall_s;
         record_.floor_formula = floor.formula;
-        if (!error_.empty()) {
-            record_.notes["error_rank"] = std::to_string(error_rank_);
-            record_.notes["error_stage"] = error_stage_;
-            record_.notes["error_message"] = error_;
-        }
         if (record_.backend == "cuda" && !on_device_) {
             // Of this rank, over all refits of the case: rank 0 is a trainer, and its record
             // counts.
@@ -574,8 +372,7 @@ class CaseRunner {
             note("cuda_kernels_s", now.kernels - cuda_before_.kernels);
             note("cuda_from_device_s", now.from_device - cuda_before_.from_device);
         }
-        record_.outcome = judge_outcome(case_.expect, record_.findings, !error_.empty());
-        (void)refitted;
+        record_.outcome = judge_outcome(case_.expect, record_.findings, !results_.error().empty());
     }
 
     void skip(const std::string& reason) {
@@ -598,21 +395,14 @@ class CaseRunner {
     CaseSetup setup_;
     const kernels::Backend* backend_ = nullptr;
     kernels::cuda::CudaSeconds cuda_before_;
-    trainer::RefitPlan plan_;          ///< of a trainer, but for wire: kernel
-    trainer::KernelPlan kernel_plan_;  ///< of the trainer with wire: kernel
-    wire::RefitManifest manifest_;
-    CaseAudit audit_{world_, run_.status, case_, setup_, manifest_, record_};
+    Agreement agreed_;
+    CaseAudit audit_{world_, run_.status, case_, setup_, agreed_.manifest, record_};
+    RefitResults results_{world_, case_, setup_, record_};
     std::unique_ptr<transport::Transport> transport_;
     bool resident_ = true;
     bool on_device_ = false;  ///< pieces, weights and parameters are memory of the device
     std::unique_ptr<RankPart> part_;
-    std::vector<double> cpu_sums_;
-    std::set<const void*> addresses_;  ///< where visible weights of this receiver ever began
-    std::string error_;
-    int error_rank_ = -1;
-    std::string error_stage_;
     std::int64_t iteration_ = 0;
-    std::int64_t open_layers_ = 0;  ///< of a receiver with layerwise reload
     std::uint64_t version_ = 0;
 };
 
