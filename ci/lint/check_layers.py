@@ -46,7 +46,7 @@ FENCES = [
      ["kernels/cuda/", "src/transport/nccl/", "src/transport/cuda_ipc/", "tests/"]),
     ("HDF5", re.compile(r"(hdf5|H5)"), ["src/record/hdf5/"]),
     ("yaml-cpp", re.compile(r"yaml-cpp/"), ["harness/scenario.cpp"]),
-    ("CLI11", re.compile(r"CLI/"), ["harness/command_line.cpp"]),
+    ("CLI11", re.compile(r"CLI/"), ["harness/command_line.cpp", "harness/command_options.cpp"]),
     ("intrinsics", re.compile(r"(\w*mmintrin\.h|immintrin\.h|x86intrin\.h|arm_neon\.h|arm_sve\.h)$"),
      # The microbenchmarks measure the machine's copy limit with the stores that the fast paths use.
      # The element check has arithmetic of its own: it must not be that of the kernels.
