@@ -2,18 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "harness/run_command.hpp"
 
-#include <fmt/core.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <exception>
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <thread>
 
 #include "core/error.hpp"
@@ -26,143 +22,14 @@
 #include "harness/environment.hpp"
 #include "harness/preflight.hpp"
 #include "harness/rank_agreement.hpp"
+#include "harness/run_draft.hpp"
 #include "harness/run_output.hpp"
-#include "record/hdf5_writer.hpp"
-#include "record/json_report.hpp"
+#include "harness/scenario_loading.hpp"
 
 namespace refit::harness {
 namespace {
 
 using nlohmann::json;
-
-/// The record in the making, shared by the main thread and the monitor.
-struct Draft {
-    std::mutex mutex;
-    record::RunRecord record;
-    std::filesystem::path path;
-    const RunOptions* options = nullptr;
-    bool several_nodes = false;
-};
-
-/// Record, JSON and JUnit of a finished or failed run. Returns the record's path.
-std::filesystem::path write_all(const record::RunRecord& record, const std::filesystem::path& path,
-                                const RunOptions& options) {
-    const auto report = [&](const record::RunRecord& reported, const std::string& where) {
-        if (!options.json.empty()) {
-            write_text(options.json, record::to_json(reported, where) + "\n");
-        }
-        if (!options.junit.empty()) write_text(options.junit, record::to_junit(reported));
-    };
-    std::string absolute;
-    try {
-        absolute = std::filesystem::absolute(record::write_hdf5(record, path)).string();
-    } catch (const core::RecordError& error) {
-        // What was measured still stands in the reports, with the verdict that the exit code has.
-        record::RunRecord failed = record;
-        failed.verdict = "error";
-        failed.exit_code = static_cast<int>(error.code());
-        failed.error_rank = -1;
-        failed.error_stage = stage_name(Stage::record);
-        failed.error_message = error.what();
-        report(failed, "");
-        throw;
-    }
-    report(record, absolute);
-    return absolute;
-}
-
-/// Runs in the monitor's thread when a rank is lost or the user interrupts.
-void write_loss(Draft& draft, const Loss& loss) {
-    if (draft.several_nodes && loss.rank < 0) {
-        // Each node judges its own ranks. Where this one finds nobody to blame, another node may
-        // know better and has written already; the launcher leaves a second before it kills.
-        usleep(500'000);
-        if (std::filesystem::exists(draft.path)) return;
-    }
-    std::unique_lock lock(draft.mutex, std::defer_lock);
-    // The main thread holds the lock for moments only; if it was struck down inside, the draft is
-    // used as it is.
-    for (int turn = 0; turn < 20 && !lock.try_lock(); ++turn) usleep(10'000);
-    record::RunRecord record = draft.record;
-    record.verdict = "error";
-    record.exit_code = static_cast<int>(core::ExitCode::environment);
-    record.error_rank = loss.rank;
-    record.error_stage = loss.stage;
-    record.error_message = loss.message;
-    try {
-        const std::filesystem::path path = write_all(record, draft.path, *draft.options);
-        complain("error: " + loss.message);
-        say(*draft.options, footer_text(record, path.string()));
-    } catch (const std::exception& error) {
-        complain("error: " + loss.message +
-                 "; and the record could not be written: " + error.what());
-    }
-}
-
-struct LoadedScenarios {
-    std::vector<Scenario> scenarios;
-    std::vector<Case> cases;
-    std::string text;
-    std::string stem;
-    /// Of several files, those whose own inputs are not there: a checkpoint that was not fetched,
-    /// say.
-    std::vector<record::CaseRecord> skipped;
-};
-
-/// Rank 0 reads the files; every rank parses the same text.
-LoadedScenarios load_scenarios(const RunOptions& options, World* world) {
-    json files = json::array();
-    auto read = [&] {
-        if (world != nullptr && world->rank() != 0) return;
-        for (const std::filesystem::path& path : scenario_files(options.files)) {
-            std::ifstream file(path, std::ios::binary);
-            std::ostringstream text;
-            text << file.rdbuf();
-            if (!file) throw core::FileError("cannot read the scenario " + path.string());
-            files.push_back({path.string(), text.str()});
-        }
-        if (files.empty()) throw core::FileError("no scenario (*.yaml) found in the folders given");
-    };
-    LoadedScenarios loaded;
-    auto parse = [&] {
-        for (const json& row : files) {
-            const auto path = row.at(0).get<std::string>();
-            try {
-                loaded.scenarios.push_back(parse_scenario(path, row.at(1).get<std::string>(),
-                                                          options.overrides, options.filter));
-            } catch (const core::FileError& error) {
-                if (files.size() == 1) throw;
-                Case missing;
-                missing.scenario = std::filesystem::path(path).stem().string();
-                loaded.skipped.push_back(skipped_case(missing, error.what()));
-                loaded.skipped.back().transport = transport_of(missing, world != nullptr);
-                continue;
-            }
-            const Scenario& scenario = loaded.scenarios.back();
-            loaded.text += (loaded.text.empty() ? "" : "\n---\n") + scenario.text;
-            loaded.cases.insert(loaded.cases.end(), scenario.cases.begin(), scenario.cases.end());
-        }
-    };
-    if (world != nullptr) {
-        together(*world, read);
-        // A byte that is no UTF-8 is the parser's to refuse, not the transport's.
-        files = json::parse(
-            broadcast_text(*world, files.dump(-1, ' ', false, json::error_handler_t::replace)));
-        together(*world, parse);
-    } else {
-        read();
-        parse();
-    }
-    loaded.stem = loaded.scenarios.size() == 1 ? loaded.scenarios.front().stem
-                                               : options.files.front().filename().stem().string();
-    if (loaded.stem.empty()) loaded.stem = "run";
-    if (loaded.cases.empty() && loaded.skipped.empty()) {
-        throw core::UsageError(
-            "no case matches the filter; 'refitbench run --dry-run FILE' prints the names of all "
-            "cases");
-    }
-    return loaded;
-}
 
 std::string role_of(const Case& c, int rank) {
     if (rank >= c.world_size()) return "none";
@@ -314,36 +181,42 @@ std::string world_mismatch(const Case& c, int size) {
            " engines of TP " + std::to_string(c.tp) + "), this world has " + std::to_string(size);
 }
 
-void start_record(Draft& draft, const RunOptions& options, const LoadedScenarios& loaded,
-                  const std::string& created) {
-    draft.record.created_utc = created;
-    draft.path = record::new_record_path(options.output, loaded.stem, created);
+/// Ranks, roles and the memory's ceiling into the draft.
+void draft_ranks(Draft& draft, double memory_copy, const LoadedScenarios& loaded, World& world) {
+    const auto first = std::find_if(loaded.cases.begin(), loaded.cases.end(),
+                                    [&](const Case& c) { return c.world_size() == world.size(); });
+    // Where no case fits this world, no rank has a part.
+    const bool fits = first != loaded.cases.end();
+    Case nothing;
+    nothing.trainer_ranks = 0;
+    nothing.engines = 0;
+    const Case& model_case = fits ? *first : nothing;
+    std::vector<record::RankRow> rows = rank_rows(world, model_case);
+    const std::lock_guard lock(draft.mutex);
+    draft.record.trainers = model_case.trainer_ranks;
+    draft.record.receivers = fits ? world.size() - model_case.trainer_ranks : 0;
+    draft.record.ranks = std::move(rows);
+    draft.record.ceilings.push_back(
+        {"memory_copy", memory_copy, "B/s", "read and written, all ranks at once"});
 }
 
-void make_output_folder(const RunOptions& options) {
-    std::error_code problem;
-    std::filesystem::create_directories(options.output, problem);
-    if (!std::filesystem::is_directory(options.output)) {
-        throw core::FileError("cannot make the output folder " + options.output.string() + ": " +
-                              problem.message());
+/// Rank 0 writes; every rank returns the same exit code.
+int finish_together(Draft& draft, const RunOptions& options, World& world, RankStatus& status) {
+    // Nobody leaves before the record is written: a launcher ends the rest when a rank's end looks
+    // wrong to it.
+    world.barrier();
+    std::string problem;
+    if (world.rank() == 0) {
+        try {
+            (void)finish(draft, options, status);
+        } catch (const core::Error& error) {
+            problem = error.what();
+        }
     }
-}
-
-/// What the end of the run will write to is tried before it starts.
-void check_outputs(const RunOptions& options) {
-    make_output_folder(options);
-    check_writable(options.json);
-    check_writable(options.junit);
-}
-
-int finish(Draft& draft, const RunOptions& options, RankStatus& status) {
-    status.enter(Stage::record);
-    // From here on this rank alone writes; a loss that is noticed later is not this run's any more.
-    if (!status.claim_end()) LostRankMonitor::wait_for_end();
-    const std::filesystem::path path = write_all(draft.record, draft.path, options);
-    status.page().record_written.store(1);
-    say(options, footer_text(draft.record, path.string()));
-    return draft.record.exit_code;
+    problem = broadcast_text(world, problem);
+    if (problem.empty()) return draft.record.exit_code;
+    if (world.rank() == 0) complain("error: " + problem);
+    return static_cast<int>(core::ExitCode::environment);
 }
 
 int run_under_mpi(const RunOptions& options, const std::vector<std::string>& argv,
@@ -367,75 +240,40 @@ int run_under_mpi(const RunOptions& options, const std::vector<std::string>& arg
     together(world, [&] {
         if (world.rank() == 0) check_outputs(options);
     });
-    start_record(draft, options, loaded, created);
+    start_record(draft, options, loaded.stem, created);
     draft.record.environment = environment(true);
     draft.several_nodes = !world.one_node();
     int code = 0;
-    {
-        LostRankMonitor monitor(status, [&](const Loss& loss) { write_loss(draft, loss); });
-        world.set_on_wait([&] {
-            status.beat();
-            if (status.given_up_by_other()) throw RunGivenUp{};
-        });
-        try {
-            if (world.rank() == 0) (void)transport::remove_stale_segments();
-            run.memory_copy = measure_memory_copy(world, status);
-            const auto first =
-                std::find_if(loaded.cases.begin(), loaded.cases.end(),
-                             [&](const Case& c) { return c.world_size() == world.size(); });
-            // Where no case fits this world, no rank has a part.
-            const bool fits = first != loaded.cases.end();
-            Case nothing;
-            nothing.trainer_ranks = 0;
-            nothing.engines = 0;
-            const Case& model_case = fits ? *first : nothing;
-            std::vector<record::RankRow> rows = rank_rows(world, model_case);
-            {
-                const std::lock_guard lock(draft.mutex);
-                draft.record.trainers = fits ? model_case.trainer_ranks : 0;
-                draft.record.receivers = fits ? world.size() - model_case.trainer_ranks : 0;
-                draft.record.ranks = std::move(rows);
-                draft.record.ceilings.push_back(
-                    {"memory_copy", run.memory_copy, "B/s", "read and written, all ranks at once"});
-            }
-            if (world.rank() == 0) say(options, header_text(draft.record, options.summary));
-            run.keep_skipped(world.rank() == 0);
-            for (std::size_t i = 0; i < loaded.cases.size(); ++i) {
-                const Case& c = loaded.cases[i];
-                if (world.rank() == 0 && options.explain) say(options, explain_text(c));
-                record::CaseRecord record = c.world_size() == world.size()
-                                                ? run.one(world, status, &monitor, c, i, nullptr)
-                                                : skipped_case(c, world_mismatch(c, world.size()));
-                run.keep(std::move(record), world.rank() == 0);
-            }
-            run.conclude();
-            // Nobody leaves before the record is written: a launcher ends the rest when a rank's
-            // end looks wrong to it.
-            world.barrier();
-            std::string problem;
-            if (world.rank() == 0) {
-                try {
-                    code = finish(draft, options, status);
-                } catch (const core::Error& error) {
-                    problem = error.what();
-                }
-            }
-            problem = broadcast_text(world, problem);
-            if (!problem.empty()) {
-                if (world.rank() == 0) complain("error: " + problem);
-                code = static_cast<int>(core::ExitCode::environment);
-            }
-            if (problem.empty()) code = draft.record.exit_code;
-            status.leave();
-            world.barrier();
-            world.set_on_wait({});
-        } catch (const RunGivenUp&) {
-            LostRankMonitor::wait_for_end();
-        } catch (const std::exception& error) {
-            // An error that the ranks did not agree on: the others may wait for this one for ever.
-            monitor.give_up({world.rank(), stage_name(status.stage()),
-                             "rank " + std::to_string(world.rank()) + ": " + error.what()});
+    LostRankMonitor monitor(status, [&](const Loss& loss) { write_loss(draft, loss); });
+    world.set_on_wait([&] {
+        status.beat();
+        if (status.given_up_by_other()) throw RunGivenUp{};
+    });
+    try {
+        if (world.rank() == 0) (void)transport::remove_stale_segments();
+        run.memory_copy = measure_memory_copy(world, status);
+        draft_ranks(draft, run.memory_copy, loaded, world);
+        if (world.rank() == 0) say(options, header_text(draft.record, options.summary));
+        run.keep_skipped(world.rank() == 0);
+        for (std::size_t i = 0; i < loaded.cases.size(); ++i) {
+            const Case& c = loaded.cases[i];
+            if (world.rank() == 0 && options.explain) say(options, explain_text(c));
+            record::CaseRecord record = c.world_size() == world.size()
+                                            ? run.one(world, status, &monitor, c, i, nullptr)
+                                            : skipped_case(c, world_mismatch(c, world.size()));
+            run.keep(std::move(record), world.rank() == 0);
         }
+        run.conclude();
+        code = finish_together(draft, options, world, status);
+        status.leave();
+        world.barrier();
+        world.set_on_wait({});
+    } catch (const RunGivenUp&) {
+        LostRankMonitor::wait_for_end();
+    } catch (const std::exception& error) {
+        // An error that the ranks did not agree on: the others may wait for this one for ever.
+        monitor.give_up({world.rank(), stage_name(status.stage()),
+                         "rank " + std::to_string(world.rank()) + ": " + error.what()});
     }
     return code;
 }
@@ -500,7 +338,7 @@ int run_in_one_process(const RunOptions& options, const std::vector<std::string>
     Draft draft;
     Run run(options, argv, loaded, draft);
     check_outputs(options);
-    start_record(draft, options, loaded, utc_now());
+    start_record(draft, options, loaded.stem, utc_now());
     draft.record.environment = environment(false);
     run.run_id = std::to_string(getpid()) + "." + std::to_string(steady_now_ns());
     auto page = std::make_unique<StatusPage>();
