@@ -4,6 +4,7 @@
 // and the same findings, for clean pieces and for damaged ones.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -13,7 +14,10 @@
 #include "core/aligned_buffer.hpp"
 #include "kernels/cuda/cuda_backend.hpp"
 #include "quant/recipe.hpp"
+#include "receiver/cache_scales.hpp"
+#include "receiver/derived_weights.hpp"
 #include "receiver/device_loader.hpp"
+#include "receiver/host_scales.hpp"
 #include "trainer/device_publisher.hpp"
 #include "trainer/refit_publisher.hpp"
 #include "trainer/resident_shard.hpp"
@@ -242,6 +246,81 @@ TEST_F(ResidentLoader, FindsScalesThatCannotBeUsedAndPlantedLoadFaultsAsTheHostD
     EXPECT_TRUE(differs);
 }
 
+class ResidentDerivation : public ResidentLoader {
+ protected:
+    /// Two refits in which every weight and scale changes; what is derived on both sides.
+    void compare(const receiver::ContractInstance& instance, int rank,
+                 const receiver::LoadFaults& faults, std::size_t findings) {
+        Refit refit(instance, 2, 6);
+        Pair pair(instance, refit, rank, CommitMode::staged, faults);
+        EXPECT_EQ(pair.device.derived().size_bytes(), receiver::DerivedWeights::bytes_of(instance));
+        for (const std::uint64_t version : {1U, 2U}) {
+            for (const wire::ParameterMeta& meta : refit.manifest().parameters) {
+                // Another scale of the KV cache, another code in every row.
+                std::vector<std::byte>& bytes = refit.tensor(meta.name);
+                if (meta.shape.size() == 2 && meta.dtype == core::DType::f8_e4m3)
+                    bytes[5] ^= std::byte{4};
+                const float scale = 0.25F + static_cast<float>(version);
+                if (meta.name.ends_with("k_scale") || meta.name.ends_with("v_scale"))
+                    std::memcpy(bytes.data(), &scale, sizeof scale);
+            }
+            stream(pair, refit, version);
+            ASSERT_TRUE(pair.host.commit(true) && pair.device.commit(true));
+        }
+        const receiver::DerivedWeights& host = pair.host.derived();
+        const receiver::DerivedWeights& device = pair.device.derived();
+        for (std::size_t i = 0; i < host.parameters().size(); ++i) {
+            EXPECT_TRUE(std::ranges::equal(host.values(i), device.values(i)))
+                << host.parameters()[i].name;
+        }
+        for (std::size_t i = 0; i < pair.host.host_scales().copies().size(); ++i) {
+            EXPECT_EQ(pair.host.host_scales().copies()[i].value,
+                      pair.device.host_scales().copies()[i].value);
+        }
+        core::Findings found =
+            receiver::check_derived(instance, pair.device.loaded(), device, 2, rank);
+        const core::Findings scales = receiver::check_host_scales(instance, pair.device.loaded(),
+                                                                  pair.device.host_scales(), 2);
+        found.insert(found.end(), scales.begin(), scales.end());
+        EXPECT_EQ(found.size(), findings);
+        EXPECT_EQ(pair.device.refit_traffic().weights, 0U);
+    }
+};
+
+TEST_F(ResidentDerivation, MakesTheHostsMatricesAndFindsThoseThatAreStale) {
+    struct Shape {
+        const char* engine;
+        quant::Scheme scheme;
+        const char* model;
+    };
+    for (const Shape& shape :
+         {Shape{"vllm-fp8", quant::Scheme::fp8_blockwise, "tiny-mla"},
+          Shape{"vllm-compressed-tensors", quant::Scheme::fp8_channelwise, "tiny-mla"},
+          Shape{"vllm-bf16", quant::Scheme::bf16, "tiny-mla"}}) {
+        const auto instance = receiver_test::instance_of(
+            shape.engine, shape.scheme, receiver_test::named_model(shape.model), 2);
+        SCOPED_TRACE(shape.engine);
+        EXPECT_EQ(receiver::why_not_on_device(instance), "");
+        compare(instance, 1, {}, 0);
+        receiver::LoadFaults stale;
+        stale.stale_derived = true;
+        const bool codes = shape.scheme != quant::Scheme::bf16;
+        compare(instance, 0, stale, codes ? instance.latent.size() : 0);
+    }
+}
+
+TEST_F(ResidentDerivation, KeepsTheHostsCopiesOfCacheScales) {
+    const std::string engine = "vllm-fp8";
+    const auto config = receiver::parse_quantization_config(
+        engine, receiver::default_quantization_config(engine, quant::Scheme::fp8_blockwise, ""));
+    const auto instance = receiver::apply_contract(receiver::find_engine(engine), small_model(),
+                                                   config, 1, 1, receiver::CacheScales::kv);
+    compare(instance, 0, {}, 0);
+    receiver::LoadFaults stale;
+    stale.stale_derived = true;
+    compare(instance, 0, stale, static_cast<std::size_t>(2 * small_model().layers));
+}
+
 class ResidentPublisher : public ResidentRefit {
  protected:
     /// One refit on both sides; entries, digests and findings must be the same. False where the
@@ -249,13 +328,15 @@ class ResidentPublisher : public ResidentRefit {
     bool compare(const std::vector<model::TensorSpec>& tensors, const wire::WantedList& wanted,
                  const trainer::Payload& payload, int trainers,
                  const trainer::TrainerFaults& faults, const weights::WeightSource& source,
-                 std::int64_t multiple = 128) {
-        parallel::RowSharding sharding;
-        sharding.ranks = trainers;
-        sharding.multiple = multiple;
+                 std::int64_t multiple = 128, parallel::Layout layout = parallel::Layout::fsdp,
+                 const std::vector<float>* cache_scales = nullptr) {
+        parallel::Sharding sharding;
+        sharding.rows.ranks = trainers;
+        sharding.rows.multiple = multiple;
+        sharding.layout = layout;
         const trainer::RefitPlan plan =
             trainer::make_plan(tensors, wanted, payload, sharding, faults);
-        if (!trainer::why_not_on_device(plan, payload).empty()) return false;
+        if (!trainer::why_not_on_device(payload).empty()) return false;
         const auto& portable = *kernels::find_backend("portable");
         std::vector<std::unique_ptr<trainer::ResidentShard>> shards;
         std::vector<std::unique_ptr<trainer::DeviceShard>> resident;
@@ -267,10 +348,10 @@ class ResidentPublisher : public ResidentRefit {
             resident.push_back(std::make_unique<trainer::DeviceShard>(tensors, plan.placements, t,
                                                                       source, *queue_, [] {}));
             EXPECT_EQ(shards.back()->digests([] {}), resident.back()->digests([] {}));
-            host.push_back(std::make_unique<trainer::RefitPublisher>(tensors, plan, payload, faults,
-                                                                     portable, *shards.back(), t));
+            host.push_back(std::make_unique<trainer::RefitPublisher>(
+                tensors, plan, payload, faults, portable, *shards.back(), t, cache_scales));
             device.push_back(std::make_unique<trainer::DevicePublisher>(
-                tensors, plan, payload, faults, *resident.back(), *queue_, t));
+                plan, payload, faults, *resident.back(), *queue_, t, cache_scales));
             host.back()->begin(4);
             device.back()->begin(4);
         }
@@ -328,6 +409,7 @@ class ResidentPublisher : public ResidentRefit {
                     const quant::Recipe* recipe) {
         model::TensorSpec tensor = trainer_test::matrix(name, rows, cols);
         if (recipe == nullptr) tensor.role = model::Role::norm;
+        if (name.find("down_proj") != std::string::npos) tensor.role = model::Role::down_proj;
         model.weights.set(name, trainer_test::random_values(
                                     rows * cols, static_cast<std::uint32_t>(rows + 7 * cols)));
         trainer_test::want(model.wanted, tensor, recipe);
@@ -361,6 +443,144 @@ TEST_F(ResidentPublisher, SendsTheHostsPiecesForEveryRecipe) {
         }
     }
     EXPECT_GT(compared, 40);
+}
+
+TEST_F(ResidentPublisher, SendsTheHostsPiecesWhereShardsCutTilesBetweenColumns) {
+    for (const quant::Recipe& recipe : quant::recipe_catalog()) {
+        SCOPED_TRACE(recipe.name);
+        Model model;
+        // 134 columns a trainer of two, and 67 of four, one of which lies within one tile; rows of
+        // an odd number of values are aligned to nothing.
+        add(model, "model.layers.0.mlp.down_proj.weight", 300, 268, &recipe);
+        add(model, "model.layers.1.mlp.down_proj.weight", 8, 512, &recipe);
+        for (const int trainers : {2, 4}) {
+            for (const trainer::Nonfinite policy :
+                 {trainer::Nonfinite::reject, trainer::Nonfinite::propagate}) {
+                trainer::Payload payload = payload_of(&recipe);
+                payload.nonfinite = policy;
+                EXPECT_TRUE(compare(model.tensors, model.wanted, payload, trainers, {},
+                                    model.weights, 128, parallel::Layout::tp));
+            }
+        }
+    }
+}
+
+TEST_F(ResidentPublisher, SendsWhatTheHostMakesOfNanAndInfUnderEveryPolicy) {
+    using trainer::Nonfinite;
+    int compared = 0;
+    for (const quant::Recipe& recipe : quant::recipe_catalog()) {
+        SCOPED_TRACE(recipe.name);
+        Model model;
+        add(model, "model.layers.0.mlp.up_proj.weight", 300, 384, &recipe);
+        add(model, "model.layers.0.input_layernorm.weight", 130, 24, nullptr);
+        add(model, "model.layers.1.mlp.down_proj.weight", 128, 384, &recipe);
+        for (const model::TensorSpec& tensor : model.tensors) {
+            std::vector<std::uint16_t> values = model.weights.values(tensor.name);
+            const std::size_t last = values.size() - 1;
+            // A quiet and a negative signalling NaN, both infinities, the last element among them,
+            // beside a tile of zeros.
+            values[3] = 0x7fc0;
+            values[last / 2] = 0xff81;
+            values[last / 3] = 0x7f80;
+            values[last] = 0xff80;
+            model.weights.set(tensor.name, values);
+        }
+        for (const Nonfinite policy :
+             {Nonfinite::recipe, Nonfinite::propagate, Nonfinite::sanitize, Nonfinite::reject}) {
+            trainer::Payload payload = payload_of(&recipe);
+            payload.nonfinite = policy;
+            for (const int trainers : {1, 3}) {
+                EXPECT_TRUE(
+                    compare(model.tensors, model.wanted, payload, trainers, {}, model.weights, 1));
+            }
+            EXPECT_TRUE(compare(model.tensors, model.wanted, payload, 2, {}, model.weights, 128,
+                                parallel::Layout::tp));
+            ++compared;
+        }
+    }
+    EXPECT_GT(compared, 40);
+}
+
+TEST_F(ResidentPublisher, RefusesToSanitizeWhereARecipeMakesCodesOfNanQuotients) {
+    quant::Recipe recipe = quant::find_recipe("areal-triton");
+    trainer::Payload payload = payload_of(&recipe);
+    payload.nonfinite = trainer::Nonfinite::sanitize;
+    ASSERT_EQ(recipe.scaling.nonfinite_input, numerics::NonfiniteInput::drop_nan);
+    EXPECT_EQ(trainer::why_not_on_device(payload), "");
+    // Without its floor a tile of zeros has scale 0, and its quotients are NaN.
+    recipe.scaling.floor_on = numerics::FloorOn::nothing;
+    EXPECT_NE(trainer::why_not_on_device(payload).find("areal-triton"), std::string::npos);
+    payload.nonfinite = trainer::Nonfinite::propagate;
+    EXPECT_EQ(trainer::why_not_on_device(payload), "");
+}
+
+TEST_F(ResidentPublisher, SendsTheHostsPiecesInEveryFraming) {
+    int compared = 0;
+    for (const wire::FramingRow& row : wire::framing_catalog()) {
+        for (const char* name : {"prime-rl-blockwise", "compressed-tensors-channel"}) {
+            const quant::Recipe& recipe = quant::find_recipe(name);
+            SCOPED_TRACE(row.name + " " + name);
+            Model model;
+            // Codes of an odd number of bytes in front of BF16 values: those of framings without
+            // alignment begin at odd addresses.
+            add(model, "model.layers.0.mlp.up_proj.weight", 129, 131, &recipe);
+            add(model, "model.layers.0.input_layernorm.weight", 13, 25, nullptr);
+            add(model, "model.layers.1.mlp.up_proj.weight", 257, 131, &recipe);
+            add(model, "model.layers.1.input_layernorm.weight", 3, 41, nullptr);
+            for (const bool damaged : {false, true}) {
+                std::vector<std::uint16_t> values =
+                    model.weights.values("model.layers.1.input_layernorm.weight");
+                if (damaged) values[70] = 0xff80;
+                model.weights.set("model.layers.1.input_layernorm.weight", values);
+                for (const trainer::Nonfinite policy :
+                     {trainer::Nonfinite::reject, trainer::Nonfinite::sanitize}) {
+                    trainer::Payload payload = payload_of(&recipe);
+                    payload.framing = row.framing;
+                    payload.nonfinite = policy;
+                    // Such that weights and scales part.
+                    for (const std::uint64_t bytes : {34'000U, 90'000U}) {
+                        payload.bucket_bytes = bytes;
+                        EXPECT_TRUE(
+                            compare(model.tensors, model.wanted, payload, 1, {}, model.weights));
+                        ++compared;
+                    }
+                }
+            }
+        }
+    }
+    EXPECT_GT(compared, 40);
+}
+
+TEST_F(ResidentPublisher, SendsCacheScalesWithTheHostsBytesAndPlantedDamage) {
+    const quant::Recipe& recipe = quant::find_recipe("prime-rl-blockwise");
+    Model model;
+    add(model, "model.layers.0.mlp.up_proj.weight", 128, 384, &recipe);
+    trainer::Payload payload = payload_of(&recipe);
+    for (const char* part : {"k", "v"}) {
+        model::TensorSpec calibration;
+        calibration.name = std::string("model.layers.0.self_attn.") + part + "_cache";
+        calibration.shape = {4, 8};
+        payload.calibrations.push_back(calibration);
+        wire::WantedParameter wanted;
+        wanted.name = std::string("model.layers.0.self_attn.") + part + "_scale";
+        wanted.shape = {1};
+        wanted.dtypes = {*part == 'k' ? core::DType::f32 : core::DType::bf16};
+        wanted.calibration = calibration.name;
+        wanted.row_cuts = wanted.col_cuts = {0, 1};
+        model.wanted.push_back(wanted);
+    }
+    const std::vector<float> values = {0.37F, 1.5F};
+    trainer::TrainerFaults doubled;
+    doubled.scale_doubled = "*k_scale";
+    trainer::TrainerFaults replaced;
+    replaced.cache_scale_value = "*_scale";
+    replaced.cache_scale_replacement = -2.0F;
+    for (const auto& faults : {trainer::TrainerFaults{}, doubled, replaced}) {
+        for (const int trainers : {1, 2}) {
+            EXPECT_TRUE(compare(model.tensors, model.wanted, payload, trainers, faults,
+                                model.weights, 128, parallel::Layout::fsdp, &values));
+        }
+    }
 }
 
 TEST_F(ResidentPublisher, RejectsNanAndInfWithTheHostsWords) {
