@@ -471,9 +471,9 @@ TEST_F(ResidentPublisher, SendsWhatTheHostMakesOfNanAndInfUnderEveryPolicy) {
     for (const quant::Recipe& recipe : quant::recipe_catalog()) {
         SCOPED_TRACE(recipe.name);
         Model model;
-        add(model, "model.layers.0.mlp.up_proj.weight", 300, 384, &recipe);
+        add(model, "model.layers.0.mlp.up_proj.weight", 150, 256, &recipe);
         add(model, "model.layers.0.input_layernorm.weight", 130, 24, nullptr);
-        add(model, "model.layers.1.mlp.down_proj.weight", 128, 384, &recipe);
+        add(model, "model.layers.1.mlp.down_proj.weight", 70, 320, &recipe);
         for (const model::TensorSpec& tensor : model.tensors) {
             std::vector<std::uint16_t> values = model.weights.values(tensor.name);
             const std::size_t last = values.size() - 1;
@@ -489,10 +489,7 @@ TEST_F(ResidentPublisher, SendsWhatTheHostMakesOfNanAndInfUnderEveryPolicy) {
              {Nonfinite::recipe, Nonfinite::propagate, Nonfinite::sanitize, Nonfinite::reject}) {
             trainer::Payload payload = payload_of(&recipe);
             payload.nonfinite = policy;
-            for (const int trainers : {1, 3}) {
-                EXPECT_TRUE(
-                    compare(model.tensors, model.wanted, payload, trainers, {}, model.weights, 1));
-            }
+            EXPECT_TRUE(compare(model.tensors, model.wanted, payload, 3, {}, model.weights, 1));
             EXPECT_TRUE(compare(model.tensors, model.wanted, payload, 2, {}, model.weights, 128,
                                 parallel::Layout::tp));
             ++compared;

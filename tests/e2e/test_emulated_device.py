@@ -125,9 +125,10 @@ def _same_on_host_and_device(tmp_path, *settings, **common):
     with h5py.File(path) as file:
         for number, (case, host) in enumerate(zip(report["cases"], host_report["cases"], strict=True)):
             notes = _notes(file, number)
-            assert (notes["device_resident"], notes["device_staged_bytes"]) == ("true", "0"), text
+            # A case that its plan refuses never comes to a refit.
+            if "device_resident" in notes or case["outcome"] == "pass":
+                assert (notes["device_resident"], notes["device_staged_bytes"]) == ("true", "0"), text
             assert case["outcome"] == host["outcome"] and case["findings"] == host["findings"]
-            assert case["findings"] or case["outcome"] == "pass"
             assert case["bytes_wire"] == host["bytes_wire"]
             assert _tensors(path, number) == _tensors(host_path, number)
     return report["cases"]
@@ -147,34 +148,37 @@ def test_every_framing_is_laid_out_on_the_device_and_latent_attention_derived_th
 
 
 _PLANTS = ("weights.plant=[{tensor: '*.0.mlp.up_proj.weight', kind: nan, where: {count: 3}},"
-           "{tensor: '*.1.self_attn.o_proj.weight', kind: inf, where: {count: 2}},"
+           "{tensor: '*.1.self_attn.o_proj.weight', kind: inf, where: {row: 3, col: 400}},"
            "{tensor: '*.1.input_layernorm.weight', kind: inf, where: {row: 7}}]")
 
 
-@pytest.mark.parametrize("policy", ["sanitize", "propagate", "recipe"])
-def test_nan_and_inf_meet_every_policy_on_the_device_as_on_the_host(tmp_path, policy):
+@pytest.mark.parametrize("recipe", [
+    "slime-online",  # which hides NaN in its amax
+    pytest.param("prime-rl-blockwise", marks=pytest.mark.slow)])
+def test_nan_and_inf_meet_every_policy_on_the_device_as_on_the_host(tmp_path, recipe):
     cases = _same_on_host_and_device(
-        tmp_path, "transport.name=cuda_ipc", f"nonfinite={policy}", _PLANTS,
-        "sweep={payload.recipe: [prime-rl-blockwise, slime-online]}",
-        "expect={outcome: finding, check: nonfinite}")
-    assert {case["outcome"] for case in cases} == {"expected_finding"}
+        tmp_path, "transport.name=cuda_ipc", f"payload.recipe={recipe}", _PLANTS,
+        "sweep={nonfinite: [sanitize, propagate, recipe]}", "expect={outcome: finding, check: nonfinite}")
+    assert [case["outcome"] for case in cases] == ["expected_finding"] * 3
+    # Receivers refuse the scales of tiles that held NaN or Inf; with `sanitize` there are none.
+    assert [any("_scale_inv" in one["tensor"] for one in case["findings"]) for case in cases[:2]] == [
+        False, True]
 
 
 def _cut_between_columns(tmp_path):
-    """A model whose down projection has 544 columns a trainer: four tiles and a quarter."""
+    """A model whose down projection has 576 columns a trainer: four tiles and a half."""
     config = tmp_path / "config.json"
     config.write_text(json.dumps({
-        "model_type": "llama", "hidden_size": 256, "intermediate_size": 1088, "num_hidden_layers": 2,
+        "model_type": "llama", "hidden_size": 256, "intermediate_size": 1152, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 64, "vocab_size": 512,
         "tie_word_embeddings": False}), encoding="utf-8")
     return [f"model={{config: {config}}}", "trainer.layout=tp", "receiver.tp=1"]
 
 
 def test_shards_that_cut_tiles_between_columns_stay_on_the_device(tmp_path):
-    # Recipes with a padded edge, with tiles of whole rows and with one tile a tensor.
     cases = _same_on_host_and_device(
         tmp_path, "transport.name=cuda_ipc", *_cut_between_columns(tmp_path),
-        "sweep={payload.recipe: [nemo-rl-linear, tensorwise, prime-rl-channelwise]}",
+        "sweep={payload.recipe: [nemo-rl-linear, tensorwise]}",
         "receiver.engine=strict", ranks=3)
     assert {case["outcome"] for case in cases} == {"pass"}
 
@@ -187,14 +191,11 @@ def test_a_doubled_scale_is_found_where_columns_are_cut(tmp_path):
     assert cases[0]["outcome"] == "expected_finding"
 
 
-@pytest.mark.parametrize("settings", [
-    ["refits=2"],
-    pytest.param(["wire=kernel", "trainer.ranks=1"], marks=pytest.mark.slow),
-])
-def test_scales_of_the_kv_cache_stay_on_the_device(tmp_path, settings):
-    _same_on_host_and_device(tmp_path, "transport.name=cuda_ipc", "payload.kv_cache_scales=kv",
-                             "receiver.reload=layerwise", "sweep={}", *settings, scenario="smoke/mpi.yaml",
-                             ranks=3 if "trainer.ranks=1" in settings else 4)
+def test_scales_of_the_kv_cache_stay_on_the_device(tmp_path):
+    cases = _same_on_host_and_device(
+        tmp_path, "transport.name=cuda_ipc", "payload.kv_cache_scales=kv", "receiver.reload=layerwise",
+        "sweep={}", "refits=2")
+    assert cases[0]["outcome"] == "pass"
 
 
 @pytest.mark.slow
@@ -242,6 +243,17 @@ def test_a_lost_device_fails_its_case_and_later_ones_are_skipped_with_the_reason
     assert f"rank {rank}: backend cuda: the CUDA device was lost" in later["skip_reason"]
     with h5py.File(path) as file:
         assert len(file["cases"]) == 2
+
+
+def test_a_device_lost_while_matrices_are_derived_fails_its_case(tmp_path):
+    # After all ranks agreed to commit: the others did.
+    code, report, _, text = _run(tmp_path, "cuda", "transport.name=cuda_ipc", "model=tiny-mla", "sweep={}",
+                                 devices=1, ranks=4, fault="3 derive 2")
+    assert code == 3, text
+    assert report["cases"][0]["outcome"] == "error"
+    found = [finding for finding in report["cases"][0]["findings"] if finding["check"] == "device"]
+    assert [finding["rank"] for finding in found] == [3], text
+    assert "rank 3: CUDA backend" in text and "illegal memory access" in text
 
 
 @pytest.mark.parametrize("transport", ["cuda_ipc", "nccl"])
