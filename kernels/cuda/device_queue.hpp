@@ -74,6 +74,7 @@ class DeviceQueue {
                                 std::int64_t count) = 0;
     /// NaN becomes +0 and Inf +-448 in `count` BF16 values, which may begin at any address.
     virtual void replace_nonfinite(std::uint8_t* values, std::int64_t count) = 0;
+    /// Rows of every head of a latent projection as BF16 values, as they stand or transposed.
     virtual void derive(const DeriveJob& job) = 0;
     /// XXH3-128 of each rectangle row by row, as wire::digest_of has it; `first_block` is set here.
     virtual void digest(std::span<const DigestJob> jobs, numerics::Xxh128* results) = 0;
