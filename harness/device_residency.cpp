@@ -9,6 +9,7 @@
 #include "harness/preflight.hpp"
 #include "kernels/cuda/cuda_backend.hpp"
 #include "kernels/cuda/staging_plan.hpp"
+#include "receiver/derived_weights.hpp"
 #include "receiver/device_loader.hpp"
 #include "trainer/device_publisher.hpp"
 
@@ -58,7 +59,8 @@ std::uint64_t resident_device_bytes(const Case& c, const CaseSetup& setup,
         const receiver::DestinationPlaces places(setup.loading());
         const std::uint64_t copies = c.commit == "staged" ? 2 : 1;
         const bool own_slots = transport == "nccl";
-        return places.total_bytes() * copies + (own_slots ? slots : 0) + scratch;
+        return places.total_bytes() * copies + receiver::DerivedWeights::bytes_of(setup.loading()) +
+               (own_slots ? slots : 0) + scratch;
     }
     std::uint64_t weights = 0;
     for (const parallel::Placement& placement : setup.placements) {
@@ -79,17 +81,8 @@ std::string why_staged_by_plan(const DevicePart& part) {
     }
     if (!part.weights_resident)
         return "weights.resident is false: values are read bucket by bucket";
-    if (part.c.framing != "native")
-        return "framing " + part.c.framing +
-               " cuts messages at bytes that are laid out on the host";
-    if (part.plan != nullptr) {
-        std::string why = trainer::why_not_on_device(*part.plan, part.setup.payload);
-        if (!why.empty()) return why;
-    } else {
-        std::string why = receiver::why_not_on_device(part.setup.loading());
-        if (!why.empty()) return why;
-    }
-    return {};
+    return part.trainer >= 0 ? trainer::why_not_on_device(part.setup.payload)
+                             : receiver::why_not_on_device(part.setup.loading());
 }
 
 std::string why_staged(const DevicePart& part, int piece_device) {

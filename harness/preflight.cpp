@@ -54,7 +54,7 @@ kernels::cuda::StagingMemory staging_of(const CaseSetup& setup,
 /// What a refit that stays on the device needs instead: nothing is staged, and the audit reads one
 /// copy of every receiver's parameters (`one_copy` bytes) on the host.
 void move_to_device(const Case& c, const CaseSetup& setup, const wire::RefitManifest& manifest,
-                    const std::string& transport, std::uint64_t one_copy, CaseNeeds& needs) {
+                    const std::string& transport, std::uint64_t audited, CaseNeeds& needs) {
     const auto receivers = static_cast<std::uint64_t>(c.engines) * static_cast<std::uint64_t>(c.tp);
     const auto trainers = static_cast<std::uint64_t>(c.trainer_ranks);
     needs.trainer_shards = std::min(resident_bytes(setup),
@@ -62,7 +62,7 @@ void move_to_device(const Case& c, const CaseSetup& setup, const wire::RefitMani
     needs.receiver_copies = 0;
     needs.transport_buffers = 0;
     needs.staging = 0;
-    needs.audit += receivers * one_copy;
+    needs.audit += receivers * audited;
     const std::uint64_t receiver = resident_device_bytes(c, setup, manifest, transport, -1);
     needs.device_memory = receivers * receiver;
     needs.device_memory_of_rank = receiver;
@@ -138,7 +138,7 @@ CaseNeeds needs_of(const Case& c, const CaseSetup& setup, const trainer::RefitPl
     // The audit holds stripes of one tensor a rank, in BF16 and decoded.
     needs.audit = std::min<std::uint64_t>(largest_tensor * 4, std::uint64_t{256} << 20) *
                   static_cast<std::uint64_t>(c.world_size());
-    if (on_device) move_to_device(c, setup, plan.manifest, transport, one_copy, needs);
+    if (on_device) move_to_device(c, setup, plan.manifest, transport, one_copy + derived, needs);
     return needs;
 }
 

@@ -92,11 +92,12 @@ void RankPart::allocate_trainer_on_device() {
                                                         *source_, *queue_, plan_.progress);
     if (kernel()) {
         publisher_ = std::make_unique<trainer::DeviceKernelPublisher>(
-            setup.tensors, plan_.kernel_plan, setup.payload, setup.trainer_faults, *shard, *queue_);
+            plan_.kernel_plan, setup.payload, setup.trainer_faults, *shard, *queue_,
+            &cache_scales_);
     } else {
-        publisher_ = std::make_unique<trainer::DevicePublisher>(setup.tensors, plan_.plan,
-                                                                setup.payload, setup.trainer_faults,
-                                                                *shard, *queue_, plan_.rank);
+        publisher_ = std::make_unique<trainer::DevicePublisher>(
+            plan_.plan, setup.payload, setup.trainer_faults, *shard, *queue_, plan_.rank,
+            &cache_scales_);
     }
     held_ = std::move(shard);
     uploaded_ = queue_->traffic();

@@ -306,7 +306,12 @@ RefitResult run_refit(RefitContext& context, std::uint64_t version) {
     // Once somebody has claimed the record of a lost run, nothing becomes visible any more.
     const bool allowed = all_fine && !context.status.given_up_by_other();
     if (context.loader != nullptr) {
-        result.committed = context.loader->commit(allowed);
+        try {
+            result.committed = context.loader->commit(allowed);
+        } catch (const std::exception& error) {
+            note_error(result, context.status, error);
+            report_lost_device(result, context.world.rank());
+        }
     } else {
         result.committed = allowed;
     }

@@ -1,9 +1,11 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
-// Kernels for what arrives: digests of rectangles, values of another type, scales that cannot be
-// used. What a thread does is in digest_program.hpp and value_program.hpp.
+// Kernels for what is sent and what arrives: digests of rectangles, values of another type, values
+// and scales that are not finite, matrices derived from loaded weights. What a thread does is in
+// digest_program.hpp, value_program.hpp, scan_program.hpp and latent_program.hpp.
 #include "kernels/cuda/cuda_call.hpp"
 #include "kernels/cuda/device_kernels.hpp"
+#include "kernels/cuda/scan_program.hpp"
 
 namespace refit::kernels::cuda {
 namespace {
@@ -79,6 +81,35 @@ __global__ void __launch_bounds__(kBlockThreads)
 }
 
 __global__ void __launch_bounds__(kBlockThreads)
+    mark_scales(const std::uint32_t* amax_bits, float* scale_inv, std::int64_t count) {
+    const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+    for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+         i < count; i += step) {
+        mark_nonfinite(amax_bits, scale_inv, i);
+    }
+}
+
+__global__ void __launch_bounds__(kBlockThreads)
+    replace_values(std::uint8_t* values, std::int64_t count) {
+    const std::int64_t threads = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+    replace_nonfinite(values, count,
+                      static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x, threads);
+}
+
+__global__ void __launch_bounds__(kBlockThreads) derive_values(const DeriveJob job) {
+    __shared__ DerivedTile tile;
+    const int thread = static_cast<int>(threadIdx.x);
+    const std::int64_t tiles = derived_tiles(job);
+    for (std::int64_t i = blockIdx.x; i < tiles; i += gridDim.x) {
+        derive_load(job, i, thread, tile);
+        __syncthreads();
+        derive_store(job, i, thread, tile);
+        // The next tile overwrites what others may still read.
+        __syncthreads();
+    }
+}
+
+__global__ void __launch_bounds__(kBlockThreads)
     set_to_word(std::uint32_t* words, std::uint32_t value, std::int64_t count) {
     const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
     for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -111,6 +142,9 @@ void load_digest_kernels() {
     load_kernel(convert_values);
     load_kernel(look_at_scales);
     load_kernel(raise_max_bits);
+    load_kernel(mark_scales);
+    load_kernel(replace_values);
+    load_kernel(derive_values);
     load_kernel(set_to_word);
 }
 
@@ -156,6 +190,34 @@ void launch_max_bits(const std::uint32_t* bits, std::int64_t count, std::uint32_
     }
     raise_max_bits<<<blocks_for(count), kBlockThreads, 0, stream>>>(bits, count, result);
     check_launch("kernel raise_max_bits");
+}
+
+void launch_mark_nonfinite(const std::uint32_t* amax_bits, float* scale_inv, std::int64_t count,
+                           cudaStream_t stream) {
+    if (count <= 0) {
+        return;
+    }
+    mark_scales<<<blocks_for(count), kBlockThreads, 0, stream>>>(amax_bits, scale_inv, count);
+    check_launch("kernel mark_scales");
+}
+
+void launch_replace_nonfinite(std::uint8_t* values, std::int64_t count, cudaStream_t stream) {
+    if (count <= 0) {
+        return;
+    }
+    replace_values<<<blocks_for((count + kChunk - 1) / kChunk), kBlockThreads, 0, stream>>>(values,
+                                                                                            count);
+    check_launch("kernel replace_values");
+}
+
+void launch_derive(const DeriveJob& job, cudaStream_t stream) {
+    const std::int64_t tiles = derived_tiles(job);
+    if (tiles <= 0) {
+        return;
+    }
+    const auto grid = static_cast<unsigned>(tiles < kMostBlocks ? tiles : kMostBlocks);
+    derive_values<<<grid, kBlockThreads, 0, stream>>>(job);
+    check_launch("kernel derive_values");
 }
 
 void launch_set_words(std::uint32_t* words, std::uint32_t value, std::int64_t count,

@@ -11,6 +11,7 @@
 #include "kernels/cuda/decode_program.hpp"
 #include "kernels/cuda/digest_program.hpp"
 #include "kernels/cuda/element_program.hpp"
+#include "kernels/cuda/latent_program.hpp"
 #include "kernels/cuda/placement_program.hpp"
 #include "kernels/cuda/tile_program.hpp"
 #include "kernels/cuda/value_program.hpp"
@@ -73,6 +74,13 @@ void launch_look_at_scales(const ValueRectangle* rectangles, std::int64_t count,
 /// *result = max(*result, bits[i]).
 void launch_max_bits(const std::uint32_t* bits, std::int64_t count, std::uint32_t* result,
                      cudaStream_t stream);
+/// scale_inv[i] = NaN where amax_bits[i] is that of NaN or Inf.
+void launch_mark_nonfinite(const std::uint32_t* amax_bits, float* scale_inv, std::int64_t count,
+                           cudaStream_t stream);
+/// NaN becomes +0 and Inf +-448 in `count` BF16 values, which may begin at any address.
+void launch_replace_nonfinite(std::uint8_t* values, std::int64_t count, cudaStream_t stream);
+/// Values of codes, cut out of every head and transposed; see DeriveJob.
+void launch_derive(const DeriveJob& job, cudaStream_t stream);
 void launch_set_words(std::uint32_t* words, std::uint32_t value, std::int64_t count,
                       cudaStream_t stream);
 

@@ -147,6 +147,20 @@ class Queue final : public DeviceQueue {
         launch_convert(sent(list), static_cast<std::int64_t>(list.size()), values, stream_.get());
     }
 
+    void mark_nonfinite(const std::uint32_t* amax_bits, float* scale_inv,
+                        std::int64_t count) override {
+        use_device();
+        launch_mark_nonfinite(amax_bits, scale_inv, count, stream_.get());
+    }
+    void replace_nonfinite(std::uint8_t* values, std::int64_t count) override {
+        use_device();
+        launch_replace_nonfinite(values, count, stream_.get());
+    }
+    void derive(const DeriveJob& job) override {
+        use_device();
+        launch_derive(job, stream_.get());
+    }
+
     void digest(std::span<const DigestJob> jobs, numerics::Xxh128* results) override {
         if (jobs.empty()) return;
         std::vector<DigestJob> list(jobs.begin(), jobs.end());

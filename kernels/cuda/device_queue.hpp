@@ -13,6 +13,7 @@
 #include "kernels/backend.hpp"
 #include "kernels/cuda/digest_program.hpp"
 #include "kernels/cuda/element_program.hpp"
+#include "kernels/cuda/latent_program.hpp"
 #include "kernels/cuda/placement_program.hpp"
 #include "kernels/cuda/value_program.hpp"
 
@@ -68,6 +69,13 @@ class DeviceQueue {
     virtual void place(std::span<const PlacedRectangle> rectangles) = 0;
     /// `first` is set here.
     virtual void convert(std::span<const ValueRectangle> rectangles) = 0;
+    /// scale_inv[i] becomes NaN where amax_bits[i] is that of NaN or Inf.
+    virtual void mark_nonfinite(const std::uint32_t* amax_bits, float* scale_inv,
+                                std::int64_t count) = 0;
+    /// NaN becomes +0 and Inf +-448 in `count` BF16 values, which may begin at any address.
+    virtual void replace_nonfinite(std::uint8_t* values, std::int64_t count) = 0;
+    /// Rows of every head of a latent projection as BF16 values, as they stand or transposed.
+    virtual void derive(const DeriveJob& job) = 0;
     /// XXH3-128 of each rectangle row by row, as wire::digest_of has it; `first_block` is set here.
     virtual void digest(std::span<const DigestJob> jobs, numerics::Xxh128* results) = 0;
     /// Scales of each rectangle that are not finite and above 0; `first` is set here.

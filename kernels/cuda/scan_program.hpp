@@ -133,4 +133,33 @@ REFIT_HD inline void scan_nonfinite(const std::uint16_t* values, std::int64_t co
         one);
 }
 
+/// Writes NaN as +0 and Inf as +-448 into `count` BF16 values that begin at any address. Each value
+/// is read and written by one thread, so that nothing is read that another one has written.
+REFIT_HD inline void replace_nonfinite(std::uint8_t* values, std::int64_t count,
+                                       std::int64_t thread, std::int64_t threads) {
+    const auto one = [=](std::int64_t i) {
+        const auto bits = static_cast<std::uint16_t>(values[2 * i] | values[2 * i + 1] << 8);
+        const std::uint16_t finite = numerics::without_nonfinite(bits);
+        if (finite == bits) return;
+        values[2 * i] = static_cast<std::uint8_t>(finite);
+        values[2 * i + 1] = static_cast<std::uint8_t>(finite >> 8);
+    };
+    const auto misaligned =
+        static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(values) % sizeof(Chunk));
+    std::int64_t head = count;
+    if (misaligned % 2 == 0) {
+        head = misaligned == 0 ? 0 : (static_cast<std::int64_t>(sizeof(Chunk)) - misaligned) / 2;
+        head = head < count ? head : count;
+    }
+    const std::int64_t chunks = (count - head) / kChunk;
+    for (std::int64_t i = thread; i < head; i += threads) one(i);
+    for (std::int64_t i = thread; i < chunks; i += threads) {
+        const std::int64_t first = head + i * kChunk;
+        // Not through the read-only cache: this memory is written by the same launch.
+        if (!has_nonfinite(*reinterpret_cast<const Chunk*>(values + 2 * first))) continue;
+        for (int k = 0; k < kChunk; ++k) one(first + k);
+    }
+    for (std::int64_t i = head + chunks * kChunk + thread; i < count; i += threads) one(i);
+}
+
 }  // namespace refit::kernels::cuda

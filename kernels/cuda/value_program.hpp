@@ -86,4 +86,10 @@ REFIT_HD inline void convert_value(const ValueRectangle* rectangles, std::int64_
     return !is_usable_scale(load_value(from, one.from_type));
 }
 
+/// The scale of a tile whose amax is not finite becomes NaN.
+REFIT_HD inline void mark_nonfinite(const std::uint32_t* amax_bits, float* scale_inv,
+                                    std::int64_t index) {
+    if (amax_bits[index] >= 0x7f800000U) scale_inv[index] = std::bit_cast<float>(0x7fc00000U);
+}
+
 }  // namespace refit::kernels::cuda

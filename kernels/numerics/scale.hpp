@@ -23,16 +23,22 @@ namespace refit::numerics {
     return magnitude_bits > 0x7f800000U;
 }
 
-/// A BF16 pattern after the recipe's replacement of NaN and Inf.
-[[nodiscard]] REFIT_HD constexpr std::uint16_t replaced(const TileScaling& scaling,
-                                                        std::uint16_t bf16_bits) {
-    if (scaling.nonfinite_input != NonfiniteInput::replace || (bf16_bits & 0x7f80U) != 0x7f80U) {
+/// A BF16 pattern with NaN as +0 and Inf as +-448; finite values as they are.
+[[nodiscard]] REFIT_HD constexpr std::uint16_t without_nonfinite(std::uint16_t bf16_bits) {
+    if ((bf16_bits & 0x7f80U) != 0x7f80U) {
         return bf16_bits;
     }
     if ((bf16_bits & 0x7fU) != 0U) {
         return 0;
     }
     return static_cast<std::uint16_t>((bf16_bits & 0x8000U) | 0x43e0U);  // 448
+}
+
+/// A BF16 pattern after the recipe's replacement of NaN and Inf.
+[[nodiscard]] REFIT_HD constexpr std::uint16_t replaced(const TileScaling& scaling,
+                                                        std::uint16_t bf16_bits) {
+    return scaling.nonfinite_input == NonfiniteInput::replace ? without_nonfinite(bf16_bits)
+                                                              : bf16_bits;
 }
 
 /// What a magnitude (BF16 widened to F32 bits, sign clear) adds to the amax of its tile.

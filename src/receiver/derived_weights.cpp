@@ -16,6 +16,12 @@ constexpr std::int64_t kElement = 2;
 /// Columns of kv_b_proj transposed together, so that both sides stay in the cache.
 constexpr std::int64_t kTile = 64;
 
+/// Bytes of so many elements, with the room to the next matrix.
+std::size_t aligned(std::int64_t elements) {
+    const auto bytes = static_cast<std::size_t>(elements * kElement);
+    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
 /// Rows of a loaded weight in BF16.
 class RowReader {
  public:
@@ -71,6 +77,16 @@ class RowReader {
 
 }  // namespace
 
+std::uint64_t DerivedWeights::bytes_of(const ContractInstance& instance) {
+    std::uint64_t size = 0;
+    for (const LatentProjection& latent : instance.latent) {
+        for (const std::int64_t rows : {latent.v_dim, latent.nope_dim}) {
+            size += aligned(latent.heads * rows * latent.kv_lora_rank);
+        }
+    }
+    return size;
+}
+
 DerivedWeights::DerivedWeights(const ContractInstance& instance) : instance_(instance) {
     std::size_t size = 0;
     for (const LatentProjection& latent : instance.latent) {
@@ -84,10 +100,8 @@ DerivedWeights::DerivedWeights(const ContractInstance& instance) : instance_(ins
              {latent.heads, latent.nope_dim, latent.kv_lora_rank},
              latent}};
         for (const DerivedParameter& parameter : both) {
-            const auto bytes =
-                static_cast<std::size_t>(core::element_count(parameter.shape) * kElement);
             offsets_.push_back(size);
-            size += (bytes + kAlignment - 1) / kAlignment * kAlignment;
+            size += aligned(core::element_count(parameter.shape));
             parameters_.push_back(parameter);
         }
     }

@@ -49,6 +49,12 @@ class DerivedWeights {
     /// By name; throws ShapeError that lists the names for an unknown one.
     [[nodiscard]] std::span<const std::uint16_t> values(const std::string& name) const;
     [[nodiscard]] std::uint64_t size_bytes() const { return memory_.size(); }
+    /// All matrices, those of parameter i from offset(i) on: where they are computed elsewhere,
+    /// this is their copy.
+    [[nodiscard]] std::span<std::byte> memory() { return memory_.span(); }
+    [[nodiscard]] std::size_t offset(std::size_t parameter) const { return offsets_.at(parameter); }
+    /// size_bytes() of what an instance has.
+    [[nodiscard]] static std::uint64_t bytes_of(const ContractInstance& instance);
 
  private:
     [[nodiscard]] std::uint16_t* begin(std::size_t parameter);

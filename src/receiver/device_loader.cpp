@@ -61,12 +61,17 @@ BadScales fetch_bad_scales(DeviceQueue& queue, const IncomingCell& cell,
 }  // namespace
 
 std::string why_not_on_device(const ContractInstance& instance) {
-    if (!instance.latent.empty())
-        return "the engine derives matrices from kv_b_proj after each load, on the host";
-    const bool cache_scales =
-        std::any_of(instance.destinations.begin(), instance.destinations.end(),
-                    [](const DestinationParameter& one) { return one.is_cache_scale; });
-    if (cache_scales) return "the engine keeps host copies of the scales of its KV cache";
+    for (const LatentProjection& latent : instance.latent) {
+        const DestinationParameter& weight = instance.destinations.at(latent.destination);
+        if (weight.granularity == Granularity::none) continue;
+        const DestinationParameter& scale =
+            instance.destinations.at(static_cast<std::size_t>(weight.scale));
+        if (weight.dtype == DType::f8_e4m3 && scale.dtype == DType::f32) continue;
+        return "the engine derives matrices from " + weight.name + ", " +
+               std::string(core::safetensors_name(weight.dtype)) + " with scales of " +
+               std::string(core::safetensors_name(scale.dtype)) +
+               ", on the host; E4M3 with F32 scales and BF16 are derived on the device";
+    }
     return {};
 }
 
@@ -74,6 +79,9 @@ struct DeviceLoader::Device {
     std::unique_ptr<DeviceQueue> queue;
     DestinationPlaces places;
     std::vector<std::unique_ptr<kernels::cuda::DeviceBlock>> copies;
+    std::unique_ptr<kernels::cuda::DeviceBlock> derived;      ///< as DerivedWeights::memory()
+    std::unique_ptr<kernels::cuda::DeviceBlock> host_scales;  ///< F32, by copy of HostScales
+    bool derived_mirrored = true;  ///< before anything is derived both are poison
     std::optional<LoadedParameters> mirror;
     bool mirrored = false;  ///< the mirror holds copy `mirrored_visible` of `mirrored_version`
     std::size_t mirrored_visible = 0;
@@ -85,11 +93,42 @@ struct DeviceLoader::Device {
         : queue(std::move(own)), places(instance) {
         const int count = mode == CommitMode::staged ? 2 : 1;
         for (int i = 0; i < count; ++i) copies.push_back(queue->allocate(places.total_bytes()));
+        derived = queue->allocate(DerivedWeights::bytes_of(instance));
+        queue->set_bytes(derived->data(), 0xFF, derived->size());
+        host_scales = queue->allocate(instance.destinations.size() * sizeof(float));
         before_refits = queue->traffic();
     }
     [[nodiscard]] std::uint8_t* bytes(std::size_t copy, std::size_t destination) const {
         return reinterpret_cast<std::uint8_t*>(copies[copy]->data()) +
                places.range(destination).offset;
+    }
+    /// How a derived matrix stack is made from the visible copy.
+    [[nodiscard]] kernels::cuda::DeriveJob derive_job(const ContractInstance& instance,
+                                                      const State& state,
+                                                      std::size_t parameter) const {
+        const DerivedParameter& derived_one = state.derived.parameters()[parameter];
+        const LatentProjection& latent = derived_one.source;
+        const DestinationParameter& weight = instance.destinations.at(latent.destination);
+        const bool is_uv = derived_one.kind == DerivedKind::w_uv;
+        kernels::cuda::DeriveJob job;
+        job.weight = bytes(state.visible, latent.destination);
+        job.cols = weight.cols();
+        job.heads = latent.heads;
+        job.head_rows = latent.nope_dim + latent.v_dim;
+        job.first = is_uv ? latent.nope_dim : 0;
+        job.count = is_uv ? latent.v_dim : latent.nope_dim;
+        job.transposed = is_uv;
+        job.out =
+            reinterpret_cast<std::uint16_t*>(derived->data() + state.derived.offset(parameter));
+        if (weight.granularity == Granularity::none) return job;
+        const auto scale = static_cast<std::size_t>(weight.scale);
+        const bool blocks = weight.granularity == Granularity::block;
+        const bool rows = weight.granularity == Granularity::channel;
+        job.scale_inv = reinterpret_cast<const float*>(bytes(state.visible, scale));
+        job.block_rows = blocks ? weight.block_rows : (rows ? 1 : weight.rows());
+        job.block_cols = blocks ? weight.block_cols : weight.cols();
+        job.scale_cols = blocks ? instance.destinations[scale].cols() : 1;
+        return job;
     }
 };
 
@@ -291,6 +330,41 @@ void DeviceLoader::load_piece(std::uint32_t bucket, std::uint32_t trainer,
         throw;
     }
     if (on_progress) on_progress();
+}
+
+void DeviceLoader::derive() {
+    State& state = *state_;
+    Device& device = *device_;
+    DeviceQueue& queue = *device.queue;
+    for (std::size_t i = 0; i < state.derived.parameters().size(); ++i)
+        queue.derive(device.derive_job(instance_, state, i));
+    std::vector<kernels::cuda::PlacedRectangle> scales;
+    constexpr std::int64_t kScale = sizeof(float);
+    std::vector<float> values(state.host.copies().size());
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        const std::size_t destination = state.host.copies()[i].destination;
+        scales.push_back({device.bytes(state.visible, destination), kScale,
+                          reinterpret_cast<std::uint8_t*>(device.host_scales->data()) + i * kScale,
+                          kScale, 1, kScale, 0});
+    }
+    queue.place(scales);
+    queue.wait();
+    queue.download(values.data(), device.host_scales->data(), values.size() * sizeof(float),
+                   DeviceQueue::Purpose::control);
+    state.host.update(values);
+    device.derived_mirrored = false;
+}
+
+const DerivedWeights& DeviceLoader::derived() const {
+    Device& device = *device_;
+    const std::span<std::byte> to = state_->derived.memory();
+    if (!device.derived_mirrored) {
+        device.queue->download(to.data(), device.derived->data(), to.size(),
+                               DeviceQueue::Purpose::weights);
+        device.audited += to.size();
+        device.derived_mirrored = true;
+    }
+    return state_->derived;
 }
 
 const LoadedParameters& DeviceLoader::loaded() const {

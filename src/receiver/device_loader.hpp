@@ -39,15 +39,19 @@ class DeviceLoader final : public WeightLoader {
     /// after a commit: for an audit, outside of any refit.
     [[nodiscard]] const LoadedParameters& loaded() const override;
     [[nodiscard]] const void* address() const override;
+    /// A copy in host memory of what the latest commit computed on the device, as loaded() is.
+    [[nodiscard]] const DerivedWeights& derived() const override;
 
-    /// Bytes between host and device so far, without those of loaded().
+    /// Bytes between host and device so far, without those of loaded() and derived().
     [[nodiscard]] kernels::cuda::DeviceTraffic refit_traffic() const;
-    /// Bytes that loaded() brought to the host.
+    /// Bytes that loaded() and derived() brought to the host.
     [[nodiscard]] std::uint64_t audited_bytes() const;
 
  protected:
     void poison(const std::function<void()>& on_progress) override;
     void zero_padding(std::size_t destination, std::size_t from) override;
+    /// Matrices are computed where they stay; the values that the host keeps come here.
+    void derive() override;
 
  private:
     struct Device;

@@ -46,6 +46,10 @@ void HostScales::update(const LoadedParameters& loaded) {
     for (Copy& copy : copies_) copy.value = value_of(loaded, copy.destination);
 }
 
+void HostScales::update(std::span<const float> values) {
+    for (std::size_t i = 0; i < copies_.size(); ++i) copies_[i].value = values[i];
+}
+
 core::Findings check_host_scales(const ContractInstance& instance, const LoadedParameters& loaded,
                                  const HostScales& host, std::uint64_t version) {
     core::Findings findings;

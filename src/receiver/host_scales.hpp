@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "core/finding.hpp"
@@ -26,6 +27,8 @@ class HostScales {
     /// Takes every value from the loaded parameters, as engines do when they process weights after
     /// loading. Source: vLLM 017e9f4448b7 and SGLang 8905cbd42f4a, layers/quantization/kv_cache.py.
     void update(const LoadedParameters& loaded);
+    /// The same with the values themselves, in the order of copies().
+    void update(std::span<const float> values);
     [[nodiscard]] const std::vector<Copy>& copies() const { return copies_; }
 
  private:

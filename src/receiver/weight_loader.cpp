@@ -206,14 +206,16 @@ bool WeightLoader::commit(bool allowed) {
     if (faults_.forget_commit) return true;
     if (mode_ == CommitMode::staged) state.visible = 1 - state.visible;
     const bool derives = !instance_.latent.empty() || !state.host.copies().empty();
-    if (derives && (!faults_.stale_derived || !state.has_derived)) {
-        state.derived.update(loaded());
-        state.host.update(loaded());
-    }
+    if (derives && (!faults_.stale_derived || !state.has_derived)) derive();
     state.has_derived = true;
     version_ = state.pending;
     torn_ = false;
     return true;
+}
+
+void WeightLoader::derive() {
+    state_->derived.update(loaded());
+    state_->host.update(loaded());
 }
 
 const LoadedParameters& WeightLoader::loaded() const {

@@ -79,7 +79,7 @@ class WeightLoader {
     [[nodiscard]] virtual const void* address() const;
     /// Computed from the visible copy by the latest commit; one copy in either mode, at a fixed
     /// address.
-    [[nodiscard]] const DerivedWeights& derived() const;
+    [[nodiscard]] virtual const DerivedWeights& derived() const;
     /// The host's copies of KV-cache scales, of the same commit.
     [[nodiscard]] const HostScales& host_scales() const;
     [[nodiscard]] const ContractInstance& instance() const { return instance_; }
@@ -96,6 +96,8 @@ class WeightLoader {
     virtual void poison(const std::function<void()>& on_progress);
     /// Zeroes a destination of that copy from byte `from` on.
     virtual void zero_padding(std::size_t destination, std::size_t from);
+    /// Computes derived weights and the host's copies of scales from the visible copy.
+    virtual void derive();
     /// Throws ShapeError outside of a refit and for a piece that is not in the manifest.
     [[nodiscard]] const wire::PiecePlan& plan_of(std::uint32_t bucket, std::uint32_t trainer) const;
     /// Header and digests of a piece of `piece_bytes` bytes, of which `bytes` are at least those;

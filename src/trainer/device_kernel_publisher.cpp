@@ -23,14 +23,14 @@ std::uint8_t* as_bytes(std::byte* pointer) {
 
 }  // namespace
 
-DeviceKernelPublisher::DeviceKernelPublisher(const std::vector<model::TensorSpec>& tensors,
-                                             const KernelPlan& plan, const Payload& payload,
+DeviceKernelPublisher::DeviceKernelPublisher(const KernelPlan& plan, const Payload& payload,
                                              const TrainerFaults& faults,
                                              const DeviceShard& weights,
-                                             kernels::cuda::DeviceQueue& queue)
+                                             kernels::cuda::DeviceQueue& queue,
+                                             const std::vector<float>* cache_scales)
     : plan_(plan),
       queue_(queue),
-      inner_(tensors, plan.checkpoint, payload, faults, weights, queue, 0),
+      inner_(plan.checkpoint, payload, faults, weights, queue, 0, cache_scales),
       progress_(plan),
       scratch_(queue.allocate(progress_.largest_piece())) {}
 

@@ -17,10 +17,11 @@ namespace refit::trainer {
 class DeviceKernelPublisher final : public Publisher {
  public:
     /// All references must outlive the publisher; `weights` holds every tensor whole. Throws as
-    /// DevicePublisher does for the plan of the checkpoint.
-    DeviceKernelPublisher(const std::vector<model::TensorSpec>& tensors, const KernelPlan& plan,
-                          const Payload& payload, const TrainerFaults& faults,
-                          const DeviceShard& weights, kernels::cuda::DeviceQueue& queue);
+    /// DevicePublisher does.
+    DeviceKernelPublisher(const KernelPlan& plan, const Payload& payload,
+                          const TrainerFaults& faults, const DeviceShard& weights,
+                          kernels::cuda::DeviceQueue& queue,
+                          const std::vector<float>* cache_scales = nullptr);
 
     void begin(std::uint64_t version) override;
     /// One trainer has nothing to exchange.

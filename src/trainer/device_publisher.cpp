@@ -3,14 +3,15 @@
 #include "trainer/device_publisher.hpp"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <chrono>
+#include <string>
 
 #include "core/error.hpp"
-#include "kernels/numerics/bfloat16.hpp"
 #include "kernels/numerics/scale.hpp"
 #include "trainer/digest_jobs.hpp"
 #include "trainer/nonfinite_finding.hpp"
-#include "weights/synthetic_weights.hpp"
 
 namespace refit::trainer {
 namespace {
@@ -29,78 +30,60 @@ std::uint8_t* as_bytes(std::byte* pointer) {
     return reinterpret_cast<std::uint8_t*>(pointer);
 }
 
-/// Whether a boundary between the trainers' columns lies within a tile.
-bool cuts_columns(const RefitPlan& plan, const Payload& payload) {
-    if (payload.recipe == nullptr) return false;
-    for (const wire::BucketPlan& bucket : plan.manifest.buckets) {
-        for (const wire::PiecePlan& piece : bucket.pieces) {
-            for (const wire::PieceEntry& entry : piece.entries) {
-                const wire::ParameterMeta& meta = plan.manifest.parameters[entry.parameter];
-                if (meta.kind != wire::ParameterKind::codes) continue;
-                const kernels::TileGrid grid =
-                    kernels::tile_grid(payload.recipe->scaling, meta.rows(), meta.cols());
-                if (entry.region(meta).col % grid.tile_cols != 0) return true;
-            }
-        }
-    }
-    return false;
+/// Whether one of these magnitudes is that of NaN or Inf.
+bool is_any_nonfinite(const std::vector<std::uint32_t>& most) {
+    return std::ranges::any_of(most, [](std::uint32_t bits) { return bits >= kInfBits; });
+}
+
+/// Whether a tile of finite values never has a quotient that is NaN: then it does not matter what
+/// the recipe makes of one.
+bool quotients_are_numbers(const numerics::TileScaling& scaling) {
+    constexpr std::uint32_t kSmallest = 1;
+    constexpr std::uint32_t kLargest = 0x7f7f0000;  // of BF16
+    return std::ranges::all_of(std::array{0U, kSmallest, kLargest}, [&](std::uint32_t amax) {
+        const float operand = numerics::tile_factor(scaling, amax).operand;
+        return operand > 0.0F && std::bit_cast<std::uint32_t>(operand) < kInfBits;
+    });
+}
+
+/// What tiles are quantized with. The policy \`sanitize\` replaces what is not finite before
+/// anything looks at it, as some recipes do themselves.
+numerics::TileScaling device_scaling(const Payload& payload) {
+    numerics::TileScaling scaling = sent_scaling(payload);
+    if (payload.nonfinite == Nonfinite::sanitize)
+        scaling.nonfinite_input = numerics::NonfiniteInput::replace;
+    return scaling;
 }
 
 }  // namespace
 
-std::string why_not_on_device(const RefitPlan& plan, const Payload& payload) {
-    if (payload.nonfinite == Nonfinite::propagate || payload.nonfinite == Nonfinite::sanitize)
-        return "nonfinite: propagate and sanitize rewrite values or scales on the host";
-    if (!payload.calibrations.empty()) return "scales of the KV cache are calibrated on the host";
-    if (cuts_columns(plan, payload))
-        return "the trainers' shards cut scaling tiles between columns";
-    return {};
+std::string why_not_on_device(const Payload& payload) {
+    if (payload.recipe == nullptr || payload.nonfinite != Nonfinite::sanitize) return {};
+    const numerics::TileScaling& scaling = payload.recipe->scaling;
+    if (scaling.nonfinite_input != numerics::NonfiniteInput::drop_nan ||
+        quotients_are_numbers(scaling))
+        return {};
+    return "nonfinite: sanitize with recipe " + std::string(payload.recipe->name) +
+           ", which makes codes of quotients that are NaN, replaces values on the host";
 }
 
-/// One codes entry of a piece, and where its amax and scales lie.
-struct DevicePublisher::Quantized {
-    wire::PieceEntry entry;
-    core::Region region;
-    kernels::TileGrid grid;      ///< of the whole parameter
-    std::int64_t first_row = 0;  ///< of the grid
-    std::int64_t first_col = 0;
-    std::int64_t tiles_across = 0;
-    Values values;
-    std::size_t word = 0;             ///< first of its amax and scales
-    std::uint32_t last = 0;           ///< see kernels::Band::last_element_bits
-    std::vector<std::uint32_t> most;  ///< largest bits found: >= kInfBits tells NaN or Inf
-};
-
-DevicePublisher::DevicePublisher(const std::vector<model::TensorSpec>& tensors,
-                                 const RefitPlan& plan, const Payload& payload,
+DevicePublisher::DevicePublisher(const RefitPlan& plan, const Payload& payload,
                                  const TrainerFaults& faults, const DeviceShard& weights,
-                                 DeviceQueue& queue, int trainer)
-    : tensors_(tensors),
-      plan_(plan),
+                                 DeviceQueue& queue, int trainer,
+                                 const std::vector<float>* cache_scales)
+    : plan_(plan),
       payload_(payload),
       faults_(faults),
       weights_(weights),
       queue_(queue),
       trainer_(static_cast<std::size_t>(trainer)),
-      exchange_(plan, trainer_) {
-    const std::string why_not = why_not_on_device(plan, payload);
+      exchange_(plan, trainer_),
+      scaling_(device_scaling(payload)),
+      quantizer_(plan, scaling_, weights, queue, trainer_),
+      cache_scales_(plan, faults, cache_scales) {
+    const std::string why_not = why_not_on_device(payload);
     if (!why_not.empty())
         throw core::ShapeError("device publisher: " + why_not + "; use RefitPublisher");
-    std::int64_t most = 1;
-    for (const wire::BucketPlan& bucket : plan.manifest.buckets) {
-        std::int64_t words = 0;
-        for (const wire::PieceEntry& entry : bucket.pieces[trainer_].entries) {
-            const wire::ParameterMeta& meta = plan.manifest.parameters[entry.parameter];
-            if (meta.kind != wire::ParameterKind::codes) continue;
-            const kernels::TileGrid grid =
-                kernels::tile_grid(payload.recipe->scaling, meta.rows(), meta.cols());
-            const core::Region region = entry.region(meta);
-            words += (region.rows / grid.tile_rows + 2) * (region.cols / grid.tile_cols + 2);
-        }
-        most = std::max(most, words);
-    }
-    amax_ = queue_.allocate(static_cast<std::size_t>(most) * sizeof(std::uint32_t));
-    scales_ = queue_.allocate(static_cast<std::size_t>(most) * sizeof(float));
 }
 
 void DevicePublisher::begin(std::uint64_t version) {
@@ -112,138 +95,49 @@ void DevicePublisher::begin(std::uint64_t version) {
 void DevicePublisher::gather(std::size_t bucket, const MaxOverTrainers& max_over_trainers) {
     exchange_.exchange(
         bucket, aborted_,
-        [this](const SharedTiles& shared, const core::Region& own) { gather_tiles(shared, own); },
+        [this](const SharedTiles& shared, const core::Region& own) {
+            quantizer_.gather(shared, own, exchange_);
+        },
         max_over_trainers);
 }
 
-void DevicePublisher::gather_tiles(const SharedTiles& shared, const core::Region& own) {
-    const wire::ParameterMeta& meta = plan_.manifest.parameters[shared.parameter];
-    const std::size_t tensor = plan_.productions[shared.parameter].tensor;
-    const numerics::TileScaling& scaling = payload_.recipe->scaling;
-    const kernels::TileGrid grid = kernels::tile_grid(scaling, meta.rows(), meta.cols());
-    for (std::size_t i = 0; i < shared.grid_rows.size(); ++i) {
-        const std::int64_t first = shared.grid_rows[i] * grid.tile_rows;
-        const core::RowRange rows{std::max(own.row, first),
-                                  std::min(own.row + own.rows, first + grid.tile_rows)};
-        if (rows.empty()) continue;
-        const Values values =
-            weights_.values(tensor, {rows.begin, own.col, rows.count(), own.cols});
-        kernels::cuda::DeviceBand band;
-        band.scaling = scaling;
-        band.band = {values.data, values.stride, rows.begin, rows.count(),
-                     meta.rows(), own.cols,      0};
-        band.amax_bits = reinterpret_cast<std::uint32_t*>(amax_->data());
-        queue_.tile_amax(band);
-        const std::int64_t tiles = core::ceil_div(own.cols, grid.tile_cols);
-        queue_.download(exchange_.row(shared, i, grid).data() + own.col / grid.tile_cols,
-                        band.amax_bits, static_cast<std::size_t>(tiles) * sizeof(std::uint32_t),
-                        DeviceQueue::Purpose::control);
-    }
-    const bool owns_last = own.row + own.rows == meta.rows() && own.col + own.cols == meta.cols();
-    if (!shared.last_element || !owns_last) return;
-    std::uint16_t last = 0;
-    queue_.download(&last, weights_.values(tensor, {meta.rows() - 1, meta.cols() - 1, 1, 1}).data,
-                    sizeof last, DeviceQueue::Purpose::control);
-    exchange_.last_element(shared, grid) =
-        numerics::amax_part(scaling, (std::uint32_t{last} & 0x7fffU) << 16);
-}
-
-void DevicePublisher::quantize_rows(const Quantized& one, const ExchangedAmax& exchanged,
-                                    std::uint8_t* codes) {
-    const wire::ParameterMeta& meta = plan_.manifest.parameters[one.entry.parameter];
-    const auto is_shared = [&](std::int64_t row) {
-        return exchanged.covers(row / one.grid.tile_rows);
-    };
-    const std::int64_t last_row = one.region.row + one.region.rows;
-    for (std::int64_t row = one.region.row; row < last_row;) {
-        const bool shared = is_shared(row);
-        std::int64_t end = row;
-        // A run of whole tiles, or one grid row whose amax came from the exchange.
-        do {
-            end = std::min(last_row, (end / one.grid.tile_rows + 1) * one.grid.tile_rows);
-        } while (!shared && end < last_row && !is_shared(end));
-        const std::int64_t local = row - one.region.row;
-        const std::size_t word =
-            one.word +
-            static_cast<std::size_t>((row / one.grid.tile_rows - one.first_row) * one.tiles_across);
-        kernels::cuda::DeviceBand band;
-        band.scaling = payload_.recipe->scaling;
-        // Columns that begin at a tile boundary are a matrix of their own, with the global tiles.
-        band.band = {one.values.data + local * one.values.stride,
-                     one.values.stride,
-                     row,
-                     end - row,
-                     meta.rows(),
-                     one.region.cols,
-                     one.last};
-        band.codes = codes + local * one.region.cols;
-        band.code_stride = one.region.cols;
-        band.amax_bits = reinterpret_cast<std::uint32_t*>(amax_->data()) + word;
-        band.scale_inv = reinterpret_cast<float*>(scales_->data()) + word;
-        if (shared) {
-            std::vector<std::uint32_t> amax(static_cast<std::size_t>(one.tiles_across));
-            exchanged.copy_row(meta, one.grid, row / one.grid.tile_rows, one.first_col, amax);
-            queue_.upload(band.amax_bits, amax.data(), amax.size() * sizeof amax.front(),
-                          DeviceQueue::Purpose::control);
-            queue_.encode(band);
-        } else {
-            queue_.quantize(band);
-        }
-        row = end;
+void DevicePublisher::look(std::size_t tensor, const core::Region& region,
+                           std::vector<std::uint32_t>& most) {
+    const Values values = weights_.values(tensor, region);
+    // Rows as long as they are held, with zeros between them at most, are one stretch.
+    const bool stretch = region.cols == weights_.held(tensor).cols;
+    const std::size_t first = most.size();
+    most.resize(first + (stretch ? 1 : static_cast<std::size_t>(region.rows)));
+    for (std::size_t i = first; i < most.size(); ++i) {
+        const auto row = static_cast<std::int64_t>(i - first);
+        const std::int64_t count =
+            stretch ? (region.rows - 1) * values.stride + region.cols : region.cols;
+        queue_.max_abs_bits(values.data + row * values.stride, count, &most[i]);
     }
 }
 
 void DevicePublisher::quantize_codes(std::size_t bucket, std::span<std::byte> piece,
-                                     std::vector<Quantized>& all) {
-    const numerics::TileScaling* scaling =
-        payload_.recipe != nullptr ? &payload_.recipe->scaling : nullptr;
-    std::size_t word = 0;
-    for (const wire::PieceEntry& entry : plan_.manifest.buckets[bucket].pieces[trainer_].entries) {
-        const wire::ParameterMeta& meta = plan_.manifest.parameters[entry.parameter];
-        if (meta.kind != wire::ParameterKind::codes) continue;
-        Quantized one;
-        one.entry = entry;
-        one.region = entry.region(meta);
-        one.grid = kernels::tile_grid(*scaling, meta.rows(), meta.cols());
-        one.first_row = one.region.row / one.grid.tile_rows;
-        one.first_col = one.region.col / one.grid.tile_cols;
-        one.tiles_across =
-            core::ceil_div(one.region.col + one.region.cols, one.grid.tile_cols) - one.first_col;
-        one.values = weights_.values(plan_.productions[entry.parameter].tensor, one.region);
-        one.word = word;
-        const std::int64_t down =
-            core::ceil_div(one.region.row + one.region.rows, one.grid.tile_rows) - one.first_row;
-        word += static_cast<std::size_t>(down * one.tiles_across);
-        const ExchangedAmax exchanged = exchange_.of(entry.parameter, one.grid);
-        one.last = exchanged.last_element_bits;
-        quantize_rows(one, exchanged, as_bytes(piece.data()) + entry.offset);
-        all.push_back(std::move(one));
+                                     std::vector<QuantizedEntry>& all) {
+    all = quantizer_.run(bucket, as_bytes(piece.data()), exchange_);
+    if (all.empty()) return;
+    if (payload_.nonfinite == Nonfinite::propagate) {
+        queue_.mark_nonfinite(quantizer_.amax(0), quantizer_.scales(0),
+                              static_cast<std::int64_t>(all.back().word + all.back().words));
     }
-    if (payload_.nonfinite != Nonfinite::reject || all.empty()) {
-        queue_.wait();
-        return;
-    }
-    for (std::size_t i = 0; i < all.size(); ++i) {
-        Quantized& one = all[i];
-        const std::size_t end = i + 1 < all.size() ? all[i + 1].word : word;
-        one.most.assign(1, 0);
-        const bool hides = numerics::hides_nonfinite(*scaling);
-        // Rows as long as they are held, with zeros between them at most, are one stretch.
-        const std::size_t tensor = plan_.productions[one.entry.parameter].tensor;
-        const bool stretch = one.region.cols == weights_.held(tensor).cols;
-        if (hides) one.most.resize(1 + (stretch ? 1 : static_cast<std::size_t>(one.region.rows)));
-        queue_.max_bits(reinterpret_cast<const std::uint32_t*>(amax_->data()) + one.word,
-                        static_cast<std::int64_t>(end - one.word), one.most.data());
-        const std::size_t looks = one.most.size() - 1;
-        for (std::size_t r = 0; r < looks; ++r) {
-            const auto row = static_cast<std::int64_t>(r);
-            const std::int64_t count =
-                stretch ? (one.region.rows - 1) * one.values.stride + one.region.cols
-                        : one.region.cols;
-            queue_.max_abs_bits(one.values.data + row * one.values.stride, count, &one.most[r + 1]);
-        }
+    std::vector<std::vector<std::uint32_t>> most(all.size());
+    for (std::size_t i = 0; payload_.nonfinite == Nonfinite::reject && i < all.size(); ++i) {
+        const QuantizedEntry& one = all[i];
+        // Its words stay where they are while they are waited for.
+        most[i].reserve(1 + static_cast<std::size_t>(one.region.rows));
+        most[i].resize(1);
+        queue_.max_bits(quantizer_.amax(one.word), static_cast<std::int64_t>(one.words),
+                        most[i].data());
+        if (numerics::hides_nonfinite(scaling_))
+            look(plan_.productions[one.entry.parameter].tensor, one.region, most[i]);
     }
     queue_.wait();
+    const auto bad = std::ranges::find_if(most, is_any_nonfinite);
+    if (bad != most.end()) report_first(bucket, all[static_cast<std::size_t>(bad - most.begin())]);
 }
 
 void DevicePublisher::report_nonfinite(const wire::ParameterMeta& meta, const Values& values,
@@ -271,48 +165,47 @@ void DevicePublisher::report_nonfinite(const wire::ParameterMeta& meta, const Va
     queue_.download(&found.first, first, sizeof found.first, DeviceQueue::Purpose::control);
     kernels::TileGrid grid;
     const bool codes = payload_.recipe != nullptr && meta.kind == wire::ParameterKind::codes;
-    if (codes) grid = kernels::tile_grid(payload_.recipe->scaling, meta.rows(), meta.cols());
+    if (codes) grid = kernels::tile_grid(scaling_, meta.rows(), meta.cols());
     findings_.push_back(nonfinite_finding(meta, found, codes ? &grid : nullptr));
 }
 
-/// Reports the first entry of the piece that is not finite where one of its codes entries is not;
-/// raw entries behind all such are looked at with their digests.
-void DevicePublisher::look_for_nonfinite(std::size_t bucket, const std::vector<Quantized>& all) {
-    if (payload_.nonfinite != Nonfinite::reject) return;
-    const auto bad = std::find_if(all.begin(), all.end(), [](const Quantized& one) {
-        return std::any_of(one.most.begin(), one.most.end(),
-                           [](std::uint32_t bits) { return bits >= kInfBits; });
-    });
-    if (bad == all.end()) return;
+void DevicePublisher::report_first(std::size_t bucket, const QuantizedEntry& bad) {
     for (const wire::PieceEntry& entry : plan_.manifest.buckets[bucket].pieces[trainer_].entries) {
-        if (entry.parameter == bad->entry.parameter) break;
+        if (entry.parameter == bad.entry.parameter) break;
+        if (!is_raw(entry)) continue;
         const wire::ParameterMeta& meta = plan_.manifest.parameters[entry.parameter];
-        const Production& production = plan_.productions[entry.parameter];
-        if (meta.kind != wire::ParameterKind::raw || production.quantized) continue;
         const core::Region region = entry.region(meta);
-        report_nonfinite(meta, weights_.values(production.tensor, region), region);
+        report_nonfinite(meta, weights_.values(plan_.productions[entry.parameter].tensor, region),
+                         region);
         if (!findings_.empty()) return;
     }
-    report_nonfinite(plan_.manifest.parameters[bad->entry.parameter], bad->values, bad->region);
+    report_nonfinite(plan_.manifest.parameters[bad.entry.parameter], bad.values, bad.region);
+}
+
+bool DevicePublisher::is_raw(const wire::PieceEntry& entry) const {
+    return plan_.manifest.parameters[entry.parameter].kind == wire::ParameterKind::raw &&
+           !plan_.productions[entry.parameter].quantized;
 }
 
 /// The scale entry of a piece holds the tiles that begin in the trainer's rectangle.
-void DevicePublisher::write_scale(const Quantized& one, const wire::PieceEntry& entry,
+void DevicePublisher::write_scale(const QuantizedEntry& one, const wire::PieceEntry& entry,
                                   std::byte* out) {
     const wire::ParameterMeta& meta = plan_.manifest.parameters[entry.parameter];
     const bool known = meta.dtype == core::DType::f32 || meta.dtype == core::DType::bf16 ||
-                       payload_.recipe->scaling.scale_storage == numerics::ScaleStorage::e8m0;
+                       scaling_.scale_storage == numerics::ScaleStorage::e8m0;
     if (!known) {
         // As RefitPublisher does: only a planted fault announces such a type.
         queue_.set_bytes(out, 0, entry.bytes);
         return;
     }
     const core::Region region = entry.region(meta);
-    auto* const scales = reinterpret_cast<float*>(scales_->data()) + one.word;
+    const DevicePanel& panel = one.last_panel();
+    const std::int64_t tiles = panel.panel.tiles;
     kernels::cuda::ValueRectangle values;
-    values.from = reinterpret_cast<const std::uint8_t*>(
-        scales + (region.row - one.first_row) * one.tiles_across + region.col - one.first_col);
-    values.from_stride = one.tiles_across * static_cast<std::int64_t>(sizeof(float));
+    values.from = reinterpret_cast<const std::uint8_t*>(quantizer_.scales(panel.word) +
+                                                        (region.row - one.first_grid_row) * tiles +
+                                                        region.col - panel.panel.first_tile);
+    values.from_stride = tiles * static_cast<std::int64_t>(sizeof(float));
     values.to = as_bytes(out);
     values.to_type = meta.dtype == core::DType::f32    ? ValueType::f32
                      : meta.dtype == core::DType::bf16 ? ValueType::bf16
@@ -320,39 +213,32 @@ void DevicePublisher::write_scale(const Quantized& one, const wire::PieceEntry& 
     values.to_stride = region.cols * size_of(values.to_type);
     values.rows = region.rows;
     values.cols = region.cols;
-    const std::string& weight = plan_.manifest.parameters[one.entry.parameter].name;
-    const bool doubled = one.region.row == 0 && one.region.col == 0 &&
-                         !faults_.scale_doubled.empty() &&
-                         (weights::glob_match(faults_.scale_doubled, weight) ||
-                          weights::glob_match(faults_.scale_doubled, meta.name));
-    if (doubled) {
+    const wire::ParameterMeta& weight = plan_.manifest.parameters[one.entry.parameter];
+    if (one.region.row == 0 && one.region.col == 0 &&
+        is_scale_doubled(plan_, faults_, weight, plan_.productions[one.entry.parameter])) {
+        float* const first = quantizer_.scales(one.word);
         float scale = 0.0F;
-        queue_.download(&scale, scales, sizeof scale, DeviceQueue::Purpose::control);
+        queue_.download(&scale, first, sizeof scale, DeviceQueue::Purpose::control);
         scale *= 2.0F;
-        queue_.upload(scales, &scale, sizeof scale, DeviceQueue::Purpose::control);
+        queue_.upload(first, &scale, sizeof scale, DeviceQueue::Purpose::control);
     }
     queue_.convert({&values, 1});
 }
 
-void DevicePublisher::lay_out(std::size_t bucket, std::span<std::byte> piece,
-                              const std::vector<Quantized>& all) {
-    const std::vector<wire::PieceEntry>& entries =
-        plan_.manifest.buckets[bucket].pieces[trainer_].entries;
-    std::vector<kernels::cuda::PlacedRectangle> placed;
-    const auto add = [&](const std::uint8_t* from, std::int64_t stride, std::int64_t rows,
-                         std::int64_t row_bytes, const wire::PieceEntry& entry) {
-        placed.push_back(
-            {from, stride, as_bytes(piece.data()) + entry.offset, row_bytes, rows, row_bytes, 0});
-    };
-    for (const Quantized& one : all) {
-        const auto scale = static_cast<std::uint32_t>(plan_.productions[one.entry.parameter].scale);
+void DevicePublisher::write_scales(std::size_t bucket, std::span<std::byte> piece,
+                                   const std::vector<QuantizedEntry>& all) {
+    for (const QuantizedEntry& one : all) {
+        const Production& production = plan_.productions[one.entry.parameter];
+        if (production.scale < 0) continue;
+        const auto scale = static_cast<std::uint32_t>(production.scale);
         bool sent_here = false;
-        for (const wire::PieceEntry& entry : entries) {
+        for (const wire::PieceEntry& entry :
+             plan_.manifest.buckets[bucket].pieces[trainer_].entries) {
             if (entry.parameter != scale) continue;
             write_scale(one, entry, piece.data() + entry.offset);
             sent_here = true;
         }
-        if (sent_here || plan_.productions[one.entry.parameter].scale < 0) continue;
+        if (sent_here) continue;
         // A framing that cuts between a weight and its scale: kept for the bucket that has it.
         const wire::ParameterMeta& meta = plan_.manifest.parameters[scale];
         const auto bytes = static_cast<std::size_t>(meta.rows() * meta.row_bytes());
@@ -360,42 +246,51 @@ void DevicePublisher::lay_out(std::size_t bucket, std::span<std::byte> piece,
         if (kept == nullptr) kept = queue_.allocate(bytes);
         write_scale(one, {scale, {0, meta.rows()}, 0, bytes, {}}, kept->data());
     }
+}
+
+void DevicePublisher::lay_out(std::size_t bucket, std::span<std::byte> piece,
+                              const std::vector<QuantizedEntry>& all) {
+    write_scales(bucket, piece, all);
+    const std::vector<wire::PieceEntry>& entries =
+        plan_.manifest.buckets[bucket].pieces[trainer_].entries;
+    std::vector<kernels::cuda::PlacedRectangle> placed;
+    const auto add = [&](const void* from, std::int64_t stride, std::int64_t rows,
+                         std::int64_t row_bytes, const wire::PieceEntry& entry) {
+        placed.push_back({static_cast<const std::uint8_t*>(from), stride,
+                          as_bytes(piece.data()) + entry.offset, row_bytes, rows, row_bytes, 0});
+    };
     for (const wire::PieceEntry& entry : entries) {
-        const wire::ParameterMeta& meta = plan_.manifest.parameters[entry.parameter];
-        const core::Region region = entry.region(meta);
         const auto kept = kept_scales_.find(entry.parameter);
-        if (kept != kept_scales_.end() && meta.kind == wire::ParameterKind::scale) {
-            const auto bytes = static_cast<std::int64_t>(entry.bytes);
-            add(reinterpret_cast<const std::uint8_t*>(kept->second->data()), bytes, 1, bytes,
-                entry);
-        }
-        if (meta.kind != wire::ParameterKind::raw || plan_.productions[entry.parameter].quantized)
-            continue;
+        const auto bytes = static_cast<std::int64_t>(entry.bytes);
+        if (kept != kept_scales_.end()) add(kept->second->data(), bytes, 1, bytes, entry);
+        if (!is_raw(entry)) continue;
+        const core::Region region = entry.region(plan_.manifest.parameters[entry.parameter]);
         const Values values = weights_.values(plan_.productions[entry.parameter].tensor, region);
-        add(reinterpret_cast<const std::uint8_t*>(values.data), 2 * values.stride, region.rows,
-            2 * region.cols, entry);
+        add(values.data, 2 * values.stride, region.rows, 2 * region.cols, entry);
     }
     queue_.place(placed);
+    for (const wire::PieceEntry& entry : entries) {
+        std::byte* const out = piece.data() + entry.offset;
+        if (payload_.nonfinite == Nonfinite::sanitize && is_raw(entry))
+            queue_.replace_nonfinite(as_bytes(out), static_cast<std::int64_t>(entry.bytes / 2));
+        if (!cache_scales_.sends(entry)) continue;
+        const std::vector<std::byte> scale = cache_scales_.bytes(entry);
+        queue_.upload(out, scale.data(), scale.size(), DeviceQueue::Purpose::control);
+    }
 }
 
 void DevicePublisher::digest_entries(std::size_t bucket, std::span<std::byte> piece,
                                      const std::function<void()>& on_progress) {
     const std::vector<wire::PieceEntry>& entries =
         plan_.manifest.buckets[bucket].pieces[trainer_].entries;
-    std::vector<std::uint32_t> most(entries.size(), 0);
+    std::vector<std::vector<std::uint32_t>> most(entries.size());
     std::vector<kernels::cuda::DigestJob> jobs;
     for (std::size_t i = 0; i < entries.size(); ++i) {
         const wire::PieceEntry& entry = entries[i];
         const wire::ParameterMeta& meta = plan_.manifest.parameters[entry.parameter];
-        const core::Region region = entry.region(meta);
-        const std::uint8_t* first = as_bytes(piece.data()) + entry.offset;
-        append_digest_jobs(meta, entry, first, jobs, digests_);
-        const bool raw =
-            meta.kind == wire::ParameterKind::raw && !plan_.productions[entry.parameter].quantized;
-        if (raw && payload_.nonfinite == Nonfinite::reject) {
-            queue_.max_abs_bits(reinterpret_cast<const std::uint16_t*>(first),
-                                region.rows * region.cols, &most[i]);
-        }
+        append_digest_jobs(meta, entry, as_bytes(piece.data()) + entry.offset, jobs, digests_);
+        if (payload_.nonfinite == Nonfinite::reject && is_raw(entry))
+            look(plan_.productions[entry.parameter].tensor, entry.region(meta), most[i]);
     }
     std::vector<numerics::Xxh128> found(jobs.size());
     queue_.digest(jobs, found.data());
@@ -404,7 +299,7 @@ void DevicePublisher::digest_entries(std::size_t bucket, std::span<std::byte> pi
     for (std::size_t i = 0; i < found.size(); ++i)
         digests_[i].digest = {found[i].low, found[i].high};
     for (std::size_t i = 0; i < entries.size() && !aborted_; ++i) {
-        if (most[i] < kInfBits) continue;
+        if (!is_any_nonfinite(most[i])) continue;
         const wire::ParameterMeta& meta = plan_.manifest.parameters[entries[i].parameter];
         const core::Region region = entries[i].region(meta);
         report_nonfinite(
@@ -425,11 +320,10 @@ void DevicePublisher::write_head(std::size_t bucket, std::span<std::byte> piece)
 void DevicePublisher::fill(std::size_t bucket, std::span<std::byte> piece,
                            const std::function<void()>& on_progress, PublishTimes& times) {
     digests_.clear();
-    std::vector<Quantized> all;
+    std::vector<QuantizedEntry> all;
     if (!aborted_) {
         const auto start = Clock::now();
         quantize_codes(bucket, piece, all);
-        look_for_nonfinite(bucket, all);
         if (!all.empty()) times.quantize_s += seconds_since(start);
         on_progress();
     }

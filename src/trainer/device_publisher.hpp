@@ -14,23 +14,25 @@
 
 #include "kernels/cuda/device_queue.hpp"
 #include "trainer/amax_exchange.hpp"
+#include "trainer/device_quantizer.hpp"
 #include "trainer/device_shard.hpp"
 #include "trainer/publisher.hpp"
 #include "trainer/refit_plan.hpp"
+#include "trainer/sent_scales.hpp"
 #include "wire/piece.hpp"
 
 namespace refit::trainer {
 
-/// Why a plan cannot be published on the device alone; empty where it can.
-[[nodiscard]] std::string why_not_on_device(const RefitPlan& plan, const Payload& payload);
+/// Why a payload cannot be published on the device alone; empty where it can.
+[[nodiscard]] std::string why_not_on_device(const Payload& payload);
 
 class DevicePublisher final : public Publisher {
  public:
-    /// All references must outlive the publisher. Throws ShapeError for a plan that
-    /// why_not_on_device() refuses.
-    DevicePublisher(const std::vector<model::TensorSpec>& tensors, const RefitPlan& plan,
-                    const Payload& payload, const TrainerFaults& faults, const DeviceShard& weights,
-                    kernels::cuda::DeviceQueue& queue, int trainer);
+    /// All references must outlive the publisher. `cache_scales` as for RefitPublisher. Throws
+    /// ShapeError for a payload that why_not_on_device() refuses.
+    DevicePublisher(const RefitPlan& plan, const Payload& payload, const TrainerFaults& faults,
+                    const DeviceShard& weights, kernels::cuda::DeviceQueue& queue, int trainer,
+                    const std::vector<float>* cache_scales = nullptr);
 
     void begin(std::uint64_t version) override;
     void gather(std::size_t bucket, const MaxOverTrainers& max_over_trainers) override;
@@ -46,23 +48,31 @@ class DevicePublisher final : public Publisher {
     [[nodiscard]] bool aborted() const { return aborted_; }
 
  private:
-    struct Quantized;
+    /// Codes, amax and scales of a piece; reports what is not finite where that is refused.
     void quantize_codes(std::size_t bucket, std::span<std::byte> piece,
-                        std::vector<Quantized>& all);
+                        std::vector<QuantizedEntry>& all);
+    /// Enqueues a look at values that this trainer holds: `most` grows by magnitudes, of which one
+    /// is that of NaN or Inf after the next wait where such a value was found. It must not move
+    /// until then.
+    void look(std::size_t tensor, const core::Region& region, std::vector<std::uint32_t>& most);
+    /// Reports the first entry of the piece that is not finite. `bad` is the first of codes; raw
+    /// entries behind it are looked at with their digests.
+    void report_first(std::size_t bucket, const QuantizedEntry& bad);
+    void report_nonfinite(const wire::ParameterMeta& meta, const Values& values,
+                          const core::Region& region);
+    /// Sent as it is: neither codes nor a scale.
+    [[nodiscard]] bool is_raw(const wire::PieceEntry& entry) const;
     /// Enqueues scales and raw values of a piece whose codes are made.
-    void lay_out(std::size_t bucket, std::span<std::byte> piece, const std::vector<Quantized>& all);
+    void lay_out(std::size_t bucket, std::span<std::byte> piece,
+                 const std::vector<QuantizedEntry>& all);
+    void write_scales(std::size_t bucket, std::span<std::byte> piece,
+                      const std::vector<QuantizedEntry>& all);
+    void write_scale(const QuantizedEntry& one, const wire::PieceEntry& entry, std::byte* out);
     /// Waits for the piece; digests of its cells, and what of its raw values is not finite.
     void digest_entries(std::size_t bucket, std::span<std::byte> piece,
                         const std::function<void()>& on_progress);
-    void look_for_nonfinite(std::size_t bucket, const std::vector<Quantized>& all);
-    void write_scale(const Quantized& one, const wire::PieceEntry& entry, std::byte* out);
-    void report_nonfinite(const wire::ParameterMeta& meta, const Values& values,
-                          const core::Region& region);
-    void gather_tiles(const SharedTiles& shared, const core::Region& own);
-    void quantize_rows(const Quantized& one, const ExchangedAmax& exchanged, std::uint8_t* codes);
     void write_head(std::size_t bucket, std::span<std::byte> piece);
 
-    const std::vector<model::TensorSpec>& tensors_;
     const RefitPlan& plan_;
     const Payload& payload_;
     const TrainerFaults& faults_;
@@ -70,11 +80,12 @@ class DevicePublisher final : public Publisher {
     kernels::cuda::DeviceQueue& queue_;
     std::size_t trainer_;
     AmaxExchange exchange_;
+    numerics::TileScaling scaling_;
+    DeviceQuantizer quantizer_;
+    SentCacheScales cache_scales_;
     std::uint64_t version_ = 0;
     bool aborted_ = false;
     core::Findings findings_;
-    std::unique_ptr<kernels::cuda::DeviceBlock> amax_;
-    std::unique_ptr<kernels::cuda::DeviceBlock> scales_;
     /// Scales of weights sent earlier whose own bucket is still to come, by parameter.
     /// The memory serves all refits.
     std::map<std::uint32_t, std::unique_ptr<kernels::cuda::DeviceBlock>> kept_scales_;

@@ -7,7 +7,6 @@
 #include <chrono>
 #include <cstring>
 #include <limits>
-#include <string>
 
 #include "core/error.hpp"
 #include "kernels/numerics/bfloat16.hpp"
@@ -15,7 +14,6 @@
 #include "kernels/numerics/scale.hpp"
 #include "trainer/entry_digests.hpp"
 #include "trainer/nonfinite_finding.hpp"
-#include "weights/synthetic_weights.hpp"
 
 namespace refit::trainer {
 namespace {
@@ -37,11 +35,7 @@ bool is_nonfinite(std::uint16_t bits) {
 /// What the `sanitize` policy makes of a value: NaN becomes 0, Inf becomes +-448 (as NeMo-RL #2037
 /// does).
 std::uint16_t sanitized(std::uint16_t bits) {
-    if (!is_nonfinite(bits)) return bits;
-    if ((bits & 0x7f) != 0) return 0;
-    constexpr std::uint16_t k448 =
-        0x43e0;  // 448 = 1.75 * 2^8: exponent field 135, mantissa 0b1100000
-    return static_cast<std::uint16_t>(k448 | (bits & 0x8000));
+    return numerics::without_nonfinite(bits);
 }
 
 }  // namespace
@@ -58,12 +52,8 @@ RefitPublisher::RefitPublisher(const std::vector<model::TensorSpec>& tensors, co
       weights_(weights),
       trainer_(static_cast<std::size_t>(trainer)),
       exchange_(plan, trainer_),
-      cache_scales_(cache_scales) {
-    if (payload.recipe != nullptr) scaling_ = payload.recipe->scaling;
-    // The policy wants every non-finite tile to show, whatever the recipe makes of it.
-    if (payload.nonfinite == Nonfinite::propagate)
-        scaling_.nonfinite_input = numerics::NonfiniteInput::propagate;
-}
+      scaling_(sent_scaling(payload)),
+      cache_scales_(plan, faults, cache_scales) {}
 
 void RefitPublisher::begin(std::uint64_t version) {
     version_ = version;
@@ -194,7 +184,8 @@ void RefitPublisher::fill_codes(std::size_t bucket, const wire::PieceEntry& entr
     });
     apply_policy(meta, values, region);
     digests.append_to(entry.parameter, digests_);
-    if (region.row == 0 && region.col == 0 && is_doubled(meta, production))
+    // The first scale of the tensor is that of its first element, wherever shards begin.
+    if (region.row == 0 && region.col == 0 && is_scale_doubled(plan_, faults_, meta, production))
         quantizer.first_scale() *= 2.0F;
     send_scales(bucket, production, quantizer, piece);
     const double staged = backend_.staging_seconds() - staged_before;
@@ -219,17 +210,6 @@ void RefitPublisher::apply_policy(const wire::ParameterMeta& meta, const Values&
             if (amax_[i] >= kInfBits) scales_[i] = std::numeric_limits<float>::quiet_NaN();
         }
     }
-}
-
-/// The first scale of the tensor is that of its first element, wherever shards begin.
-bool RefitPublisher::is_doubled(const wire::ParameterMeta& weight,
-                                const Production& production) const {
-    const std::string& glob = faults_.scale_doubled;
-    if (glob.empty()) return false;
-    if (weights::glob_match(glob, weight.name)) return true;
-    return production.scale >= 0 &&
-           weights::glob_match(
-               glob, plan_.manifest.parameters[static_cast<std::size_t>(production.scale)].name);
 }
 
 void RefitPublisher::send_scales(std::size_t bucket, const Production& production,
@@ -338,33 +318,6 @@ void RefitPublisher::fill_raw(const wire::PieceEntry& entry, std::span<std::byte
     times.staging_s += staged;
 }
 
-void RefitPublisher::write_cache_scale(const wire::PieceEntry& entry, std::span<std::byte> piece) {
-    const wire::ParameterMeta& meta = plan_.manifest.parameters[entry.parameter];
-    const auto index = static_cast<std::size_t>(plan_.productions[entry.parameter].calibration);
-    if (cache_scales_ == nullptr || index >= cache_scales_->size()) {
-        throw core::ShapeError("the trainer was asked for " + meta.name +
-                               " and has no value of its calibration; calibrate before the refit");
-    }
-    float value = (*cache_scales_)[index];
-    const auto struck = [&](const std::string& glob) {
-        return !glob.empty() && weights::glob_match(glob, meta.name);
-    };
-    if (struck(faults_.stale_cache_scale))
-        value = first_cache_scales_.try_emplace(entry.parameter, value).first->second;
-    if (struck(faults_.scale_doubled)) value *= 2.0F;
-    if (struck(faults_.cache_scale_value)) value = faults_.cache_scale_replacement;
-    std::byte* const out = piece.data() + entry.offset;
-    if (meta.dtype == core::DType::f32) {
-        std::memcpy(out, &value, sizeof value);
-    } else if (meta.dtype == core::DType::bf16) {
-        const std::uint16_t bits = numerics::f32_to_bf16(value);
-        std::memcpy(out, &bits, sizeof bits);
-    } else {
-        // A planted type, which the contract refuses before anything moves.
-        std::memset(out, 0, entry.bytes);
-    }
-}
-
 void RefitPublisher::finish_scale(const wire::PieceEntry& entry, std::span<std::byte> piece) {
     const wire::ParameterMeta& meta = plan_.manifest.parameters[entry.parameter];
     EntryDigests digests(meta, entry.region(meta));
@@ -392,7 +345,10 @@ void RefitPublisher::fill(std::size_t bucket, std::span<std::byte> piece,
                 std::memcpy(piece.data() + entry.offset, kept->second.data(), entry.bytes);
                 kept_scales_.erase(kept);
             }
-            if (production.calibration >= 0) write_cache_scale(entry, piece);
+            if (cache_scales_.sends(entry)) {
+                const std::vector<std::byte> scale = cache_scales_.bytes(entry);
+                std::memcpy(piece.data() + entry.offset, scale.data(), scale.size());
+            }
             finish_scale(entry, piece);
             times.pack_s += seconds_since(start);
         }

@@ -15,6 +15,7 @@
 #include "trainer/entry_quantizer.hpp"
 #include "trainer/publisher.hpp"
 #include "trainer/refit_plan.hpp"
+#include "trainer/sent_scales.hpp"
 #include "trainer/weight_rows.hpp"
 #include "wire/piece.hpp"
 
@@ -44,12 +45,9 @@ class RefitPublisher final : public Publisher {
     void fill_raw(const wire::PieceEntry& entry, std::span<std::byte> piece,
                   const std::function<void()>& on_progress, PublishTimes& times);
     void finish_scale(const wire::PieceEntry& entry, std::span<std::byte> piece);
-    void write_cache_scale(const wire::PieceEntry& entry, std::span<std::byte> piece);
     /// What the policy for non-finite values makes of a quantized rectangle.
     void apply_policy(const wire::ParameterMeta& meta, const Values& values,
                       const core::Region& region);
-    [[nodiscard]] bool is_doubled(const wire::ParameterMeta& weight,
-                                  const Production& production) const;
     void send_scales(std::size_t bucket, const Production& production,
                      const EntryQuantizer& quantizer, std::span<std::byte> piece);
     void gather_tiles(const SharedTiles& shared, const core::Region& own);
@@ -81,8 +79,7 @@ class RefitPublisher final : public Publisher {
     /// Scales of weights sent earlier whose own bucket is still to come, by parameter.
     std::map<std::uint32_t, std::vector<std::byte>> kept_scales_;
     std::vector<wire::DigestRecord> digests_;
-    const std::vector<float>* cache_scales_;
-    std::map<std::uint32_t, float> first_cache_scales_;  ///< of the planted fault, by parameter
+    SentCacheScales cache_scales_;
 };
 
 }  // namespace refit::trainer

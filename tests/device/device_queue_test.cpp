@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -173,6 +174,115 @@ TEST_F(Queues, AResultIsWrittenByTheWaitAndWeightsAreCountedApartFromControl) {
     EXPECT_EQ(largest, 0x3f800000U);
     EXPECT_EQ(queue_->traffic().weights - before.weights, 8U);
     EXPECT_GT(queue_->traffic().control, before.control);
+}
+
+TEST_F(Queues, ReplacesWhatIsNotFiniteAtAnyAddressAndNothingElse) {
+    // Every BF16 pattern, behind 0 to 17 bytes.
+    constexpr std::size_t kAll = std::size_t{1} << 16;
+    for (std::size_t before = 0; before < 18; ++before) {
+        std::vector<std::uint8_t> values(before + 2 * kAll + 3, 0xff);
+        for (std::size_t i = 0; i < kAll; ++i) {
+            values[before + 2 * i] = static_cast<std::uint8_t>(i);
+            values[before + 2 * i + 1] = static_cast<std::uint8_t>(i >> 8);
+        }
+        const auto block = uploaded(values);
+        queue_->replace_nonfinite(bytes(*block) + before, static_cast<std::int64_t>(kAll));
+        queue_->wait();
+        const auto found = fetched<std::uint8_t>(*block, values.size());
+        std::size_t wrong = 0;
+        for (std::size_t i = 0; i < kAll; ++i) {
+            std::size_t expected = i;
+            if (i == 0x7f80 || i == 0xff80) {
+                expected = i == 0x7f80 ? 0x43e0 : 0xc3e0;  // 448 = 1.75 * 2^8
+            } else if ((i & 0x7fff) > 0x7f80) {
+                expected = 0;
+            }
+            const std::size_t bits =
+                found[before + 2 * i] | static_cast<std::size_t>(found[before + 2 * i + 1]) << 8;
+            wrong += bits == expected ? 0 : 1;
+        }
+        EXPECT_EQ(wrong, 0U) << before;
+        EXPECT_TRUE(std::equal(found.begin(), found.begin() + static_cast<std::ptrdiff_t>(before),
+                               values.begin()));
+        EXPECT_EQ(std::count(found.end() - 3, found.end(), 0xff), 3);
+    }
+}
+
+TEST_F(Queues, MarksTheScalesOfTilesThatAreNotFinite) {
+    const std::vector<std::uint32_t> amax = {0, 0x7f7fffff, 0x7f800000, 1, 0x7fc00000, 0x43e00000};
+    const std::vector<float> scales(amax.size(), 0.5F);
+    const auto bits = uploaded(amax);
+    const auto block = uploaded(scales);
+    queue_->mark_nonfinite(reinterpret_cast<const std::uint32_t*>(bits->data()),
+                           reinterpret_cast<float*>(block->data()),
+                           static_cast<std::int64_t>(amax.size()));
+    queue_->wait();
+    const auto found = fetched<std::uint32_t>(*block, amax.size());
+    const std::uint32_t half = std::bit_cast<std::uint32_t>(0.5F);
+    EXPECT_EQ(found, (std::vector<std::uint32_t>{half, half, 0x7fc00000, half, 0x7fc00000, half}));
+}
+
+TEST_F(Queues, DerivesTheRowsOfEveryHeadAsTheyStandAndTransposed) {
+    // Heads of 40 + 50 rows, of which tiles of 32 are cut, and 70 columns under blocks of 128 x 64.
+    constexpr std::int64_t kHeads = 3;
+    constexpr std::int64_t kHeadRows = 90;
+    constexpr std::int64_t kCols = 70;
+    std::vector<std::uint8_t> codes;
+    for (const std::byte one : random_bytes(static_cast<std::size_t>(kHeads * kHeadRows * kCols)))
+        codes.push_back(static_cast<std::uint8_t>(one));
+    std::vector<float> scales;
+    for (int i = 0; i < 6; ++i) scales.push_back(0.37F + 0.11F * static_cast<float>(i));
+    // Subnormal results, and one that overflows.
+    scales[4] = 1e-38F;
+    scales[5] = 3e38F;
+    const auto weight = uploaded(codes);
+    const auto scale = uploaded(scales);
+    for (const bool transposed : {false, true}) {
+        DeriveJob job;
+        job.weight = bytes(*weight);
+        job.scale_inv = reinterpret_cast<const float*>(scale->data());
+        job.cols = kCols;
+        job.block_rows = 128;
+        job.block_cols = 64;
+        job.scale_cols = 2;
+        job.heads = kHeads;
+        job.head_rows = kHeadRows;
+        job.first = transposed ? 40 : 0;
+        job.count = transposed ? 50 : 40;
+        job.transposed = transposed;
+        const auto size = static_cast<std::size_t>(kHeads * job.count * kCols);
+        const auto out = uploaded(std::vector<std::uint16_t>(size + 1, 0xeeee));
+        job.out = reinterpret_cast<std::uint16_t*>(out->data());
+        queue_->derive(job);
+        queue_->wait();
+        const auto found = fetched<std::uint16_t>(*out, size + 1);
+        EXPECT_EQ(found.back(), 0xeeee);
+        std::size_t wrong = 0;
+        for (std::int64_t h = 0; h < kHeads; ++h) {
+            for (std::int64_t r = 0; r < job.count; ++r) {
+                for (std::int64_t c = 0; c < kCols; ++c) {
+                    const std::int64_t row = h * kHeadRows + job.first + r;
+                    const int code = codes[static_cast<std::size_t>(row * kCols + c)];
+                    const int exponent = code / 8 % 16;
+                    const double magnitude =
+                        exponent == 0 ? code % 8 / 512.0 : std::ldexp(8 + code % 8, exponent - 10);
+                    const float product = static_cast<float>(
+                        (code > 127 ? -magnitude : magnitude) *
+                        double{scales[static_cast<std::size_t>(row / 128 * 2 + c / 64)]});
+                    // Nearest of BF16 by the distance of both neighbours.
+                    const auto wide = std::bit_cast<std::uint32_t>(product);
+                    std::uint32_t expected = wide >> 16;
+                    const std::uint32_t rest = wide & 0xffffU;
+                    if (rest > 0x8000U || (rest == 0x8000U && expected % 2 == 1)) ++expected;
+                    if (code % 128 == 127) expected = 0x7fc0;
+                    const std::int64_t at = transposed ? (h * kCols + c) * job.count + r
+                                                       : (h * job.count + r) * kCols + c;
+                    wrong += found[static_cast<std::size_t>(at)] == expected ? 0 : 1;
+                }
+            }
+        }
+        EXPECT_EQ(wrong, 0U) << transposed;
+    }
 }
 
 }  // namespace

@@ -184,6 +184,31 @@ void launch_max_bits(const std::uint32_t* bits, std::int64_t count, std::uint32_
     });
 }
 
+void launch_mark_nonfinite(const std::uint32_t* amax_bits, float* scale_inv, std::int64_t count,
+                           cudaStream_t stream) {
+    enqueue(stream, [=] {
+        for (std::int64_t i = 0; i < count; ++i) mark_nonfinite(amax_bits, scale_inv, i);
+    });
+}
+
+void launch_replace_nonfinite(std::uint8_t* values, std::int64_t count, cudaStream_t stream) {
+    enqueue(stream, [=] {
+        for (std::int64_t t = 0; t < kScanThreads; ++t)
+            replace_nonfinite(values, count, t, kScanThreads);
+    });
+}
+
+void launch_derive(const DeriveJob& job, cudaStream_t stream) {
+    launched("derive");
+    enqueue(stream, [=] {
+        DerivedTile tile{};
+        for (std::int64_t i = 0; i < derived_tiles(job); ++i) {
+            for (int t = 0; t < kBlockThreads; ++t) derive_load(job, i, t, tile);
+            for (int t = kBlockThreads; t-- > 0;) derive_store(job, i, t, tile);
+        }
+    });
+}
+
 void launch_set_words(std::uint32_t* words, std::uint32_t value, std::int64_t count,
                       cudaStream_t stream) {
     launched("set_words");

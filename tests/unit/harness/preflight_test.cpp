@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <string>
 
 #include "core/error.hpp"
@@ -119,10 +120,12 @@ TEST(NeedsOf, NeedsSlotsOfReceiversOverMpiAndSharedMemoryOverWindows) {
     EXPECT_GE(window.shared_memory, window.transport_buffers);
 }
 
-/// tiny-llama in FP8 with one trainer's largest matrix, in bytes of a slot of backend cuda.
+/// A model in FP8 with one trainer's largest matrix, in bytes of a slot of backend cuda.
 CaseNeeds needs_with_backend(const std::string& backend, const std::string& transport,
-                             int trainers = 2, bool on_device = false) {
+                             int trainers = 2, bool on_device = false,
+                             const std::string& model = "tiny-llama") {
     Case c = harness_test::small_case("vllm-fp8", "fp8_blockwise", trainers, 1);
+    c.model_name = model;
     c.engines = 3;
     c.backend = backend;
     const CaseSetup setup = set_up_case(c);
@@ -132,24 +135,32 @@ CaseNeeds needs_with_backend(const std::string& backend, const std::string& tran
 }
 
 TEST(NeedsOf, OfARefitOnTheDeviceCountsWhatIsHeldThereAndNoStaging) {
-    const CaseNeeds staged = needs_with_backend("cuda", "cuda_ipc");
-    const CaseNeeds ipc = needs_with_backend("cuda", "cuda_ipc", 2, true);
-    const CaseNeeds nccl = needs_with_backend("cuda", "nccl", 2, true);
-    EXPECT_GT(staged.staging, 0U);
-    EXPECT_EQ(ipc.staging, 0U);
-    EXPECT_EQ(ipc.transport_buffers, 0U);
-    EXPECT_EQ(ipc.receiver_copies, 0U);
-    EXPECT_LE(ipc.trainer_shards, staged.trainer_shards);
-    // Weights of the trainers, both copies of three receivers, and the slots of the trainers.
-    const std::uint64_t slots = staged.transport_buffers / 4;
-    const std::uint64_t held = staged.trainer_shards + staged.receiver_copies + slots;
-    EXPECT_GE(ipc.device_memory, held);
-    EXPECT_LE(ipc.device_memory, held + held / 10);
-    // Over NCCL every receiver has slots for all trainers too.
-    EXPECT_EQ(nccl.device_memory, ipc.device_memory + 3 * slots);
-    EXPECT_LT(ipc.device_memory_of_rank, ipc.device_memory);
-    // The audit reads a copy of each receiver's parameters on the host.
-    EXPECT_EQ(ipc.audit, staged.audit + staged.receiver_copies / 2);
+    // The second derives matrices of latent attention, which are held beside the copies: of three
+    // receivers, each with 8 heads of 128 + 128 rows and 128 columns in BF16.
+    const std::map<std::string, std::uint64_t> kDerived = {{"tiny-llama", 0},
+                                                           {"tiny-mla", 3 * (8 * 256 * 128 * 2)}};
+    for (const char* model : {"tiny-llama", "tiny-mla"}) {
+        SCOPED_TRACE(model);
+        const CaseNeeds staged = needs_with_backend("cuda", "cuda_ipc", 2, false, model);
+        const CaseNeeds ipc = needs_with_backend("cuda", "cuda_ipc", 2, true, model);
+        const CaseNeeds nccl = needs_with_backend("cuda", "nccl", 2, true, model);
+        EXPECT_GT(staged.staging, 0U);
+        EXPECT_EQ(ipc.staging, 0U);
+        EXPECT_EQ(ipc.transport_buffers, 0U);
+        EXPECT_EQ(ipc.receiver_copies, 0U);
+        EXPECT_LE(ipc.trainer_shards, staged.trainer_shards);
+        // Weights of the trainers, both copies of three receivers, and the slots of the trainers.
+        const std::uint64_t slots = staged.transport_buffers / 4;
+        const std::uint64_t held = staged.trainer_shards + staged.receiver_copies + slots;
+        EXPECT_GE(ipc.device_memory, held);
+        EXPECT_LE(ipc.device_memory, held + held / 10);
+        // Over NCCL every receiver has slots for all trainers too.
+        EXPECT_EQ(nccl.device_memory, ipc.device_memory + 3 * slots);
+        EXPECT_LT(ipc.device_memory_of_rank, ipc.device_memory);
+        // The audit reads a copy of each receiver's parameters on the host, and of what is derived.
+        const std::uint64_t derived = kDerived.at(model);
+        EXPECT_EQ(ipc.audit, staged.audit + (staged.receiver_copies + derived) / 2);
+    }
 }
 
 TEST(NeedsOf, CountsTheSlotsThatBackendCudaStagesThrough) {
