@@ -206,9 +206,13 @@ class CaseRunner {
     }
 
     [[nodiscard]] DevicePart device_part() const {
-        const trainer::RefitPlan* plan = kernel() ? &agreed_.kernel_plan.checkpoint : &agreed_.plan;
-        return {case_,           setup_,    trainer_ ? plan : nullptr,     agreed_.manifest,
-                transport_name_, resident_, trainer_ ? world_.rank() : -1, world_.local_size()};
+        return {case_,
+                setup_,
+                agreed_.manifest,
+                transport_name_,
+                resident_,
+                trainer_ ? world_.rank() : -1,
+                world_.local_size()};
     }
 
     /// Whether the refit stays on the device from weights to parameters: on every rank or on none,

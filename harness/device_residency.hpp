@@ -9,7 +9,6 @@
 
 #include "harness/case_setup.hpp"
 #include "harness/scenario.hpp"
-#include "trainer/refit_plan.hpp"
 
 namespace refit::harness {
 
@@ -17,7 +16,6 @@ namespace refit::harness {
 struct DevicePart {
     const Case& c;
     const CaseSetup& setup;
-    const trainer::RefitPlan* plan = nullptr;  ///< of a trainer: of what it quantizes; else null
     const wire::RefitManifest& manifest;
     std::string transport;  ///< name
     bool weights_resident = true;
