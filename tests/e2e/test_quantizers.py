@@ -79,15 +79,19 @@ def quantizers_python(peers_python):  # noqa: F811
 
 
 @pytest.fixture(scope="module")
-def written(quantizers_python, tmp_path_factory):
-    """{tool: folder with what it wrote}, made when a tool is first asked for."""
+def written(peers_python, quantizers_python, tmp_path_factory):  # noqa: F811
+    """{tool: folder with what it wrote}, made when a tool is first asked for.
+
+    transformers is that of the peers: the others pin older releases, of which 5.17.0 computes other scales.
+    """
     folders = {}
 
     def of(tool):
         if tool not in folders:
             folders[tool] = tmp_path_factory.mktemp(tool)
             pairs = [f"{kind}:{scheme}" for name, scheme, _, kind in ROWS if name == tool]
-            done = subprocess.run([quantizers_python, WRITER, tool, folders[tool], *pairs],
+            python = peers_python if tool == "transformers" else quantizers_python
+            done = subprocess.run([python, WRITER, tool, folders[tool], *pairs],
                                   capture_output=True, text=True, check=False, cwd=BUILD,
                                   timeout=1800)
             assert done.returncode == 0, done.stderr[-2000:]
