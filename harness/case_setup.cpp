@@ -80,6 +80,11 @@ checks::SchemeFacts facts_of(const quant::Recipe* recipe) {
         // |x| / 17, before the cast rounds again.
         facts.slack = 17.0 / 256.0;
     }
+    if (scaling.round_scale_to_bf16 && scaling.scale_storage == numerics::ScaleStorage::f32) {
+        facts.divide_by_bf16_scale = true;
+        // The scale moved between the codes and the engine's product, as below, and both add up.
+        facts.slack += 18.0 / 256.0;
+    }
     if (scaling.scale_storage == numerics::ScaleStorage::bf16) {
         // BF16 keeps 8 bits: the engine multiplies with a scale that moved by up to 2^-8 of itself
         // after the codes were chosen. A decoded value is at most (1 + 1/17) |x|, so that is 18 /

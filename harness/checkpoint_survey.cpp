@@ -13,6 +13,7 @@
 
 #include "checks/scale_layout.hpp"
 #include "core/error.hpp"
+#include "harness/declared_blocks.hpp"
 #include "harness/other_files.hpp"
 #include "harness/value_finding.hpp"
 #include "model/config_text.hpp"
@@ -76,29 +77,6 @@ model::ModelConfig config_in(const std::filesystem::path& directory) {
                               "are quantized: fetch it");
     }
     return model::read_hf_config(path);
-}
-
-/// Whatever engine reads it: weight_block_size of quant_method fp8, and block_structure of every
-/// group of compressed-tensors. What is malformed is for the engines' readers to name.
-std::vector<checks::BlockSize> declared_blocks(const std::string& config) {
-    std::vector<checks::BlockSize> blocks;
-    const json root = json::parse(config, nullptr, false);
-    const auto add = [&](const json& object, const char* key) {
-        if (!object.is_object()) return;
-        const auto value = object.find(key);
-        if (value == object.end() || !value->is_array() || value->size() != 2) return;
-        if (!(*value)[0].is_number_unsigned() || !(*value)[1].is_number_unsigned()) return;
-        blocks.push_back({(*value)[0].get<std::int64_t>(), (*value)[1].get<std::int64_t>()});
-    };
-    add(root, "weight_block_size");
-    if (!root.is_object()) return blocks;
-    const auto groups = root.find("config_groups");
-    if (groups == root.end() || !groups->is_object()) return blocks;
-    for (const auto& [name, group] : groups->items()) {
-        if (group.is_object() && group.contains("weights"))
-            add(group["weights"], "block_structure");
-    }
-    return blocks;
 }
 
 }  // namespace

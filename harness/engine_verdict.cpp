@@ -163,6 +163,7 @@ void add_checkpoint_findings(const receiver::EngineContract& contract,
             if (!known) findings.push_back(std::move(one));
         }
     };
+    add(receiver::left_out_keys(contract, survey.model()));
     add(receiver::unlisted_routers(contract, survey.model(), instance.config));
     add(receiver::unpaired_cache_scales(contract, instance.config, survey.model().architecture,
                                         survey.names()));
@@ -214,7 +215,9 @@ EngineVerdict judge_for_engine(const CheckpointSurvey& survey, const std::string
         if (reading.usable) {
             verdict.scheme = reading.config.scheme_text();
             instance = receiver::apply_contract(
-                contract, receiver::model_as_built(contract, survey.model(), head_stored),
+                contract,
+                receiver::with_built_routers(
+                    contract, receiver::model_as_built(contract, survey.model(), head_stored)),
                 reading.config, tp);
         }
     } catch (const core::ScenarioError& refusal) {

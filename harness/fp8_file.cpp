@@ -17,6 +17,7 @@
 #include <system_error>
 
 #include "core/error.hpp"
+#include "harness/declared_blocks.hpp"
 #include "harness/interruption.hpp"
 #include "record/build_info.hpp"
 
@@ -39,7 +40,7 @@ std::string described(const weights::StoredTensor& tensor) {
 }
 
 /// Fills the tile fields from the scale's shape; false where no layout has it.
-bool set_layout(Fp8Matrix& matrix) {
+bool set_layout(Fp8Matrix& matrix, const std::vector<checks::BlockSize>& declared) {
     const core::Shape shape = matrix.scale_shape();
     const std::int64_t rows = matrix.rows;
     const std::int64_t cols = matrix.cols;
@@ -65,11 +66,21 @@ bool set_layout(Fp8Matrix& matrix) {
         // The type of its own says what the bytes are; U8 in another grid could be anything.
         if (matrix.scale->dtype == DType::u8) return false;
     }
+    for (const checks::BlockSize& block : declared) {
+        if (block.rows < 1 || block.cols < 1) continue;
+        const std::int64_t columns = core::ceil_div(cols, block.cols);
+        if (shape == core::Shape{core::ceil_div(rows, block.rows), columns}) {
+            return set("block", block.rows, block.cols, columns);
+        }
+    }
     if (shape == core::Shape{grid_rows, grid_cols} ||
         shape == core::Shape{grid_rows, 1, grid_cols, 1}) {
         return set("block", kBlock, kBlock, grid_cols);
     }
-    if (shape.empty() || shape == core::Shape{1}) return set("tensor", rows, cols, 1);
+    // A grid that was rounded down has this shape where no side has two whole blocks.
+    const bool floored = rows < 2 * kBlock && cols < 2 * kBlock;
+    const bool one = shape.empty() || shape == core::Shape{1};
+    if (one || (shape == core::Shape{1, 1} && !floored)) return set("tensor", rows, cols, 1);
     if (shape == core::Shape{rows} || shape == core::Shape{rows, 1}) return set("row", 1, cols, 1);
     return false;
 }
@@ -97,6 +108,7 @@ std::string expected_layouts(const Fp8Matrix& matrix) {
 
 /// The matrix of an F8_E4M3 tensor; adds to `problems` and leaves `scale` null where it has none.
 Fp8Matrix resolve(const weights::SafetensorsFile& file, const weights::StoredTensor& tensor,
+                  const std::vector<checks::BlockSize>& declared,
                   std::vector<std::string>& problems) {
     Fp8Matrix matrix;
     matrix.codes = &tensor;
@@ -128,7 +140,7 @@ Fp8Matrix resolve(const weights::SafetensorsFile& file, const weights::StoredTen
     const DType dtype = matrix.scale->dtype;
     const bool known = dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16 ||
                        dtype == DType::u8 || dtype == DType::f8_e8m0;
-    if (!known || !set_layout(matrix)) {
+    if (!known || !set_layout(matrix, declared)) {
         problems.push_back(matrix.scale->name + ": found " + described(*matrix.scale) +
                            " for the weight " + core::to_string(tensor.shape) + "; expected " +
                            expected_layouts(matrix));
@@ -156,9 +168,10 @@ core::Shape Fp8Matrix::scale_shape() const {
 std::vector<Fp8Matrix> fp8_matrices(const weights::SafetensorsFile& file) {
     std::vector<Fp8Matrix> matrices;
     std::vector<std::string> problems;
+    const std::vector<checks::BlockSize> declared = declared_blocks_beside(file.path());
     for (const weights::StoredTensor& tensor : file.tensors()) {
         if (tensor.dtype == DType::f8_e4m3) {
-            matrices.push_back(resolve(file, tensor, problems));
+            matrices.push_back(resolve(file, tensor, declared, problems));
         } else if (tensor.dtype == DType::f8_e5m2) {
             problems.push_back(tensor.name + ": found " + described(tensor) +
                                "; expected F8_E4M3, the only FP8 weight format here");

@@ -50,12 +50,15 @@ struct Identified {
 std::vector<const quant::Recipe*> candidates(const Fp8Matrix& matrix) {
     const core::DType found =
         matrix.scale->dtype == core::DType::f8_e8m0 ? core::DType::u8 : matrix.scale->dtype;
-    core::Shape shape = matrix.scale_shape();
-    if (shape.empty()) shape = {1};
+    // One scale a tensor has no shape of its own: [], [1] and [1, 1] are the same.
+    const bool whole = matrix.layout == "tensor";
+    const core::Shape shape = whole ? core::Shape{1} : matrix.scale_shape();
     std::vector<const quant::Recipe*> result;
     for (const quant::Recipe& recipe : quant::recipe_catalog()) {
+        const bool of_tensor = recipe.scheme == quant::Scheme::fp8_tensorwise;
+        const int rank = whole && of_tensor ? 1 : recipe.scale_rank;
         if (quant::scale_dtype(recipe) == found &&
-            quant::scale_shape(recipe, matrix.shape(), recipe.scale_rank) == shape) {
+            quant::scale_shape(recipe, matrix.shape(), rank) == shape) {
             result.push_back(&recipe);
         }
     }

@@ -70,6 +70,13 @@ const Names kPlannedRecipes = {"prime-rl-blockwise",
                                "tensorwise-cpu",
                                "slime-tensorwise",
                                "slime-tensorwise-cpu",
+                               "modelopt-fp8",
+                               "modelopt-fp8-cpu",
+                               "llm-compressor-channel",
+                               "llm-compressor-block",
+                               "llm-compressor-tensor",
+                               "llm-compressor-mxfp8",
+                               "transformers-blockwise",
                                "mxfp8",
                                "mxfp8-ceil"};
 const Names kBadValues = {"zero", "negative", "nan", "inf"};

@@ -98,13 +98,30 @@ namespace detail {
     return exponent > 8U ? exponent - 8U : 0U;
 }
 
+/// 127 + the smallest e in [-127, 127] for which 448 * 2^e > amax; 255 from 1.75 * 2^127 on. 448 is
+/// 1.75 * 2^8.
+[[nodiscard]] REFIT_HD constexpr std::uint32_t above_exponent_byte(std::uint32_t amax_bits) {
+    const std::uint32_t carried = (amax_bits + 0x200000U) >> 23;  // one more from 1.75 on
+    if (carried >= 255U) {
+        return 255U;
+    }
+    return carried > 8U ? carried - 8U : 0U;
+}
+
+/// A scale as BF16 holds it; NaN stays NaN.
+[[nodiscard]] REFIT_HD constexpr float as_bf16(float value) {
+    return bf16_to_f32(f32_to_bf16(value));
+}
+
 }  // namespace detail
 
 /// Scale and operand of a tile from its amax (F32 bits, sign clear; NaN and Inf allowed).
 [[nodiscard]] REFIT_HD constexpr TileFactor tile_factor(const TileScaling& scaling,
                                                         std::uint32_t amax_bits) {
-    const bool special = scaling.special_amax == SpecialAmax::factor_is_one &&
-                         (amax_bits == 0U || amax_bits == 0x7f800000U);
+    const bool special = (scaling.special_amax == SpecialAmax::factor_is_one &&
+                          (amax_bits == 0U || amax_bits == 0x7f800000U)) ||
+                         (scaling.special_amax == SpecialAmax::factor_is_one_unless_positive &&
+                          (amax_bits == 0U || is_nan_bits(amax_bits)));
     float amax = std::bit_cast<float>(amax_bits);
     if (scaling.special_amax == SpecialAmax::amax_is_448 &&
         (amax_bits == 0U || is_nan_bits(amax_bits))) {
@@ -141,7 +158,8 @@ namespace detail {
         if (scaling.floor_on == FloorOn::scale && scale < scaling.floor_value) {
             scale = scaling.floor_value;
         }
-        if (scaling.zero_scale > 0.0F && scale == 0.0F) {
+        const float used = scaling.round_scale_to_bf16 ? detail::as_bf16(scale) : scale;
+        if (scaling.zero_scale > 0.0F && used == 0.0F) {
             scale = scaling.zero_scale;
         }
         if (scaling.power_of_two == PowerOfTwo::scale_up) {
@@ -162,6 +180,9 @@ namespace detail {
             scale = e8m0_to_f32(is_nan_bits(bits)
                                     ? std::uint8_t{255}
                                     : static_cast<std::uint8_t>(detail::floor_exponent_byte(bits)));
+        } else if (scaling.power_of_two == PowerOfTwo::e8m0_above) {
+            scale = e8m0_to_f32(static_cast<std::uint8_t>(
+                detail::above_exponent_byte(std::bit_cast<std::uint32_t>(amax))));
         }
     }
     if (has_factor) {
@@ -170,11 +191,11 @@ namespace detail {
     TileFactor result;
     result.scale_inv = detail::canonical_nan(scale);
     if (scaling.scale_storage == ScaleStorage::bf16) {
-        result.scale_inv = bf16_to_f32(f32_to_bf16(result.scale_inv));
+        result.scale_inv = detail::as_bf16(result.scale_inv);
     }
     switch (scaling.quotient) {
         case Quotient::divide_by_scale:
-            result.operand = scale;
+            result.operand = scaling.round_scale_to_bf16 ? detail::as_bf16(scale) : scale;
             break;
         case Quotient::multiply_by_factor:
             result.operand = factor;

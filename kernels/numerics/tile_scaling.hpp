@@ -27,6 +27,8 @@ enum class SpecialAmax : std::uint8_t {
     propagate,      ///< zero, Inf and NaN go through the formula
     factor_is_one,  ///< amax 0 or Inf: f = 1 (factor forms only); NaN goes through
     amax_is_448,    ///< amax 0 or NaN: amax = 448, before the bounds
+    /// Amax 0 or NaN: f = 1 (factor forms only); Inf goes through.
+    factor_is_one_unless_positive,
 };
 
 /// Rounding of the number to a power of two, after the floor.
@@ -42,6 +44,9 @@ enum class PowerOfTwo : std::uint8_t {
     /// s = 2^clamp(floor(log2(amax)) - 8, -127, 127), NaN for NaN: the shared scale of OCP MX for
     /// E4M3, whose largest power of two is 2^8. The formula is not used.
     e8m0_floor,
+    /// s = 2^e with the smallest e in [-127, 127] for which 448 * 2^e is above amax, NaN from
+    /// amax 1.75 * 2^127 on. The formula is not used.
+    e8m0_above,
 };
 
 /// What NaN and Inf of the input meet.
@@ -53,7 +58,7 @@ enum class NonfiniteInput : std::uint8_t {
     replace,  ///< NaN becomes +0 and Inf +-448 before anything looks at them
 };
 
-/// How the scale is stored. The code is made with the F32 scale.
+/// How the scale is stored. The code is made with the F32 scale, but for round_scale_to_bf16.
 enum class ScaleStorage : std::uint8_t {
     f32,
     bf16,  ///< rounded to nearest even
@@ -86,6 +91,9 @@ struct TileScaling {
     float zero_scale = 0.0F;  ///< replaces a scale of exactly 0 (scale forms); 0: keep
     PowerOfTwo power_of_two = PowerOfTwo::none;
     Quotient quotient = Quotient::divide_by_scale;
+    /// The quotient uses s rounded to BF16, whatever is stored, and an s that is 0 then counts as 0
+    /// (scale forms without a power of two).
+    bool round_scale_to_bf16 = false;
     bool round_quotient_to_bf16 = false;  ///< before add_zero, clamp and cast: a second rounding
     bool add_zero = false;                ///< quotient + 0: turns -0 into +0
     /// Clamp to +-448 before the cast. The cast here saturates, so this decides no bit; it says

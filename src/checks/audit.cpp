@@ -165,6 +165,7 @@ class QuantizedPart {
                         col;
         segment.loaded_scale = scales_.at(dest_row, dest_col);
         segment.own_scale = tiles.scale(row, col);
+        if (scene_.facts.divide_by_bf16_scale) segment.divisor = nearest_bf16(segment.own_scale);
         segment.round_quotient_to_bf16 = scene_.facts.round_quotient_to_bf16;
         segment.source_finite = tiles.finite(row, col);
         if (!segment.round_quotient_to_bf16) {

@@ -28,6 +28,8 @@ struct SchemeFacts {
     bool power_of_two_scales = false;
     bool pad_last_element = false;  ///< ragged tiles also count W[rows-1, cols-1] into their amax
     double scale_floor = 0.0;  ///< smallest scale the recipe gives to a tile that is not all zero
+    /// The recipe divides by s rounded to BF16 and stores s; only with round_quotient_to_bf16.
+    bool divide_by_bf16_scale = false;
     /// The recipe rounds x / s to BF16 before the cast: a second rounding, which the expected error
     /// has too.
     bool round_quotient_to_bf16 = false;

@@ -39,6 +39,7 @@ struct Lanes {
 struct Constants {
     double loaded_scale;
     double own_scale;
+    double divisor;
     double smallest_bound;
     double saturation;
     double threshold;
@@ -74,7 +75,7 @@ struct Constants {
 
     // nearest_bf16 and nearest_e4m3 of decode.hpp, on four numbers; the sign is put on last there
     // and here.
-    Doubles quotient = magnitude / constants.own_scale;
+    Doubles quotient = magnitude / constants.divisor;
     if (constants.round) {
         const Doubles product = quotient * 35184372088833.0;
         quotient = product - (product - quotient);
@@ -97,8 +98,10 @@ struct Constants {
 
 REFIT_CLONES BlockSums sum_block_exactly(const ElementBlock& block) {
     const double* values = e4m3_values().data();
-    const Constants constants{block.loaded_scale, block.own_scale, block.own_scale / 1024.0,
-                              block.saturation,   block.threshold, block.round_quotient_to_bf16};
+    const double divisor = block.divisor > 0.0 ? block.divisor : block.own_scale;
+    const Constants constants{block.loaded_scale,          block.own_scale,  divisor,
+                              block.own_scale / 1024.0,    block.saturation, block.threshold,
+                              block.round_quotient_to_bf16};
     Lanes lanes;
     std::int64_t i = 0;
     for (; i + 4 <= block.count; i += 4) {

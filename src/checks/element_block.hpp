@@ -17,6 +17,7 @@ struct ElementBlock {
     bool round_quotient_to_bf16 = false;  ///< before the expected code
     double saturation = 0.0;              ///< magnitudes above it saturate with the loaded scale
     double threshold = 0.0;               ///< of error over bound
+    double divisor = 0.0;  ///< of the expected code, where it is not own_scale; 0: own_scale
 };
 
 struct BlockSums {

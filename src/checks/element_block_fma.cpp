@@ -475,7 +475,7 @@ bool sum_nearest_rows(const ElementRows& rows, const NearestCodes& nearest, Bloc
 
 bool sum_block_fma(const ElementBlock& block, BlockSums& sums) {
     if (!has_fma() || block.count == 0 || block.count % 32 != 0 || block.count > kMostFmaElements ||
-        block.round_quotient_to_bf16 || !in_range(block.loaded_scale) ||
+        block.round_quotient_to_bf16 || block.divisor > 0.0 || !in_range(block.loaded_scale) ||
         !in_range(block.own_scale) ||
         static_cast<double>(static_cast<float>(block.loaded_scale)) != block.loaded_scale) {
         return false;

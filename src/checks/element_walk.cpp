@@ -73,6 +73,7 @@ void walk_finite(const Segment& segment, std::int64_t begin, std::int64_t end, d
             block.count = std::min(kBlock, end - i);
             block.loaded_scale = segment.loaded_scale;
             block.own_scale = segment.own_scale;
+            block.divisor = segment.divisor;
             block.round_quotient_to_bf16 = segment.round_quotient_to_bf16;
             block.saturation = kE4m3Max * segment.loaded_scale * allowed;
             block.threshold = threshold_of(worst, allowed);

@@ -18,6 +18,7 @@ struct Segment {
     std::int64_t count = 0;
     double loaded_scale = 0.0;  ///< what the engine multiplies with
     double own_scale = 0.0;  ///< from the source's amax; 0 where the tile holds nothing but zeros
+    double divisor = 0.0;    ///< of the expected code, where it is not own_scale; 0: own_scale
     bool round_quotient_to_bf16 = false;  ///< see SchemeFacts
     bool source_finite = true;  ///< false: the tile holds a NaN or an Inf, look at each element
     const NearestCodes* nearest = nullptr;  ///< of the tile, if it is large enough for a table

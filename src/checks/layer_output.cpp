@@ -113,7 +113,7 @@ void LayerOutput::add(const Segment& segment, std::int64_t col) {
             truth[slot] = x;
             loaded[slot] = values[segment.codes[begin + i]] * segment.loaded_scale;
             if (segment.own_scale == 0.0) continue;
-            double quotient = x / segment.own_scale;
+            double quotient = x / (segment.divisor > 0.0 ? segment.divisor : segment.own_scale);
             if (segment.round_quotient_to_bf16) quotient = nearest_bf16(quotient);
             expected[slot] = nearest_e4m3(quotient) * segment.own_scale;
         }

@@ -26,15 +26,21 @@ struct Family {
     Architecture architecture;
     const char* class_name;
     const char* model_type;
+    /// A file without num_key_value_heads means one a query head. Of Mistral and Qwen it means the
+    /// configuration class's 8 and 32, which no real file means.
+    bool defaults_to_heads;
 };
-constexpr std::array<Family, 6> kFamilies = {{
-    {Architecture::llama, "LlamaForCausalLM", "llama"},
-    {Architecture::qwen2, "Qwen2ForCausalLM", "qwen2"},
-    {Architecture::qwen3, "Qwen3ForCausalLM", "qwen3"},
-    {Architecture::qwen3_moe, "Qwen3MoeForCausalLM", "qwen3_moe"},
-    {Architecture::deepseek_v3, "DeepseekV3ForCausalLM", "deepseek_v3"},
+constexpr std::array<Family, 7> kFamilies = {{
+    {Architecture::llama, "LlamaForCausalLM", "llama", true},
+    // Tensors and loaders of Llama: MistralForCausalLM is a subclass of LlamaForCausalLM in vLLM
+    // 0.33.0 (models/mistral.py) and in SGLang 0.5.23 (srt/models/mistral.py).
+    {Architecture::llama, "MistralForCausalLM", "mistral", false},
+    {Architecture::qwen2, "Qwen2ForCausalLM", "qwen2", false},
+    {Architecture::qwen3, "Qwen3ForCausalLM", "qwen3", false},
+    {Architecture::qwen3_moe, "Qwen3MoeForCausalLM", "qwen3_moe", false},
+    {Architecture::deepseek_v3, "DeepseekV3ForCausalLM", "deepseek_v3", true},
     // Kimi-K2 is DeepSeek-V3's class under a model_type of its own.
-    {Architecture::deepseek_v3, "DeepseekV3ForCausalLM", "kimi_k2"},
+    {Architecture::deepseek_v3, "DeepseekV3ForCausalLM", "kimi_k2", true},
 }};
 
 /// One config.json while it is read; every error names the file, the key and what was found.
@@ -156,7 +162,7 @@ std::string supported_types(const char* class_name = nullptr) {
     return text;
 }
 
-Architecture read_architecture(const Reader& reader) {
+const Family& read_family(const Reader& reader) {
     const Family* by_class = nullptr;
     if (const Json* value = reader.find("architectures")) {
         if (!value->is_array() || value->size() != 1 || !value->front().is_string()) {
@@ -191,16 +197,14 @@ Architecture read_architecture(const Reader& reader) {
             "model_type", std::string("\"") + by_type->model_type + "\"",
             "\"" + supported_types(by_class->class_name) + "\", which architectures names");
     }
-    return (by_class != nullptr ? by_class : by_type)->architecture;
+    return *(by_class != nullptr ? by_class : by_type);
 }
 
-std::int64_t read_kv_heads(const Reader& reader, const ModelConfig& config) {
-    // Llama's default, and what null means, is one key and value head a query head. Qwen's default
-    // is 32 whatever the model, which no real config.json means.
+std::int64_t read_kv_heads(const Reader& reader, const Family& family, const ModelConfig& config) {
+    // null is one key and value head a query head in every family.
     const bool defaults_to_heads =
         reader.find("num_key_value_heads") == nullptr &&
-        (config.architecture == Architecture::llama ||
-         config.architecture == Architecture::deepseek_v3 || reader.has_key("num_key_value_heads"));
+        (family.defaults_to_heads || reader.has_key("num_key_value_heads"));
     const std::int64_t kv_heads =
         defaults_to_heads ? config.heads : reader.dimension("num_key_value_heads");
     if (config.heads % kv_heads != 0) {
@@ -252,6 +256,9 @@ void read_experts(const Reader& reader, ModelConfig& config) {
         reader.has_key("n_shared_experts") ? reader.count("n_shared_experts", 0) : std::int64_t{1};
     config.first_dense_layers = reader.count("first_k_dense_replace", 3);
     config.moe_layer_every = reader.dimension("moe_layer_freq", 1);
+    for (const char* key : {"moe_layer_freq", "topk_method"}) {
+        if (!reader.has_key(key)) config.left_out.emplace_back(key);
+    }
     // Only this way of choosing experts, the default, has the bias.
     const Json* method = reader.find("topk_method");
     config.router_bias = method == nullptr || *method == "noaux_tc";
@@ -333,13 +340,14 @@ ModelConfig read_hf_config(const std::filesystem::path& config_json) {
     const Reader reader(config_json.string(), load(config_json));
     ModelConfig config;
     config.name = config_json.string();
-    config.architecture = read_architecture(reader);
+    const Family& family = read_family(reader);
+    config.architecture = family.architecture;
     config.hidden = reader.dimension("hidden_size");
     config.intermediate = reader.dimension("intermediate_size");
     config.layers = reader.dimension("num_hidden_layers");
     config.heads = reader.dimension("num_attention_heads");
     config.vocabulary = reader.dimension("vocab_size");
-    config.kv_heads = read_kv_heads(reader, config);
+    config.kv_heads = read_kv_heads(reader, family, config);
     const bool is_deepseek = config.architecture == Architecture::deepseek_v3;
     const bool is_qwen3_moe = config.architecture == Architecture::qwen3_moe;
     if (is_deepseek) {

@@ -48,6 +48,10 @@ struct ModelConfig {
     /// Layers for multi-token prediction behind the decoder layers (num_nextn_predict_layers).
     std::int64_t mtp_layers = 0;
 
+    /// Keys of a config.json that it leaves out and that have a default here, although some engines
+    /// have none: moe_layer_freq, topk_method.
+    std::vector<std::string> left_out;
+
     /// The `quantization_config` object of a config.json as JSON text; nullopt where it has none.
     std::optional<std::string> quantization_config;
 };

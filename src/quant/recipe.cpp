@@ -105,10 +105,13 @@ core::Shape scale_shape(const Recipe& recipe, const core::Shape& weight, int ran
             }
             refuse_rank(recipe, weight, rank, "rank 1 or 2, one scale a row");
         case Scheme::fp8_tensorwise:
+            if (rank == 0) {
+                return {};
+            }
             if (rank == 1) {
                 return {1};
             }
-            refuse_rank(recipe, weight, rank, "rank 1, one scale");
+            refuse_rank(recipe, weight, rank, "rank 0 or 1, one scale");
         case Scheme::bf16:
             break;
     }
@@ -181,11 +184,12 @@ std::vector<std::string> describe(const numerics::TileScaling& scaling) {
     };
     static constexpr const char* kNonfinite[] = {"propagate", "drop_nan", "replace"};
     static constexpr const char* kEdge[] = {"true_extent", "pad_last_element"};
-    static constexpr const char* kSpecial[] = {"propagate", "factor_is_one", "amax_is_448"};
+    static constexpr const char* kSpecial[] = {"propagate", "factor_is_one", "amax_is_448",
+                                               "factor_is_one_unless_positive"};
     static constexpr const char* kFormula[] = {"amax/448", "amax*fl32(1/448)", "fl32(1/amax)*448",
                                                "448/amax"};
-    static constexpr const char* kPower[] = {"none", "scale_up", "exponent_byte", "e8m0_ceil",
-                                             "e8m0_floor"};
+    static constexpr const char* kPower[] = {"none",      "scale_up",   "exponent_byte",
+                                             "e8m0_ceil", "e8m0_floor", "e8m0_above"};
     static constexpr const char* kQuotient[] = {"x/s", "x*f", "x*fl32(1/s)"};
     static constexpr const char* kStorage[] = {"F32", "BF16", "E8M0"};
     const auto of = [](const auto& names, auto value) {
@@ -197,12 +201,14 @@ std::vector<std::string> describe(const numerics::TileScaling& scaling) {
     add("special_amax", of(kSpecial, scaling.special_amax));
     if (scaling.floor_on == FloorOn::amax) add("amax_floor", number(scaling.floor_value));
     if (scaling.amax_ceiling > 0.0F) add("amax_ceiling", number(scaling.amax_ceiling));
-    if (scaling.power_of_two != PowerOfTwo::e8m0_floor) {
+    if (scaling.power_of_two != PowerOfTwo::e8m0_floor &&
+        scaling.power_of_two != PowerOfTwo::e8m0_above) {
         add("formula", of(kFormula, scaling.formula));
     }
     if (scaling.floor_on == FloorOn::scale) add("scale_floor", number(scaling.floor_value));
     if (scaling.zero_scale > 0.0F) add("zero_scale", number(scaling.zero_scale));
     add("power_of_two", of(kPower, scaling.power_of_two));
+    if (scaling.round_scale_to_bf16) add("scale_rounded_to", "BF16");
     add("quotient", of(kQuotient, scaling.quotient));
     if (scaling.round_quotient_to_bf16) add("quotient_rounded_to", "BF16");
     if (scaling.add_zero) add("add_zero", "yes");

@@ -29,7 +29,7 @@ struct Recipe {
     numerics::TileScaling scaling;
     std::string scale_suffix;  ///< as the recipe's own system writes it: "weight_scale_inv" or
                                ///< "weight_scale"
-    int scale_rank = 2;        ///< rank of that tensor: 1, 2 or 4
+    int scale_rank = 2;        ///< rank of that tensor: 0, 1, 2 or 4
     std::string summary;       ///< order of operations in a line
     std::string source;        ///< repository, version, file
 };
@@ -39,9 +39,9 @@ struct Recipe {
 /// Throws UsageError that lists the nearest names.
 [[nodiscard]] const Recipe& find_recipe(std::string_view name);
 
-/// Shape of the scale tensor of a [rows, cols] weight at the given rank (1, 2 or 4). Blockwise: the
-/// tile grid, 2-D, or 4-D [gr, 1, gc, 1]. Channelwise: [rows] or [rows, 1]. Tensorwise: [1]. Throws
-/// ShapeError for a rank the scheme lacks.
+/// Shape of the scale tensor of a [rows, cols] weight at the given rank (0, 1, 2 or 4). Blockwise:
+/// the tile grid, 2-D, or 4-D [gr, 1, gc, 1]. Channelwise: [rows] or [rows, 1]. Tensorwise: [] or
+/// [1]. Throws ShapeError for a rank the scheme lacks.
 [[nodiscard]] core::Shape scale_shape(const Recipe& recipe, const core::Shape& weight, int rank);
 
 /// Dtype of the scale tensor as the recipe's own system writes it: F32, BF16, or U8 for E8M0 (which

@@ -65,6 +65,16 @@ constexpr const char* kModelOpt =
     "modelopt/torch/quantization/qtensor/fp8_tensor.py and modelopt/torch/export";
 constexpr const char* kDeepGemm =
     "deepseek-ai/DeepGEMM @ 54e22612, deep_gemm/utils/math.py, per_block_cast_to_fp8";
+constexpr const char* kModelOptScalar =
+    "NVIDIA/Model-Optimizer, nvidia-modelopt 0.47.0, modelopt/torch/export/quant_utils.py, "
+    "get_scaling_factor and to_quantized_weight, on BF16 weights";
+constexpr const char* kLlmCompressor =
+    "vllm-project/llm-compressor 0.14.0.1 with compressed-tensors 0.19.0, "
+    "quantization/utils/helpers.py, calculate_qparams, and "
+    "quantization/lifecycle/forward_helpers.py, on BF16 weights";
+constexpr const char* kTransformers =
+    "huggingface/transformers 5.23.0, src/transformers/integrations/finegrained_fp8.py, "
+    "Fp8Quantize, which leaves a matrix that whole blocks do not divide in BF16";
 constexpr const char* kCompressedTensors =
     "vllm-project/compressed-tensors @ ac8e2ba82f4e, calculate_qparams and quantize";
 
@@ -118,6 +128,33 @@ TileScaling compressed_tensors() {
     TileScaling s;
     s.zero_scale = 0x1p-23F;
     s.add_zero = true;
+    return s;
+}
+
+/// On BF16 tensors, which every step rounds to. BF16's machine epsilon stands for a scale of 0.
+TileScaling llm_compressor() {
+    TileScaling s = compressed_tensors();
+    s.zero_scale = 0x1p-7F;
+    s.round_scale_to_bf16 = true;
+    s.round_quotient_to_bf16 = true;
+    s.scale_storage = ScaleStorage::bf16;
+    return s;
+}
+
+/// BF16 tensors by an F32 scalar tensor: a CUDA device first rounds the scalar to BF16, a CPU does
+/// not (ATen/native/cuda/BinaryDivTrueKernel.cu and cpu/BinaryOpsKernel.cpp).
+TileScaling by_a_scalar(TileScaling scaling, bool on_cuda) {
+    scaling = whole_tensor(scaling);
+    scaling.round_scale_to_bf16 = on_cuda;
+    scaling.round_quotient_to_bf16 = true;
+    return scaling;
+}
+
+TileScaling transformers() {
+    TileScaling s;
+    s.formula = ScaleFormula::reciprocal_amax_times_448;
+    s.special_amax = SpecialAmax::factor_is_one_unless_positive;
+    s.quotient = Quotient::multiply_by_factor;
     return s;
 }
 
@@ -191,6 +228,14 @@ TileScaling mxfp8_ceil() {
     return s;
 }
 
+TileScaling mxfp8_above() {
+    TileScaling s = mxfp8();
+    s.power_of_two = PowerOfTwo::e8m0_above;
+    s.add_zero = true;
+    s.round_quotient_to_bf16 = true;
+    return s;
+}
+
 class Catalog {
  public:
     void add(Recipe recipe) { rows_.push_back(std::move(recipe)); }
@@ -199,6 +244,7 @@ class Catalog {
     /// by fl32(1/448), and NAME-cpu with the IEEE division.
     void add_twins(Recipe recipe) {
         Recipe on_cpu = recipe;
+        on_cpu.scaling.round_scale_to_bf16 = false;
         recipe.scaling.formula = ScaleFormula::amax_times_reciprocal_448;
         recipe.summary += "; amax / 448 as amax * fl32(1/448), as PyTorch on CUDA";
         on_cpu.name += "-cpu";
@@ -212,6 +258,22 @@ class Catalog {
  private:
     std::vector<Recipe> rows_;
 };
+
+void add_llm_compressor(Catalog& catalog) {
+    const std::string formula =
+        "s = bf16(amax / 448), 0 -> 2^-7, Q(clamp(bf16(x / s) + 0)), BF16 scale";
+    catalog.add({"llm-compressor-channel", Scheme::fp8_channelwise, by_rows(llm_compressor()),
+                 kPlainSuffix, 2, "by rows: " + formula, kLlmCompressor});
+    catalog.add({"llm-compressor-block", Scheme::fp8_blockwise, llm_compressor(), kPlainSuffix, 2,
+                 formula, kLlmCompressor});
+    catalog.add({"llm-compressor-tensor", Scheme::fp8_tensorwise, whole_tensor(llm_compressor()),
+                 kPlainSuffix, 1, "whole tensor: " + formula, kLlmCompressor});
+    catalog.add(
+        {"llm-compressor-mxfp8", Scheme::mxfp8, mxfp8_above(), kPlainSuffix, 2,
+         "smallest e in [-127, 127] with 448 * 2^e > amax, byte e + 127, Q(clamp(x / 2^e "
+         "+ 0)); 255 from amax 1.75 * 2^127 on, where the source's byte depends on the device",
+         kLlmCompressor});
+}
 
 std::vector<Recipe> make_catalog() {
     Catalog catalog;
@@ -285,13 +347,23 @@ std::vector<Recipe> make_catalog() {
          "whole tensor: s = amax / 448, 0 -> 2^-23, Q(clamp(x / s + 0))", kCompressedTensors});
     Recipe slime_tensor{"slime-tensorwise",
                         Scheme::fp8_tensorwise,
-                        whole_tensor(slime_offline()),
+                        by_a_scalar(slime_offline(), true),
                         kPlainSuffix,
                         1,
-                        "whole tensor: s = max(amax, bf16(1e-12)) / 448, Q(clamp(bf16(x / s)))",
+                        "whole tensor: s = max(amax, bf16(1e-12)) / 448, Q(clamp(bf16(x / s))); "
+                        "on CUDA x / bf16(s)",
                         kSlimeOffline};
-    slime_tensor.scaling.round_quotient_to_bf16 = true;
     catalog.add_twins(std::move(slime_tensor));
+    catalog.add_twins({"modelopt-fp8", Scheme::fp8_tensorwise, by_a_scalar(modelopt(), true),
+                       kPlainSuffix, 0,
+                       "whole tensor: a as modelopt-pb-w8a8, s = a / 448, Q(bf16(x / s)); on CUDA "
+                       "x / bf16(s)",
+                       kModelOptScalar});
+    add_llm_compressor(catalog);
+    catalog.add({"transformers-blockwise", Scheme::fp8_blockwise, transformers(), kBlockSuffix, 2,
+                 "f = fl32(fl32(1/amax) * 448), 1 where amax is 0 or NaN, Q(clamp(x * f)), "
+                 "s = fl32(1/f)",
+                 kTransformers});
     catalog.add({"mxfp8", Scheme::mxfp8, mxfp8(), kPlainSuffix, 2,
                  "e = clamp(floor(log2(amax)) - 8, -127, 127), Q(clamp(x / 2^e)), byte e + 127; "
                  "NaN -> byte 255",

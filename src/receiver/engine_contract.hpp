@@ -153,6 +153,13 @@ struct KnownParts {
     std::vector<std::string> layers;  ///< last components of their paths
 };
 
+/// A key that the class of a family takes from config.json, and whose absence it does not survive.
+struct NeededKey {
+    model::Architecture architecture = model::Architecture::llama;
+    std::string key;
+    std::string engine_message;
+};
+
 struct EngineContract {
     std::string name;     ///< vllm-fp8 ...
     std::string version;  ///< "vLLM 017e9f4 (2026-08-17)"
@@ -204,6 +211,9 @@ struct EngineContract {
     /// Families whose router is quantized with the other layers unless the skip list names it; see
     /// router_check.hpp.
     std::vector<model::Architecture> quantized_routers;
+    /// Builds the routers' correction bias only where config.json names the method (topk_method).
+    bool router_bias_by_method = false;
+    std::vector<NeededKey> needed_keys;      ///< see router_check.hpp
     TiedHead tied_head = TiedHead::unknown;  ///< see tied_head.hpp
     /// Families whose class has a head of its own whatever tie_word_embeddings says.
     std::vector<model::Architecture> own_heads;

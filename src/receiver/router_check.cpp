@@ -4,10 +4,18 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "receiver/skip_rules.hpp"
 
 namespace refit::receiver {
+namespace {
+
+bool leaves_out(const model::ModelConfig& model, const std::string& key) {
+    return std::find(model.left_out.begin(), model.left_out.end(), key) != model.left_out.end();
+}
+
+}  // namespace
 
 core::Findings unlisted_routers(const EngineContract& contract, const model::ModelConfig& model,
                                 const QuantizationConfig& config) {
@@ -59,6 +67,34 @@ core::Findings unlisted_head(const EngineContract& contract, const QuantizationC
                                 "embedding; whether that works was not run") +
                       "; " + finding.remedy + " (contract: " + contract.snapshot + ")";
     return {finding};
+}
+
+model::ModelConfig with_built_routers(const EngineContract& contract, model::ModelConfig model) {
+    if (contract.router_bias_by_method && leaves_out(model, "topk_method")) {
+        model.router_bias = false;
+    }
+    return model;
+}
+
+core::Findings left_out_keys(const EngineContract& contract, const model::ModelConfig& model) {
+    core::Findings findings;
+    for (const NeededKey& needed : contract.needed_keys) {
+        if (needed.architecture != model.architecture || !leaves_out(model, needed.key)) continue;
+        core::Finding finding;
+        finding.check = "shape_contract";
+        finding.severity = core::Severity::error;
+        finding.tensor = "config.json";
+        finding.measured = needed.key + " is absent";
+        finding.limit = needed.key;
+        finding.engine_behaviour = "raises";
+        finding.engine_message = needed.engine_message;
+        finding.remedy = "write the key: " + needed.key + " of the original config.json";
+        finding.message = "config.json: has no " + needed.key + ", which " + contract.name +
+                          " takes from it (SGLang 0.5.23 says \"" + needed.engine_message +
+                          "\"); " + finding.remedy;
+        findings.push_back(std::move(finding));
+    }
+    return findings;
 }
 
 }  // namespace refit::receiver

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The refitbench authors
 // SPDX-License-Identifier: Apache-2.0
-// Routers of experts and heads that an engine would quantize although they are stored in BF16.
+// Routers of experts and heads that an engine would quantize although they are stored in BF16, and
+// what else an engine makes of a model whose config.json leaves something out.
 #pragma once
 
 #include "core/finding.hpp"
@@ -25,5 +26,16 @@ namespace refit::receiver {
 /// layers/vocab_parallel_embedding.py; read, not run.
 [[nodiscard]] core::Findings unlisted_head(const EngineContract& contract,
                                            const QuantizationConfig& config, bool stored);
+
+/// The model with the router tensors that the engine builds: without correction biases where it
+/// makes none because config.json leaves out how experts are chosen, as transformers 5 writes the
+/// file. Of checkpoints only. Source: vLLM 0.33.0, model_executor/models/deepseek_v2.py; run.
+[[nodiscard]] model::ModelConfig with_built_routers(const EngineContract& contract,
+                                                    model::ModelConfig model);
+
+/// An error for each key of config.json that the file leaves out and the engine's class takes from
+/// it. Of checkpoints only. Source: SGLang 0.5.23, srt/models/deepseek_v2.py; run.
+[[nodiscard]] core::Findings left_out_keys(const EngineContract& contract,
+                                           const model::ModelConfig& model);
 
 }  // namespace refit::receiver

@@ -31,7 +31,7 @@ CONFIGS = {
                           num_experts_per_tok=2, moe_intermediate_size=256, n_shared_experts=1, n_group=1,
                           topk_group=1, first_k_dense_replace=1, q_lora_rank=128, kv_lora_rank=128,
                           qk_nope_head_dim=128, qk_rope_head_dim=64, v_head_dim=128,
-                          num_nextn_predict_layers=1),
+                          num_nextn_predict_layers=1, moe_layer_freq=1, topk_method="noaux_tc"),
 }
 
 

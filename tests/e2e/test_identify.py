@@ -53,8 +53,9 @@ def test_a_file_is_traced_to_its_recipe(refitbench, formulas, recipe):  # noqa: 
 
     assert result["schema"] == "refitbench.identify/1"
     assert recipe in result["exact"]
-    # Recipes of one definition, of one definition for finite input, and no other.
-    twins = [TRITON, {"nemo-rl-linear", "nemo-rl-2037-linear"}, {"nemo-rl-pow2", "nemo-rl-2037-pow2"}]
+    # Recipes of one definition, of one definition for finite input or for a maximum that no floor meets, and no other.
+    twins = [TRITON, {"slime-tensorwise", "modelopt-fp8"}, {"slime-tensorwise-cpu", "modelopt-fp8-cpu"},
+             {"nemo-rl-linear", "nemo-rl-2037-linear"}, {"nemo-rl-pow2", "nemo-rl-2037-pow2"}]
     assert set(result["exact"]) == next((group for group in twins if recipe in group), {recipe})
     for row in result["tensors"]:
         assert row["exact"] == result["exact"]
@@ -173,12 +174,12 @@ def test_a_wrong_reference_is_named(refitbench, formulas, what, words):  # noqa:
 def test_a_scale_that_no_recipe_writes_is_named(refitbench, formulas):  # noqa: F811
     path, values = reference(refitbench.folder)
     tensors = quantized_by(formulas, "prime-rl-channelwise", values)
-    tensors["x.weight_scale"] = ("BF16", bf16(numpy.ones((300, 1))))
+    tensors["x.weight_scale"] = ("BF16", bf16(numpy.ones(300)))
     target = refitbench.folder / "fp8.safetensors"
     write_safetensors(target, tensors)
 
     refitbench("identify", target, "--reference", path).expect(1).expect_said(
-        "x.weight_scale", "BF16 [300, 1]", "F32 [300, 1]", "U8 [300, 9]")
+        "x.weight_scale", "found BF16 [300]", "F32 [300, 1]", "U8 [300, 9]")
 
 
 def test_a_power_of_two_scale_survives_the_way_back(refitbench, checkpoint):

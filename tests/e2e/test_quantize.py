@@ -26,9 +26,11 @@ def formulas():
 
 def scale_layout(name, rows, columns):
     """(suffix, shape) of the scale tensor, by the table of the recipes."""
-    if name.startswith("mxfp8"):
+    if "mxfp8" in name:
         return "_scale", (rows, -(-columns // 32))
-    if "tensorwise" in name:
+    if name.startswith("modelopt-fp8"):
+        return "_scale", ()
+    if "tensorwise" in name or name == "llm-compressor-tensor":
         return "_scale", (1,)
     if name.startswith("modelopt-pc-pt"):
         return "_scale", (rows,)
@@ -37,7 +39,7 @@ def scale_layout(name, rows, columns):
     grid = (-(-rows // 128), -(-columns // 128))
     if name.startswith("modelopt-pb-wo"):
         return "_scale", (grid[0], 1, grid[1], 1)
-    return "_scale_inv", grid
+    return "_scale" if name == "llm-compressor-block" else "_scale_inv", grid
 
 
 def matrices(special):
@@ -58,10 +60,13 @@ def matrices(special):
 
 
 RECIPES = """prime-rl-blockwise prime-rl-channelwise slime-offline slime-offline-channel modelopt-pb-w8a8
-modelopt-pb-wo modelopt-pc-pt deepgemm compressed-tensors-channel tensorwise slime-tensorwise""".split()
+modelopt-pb-wo modelopt-pc-pt deepgemm compressed-tensors-channel tensorwise slime-tensorwise
+modelopt-fp8""".split()
 RECIPES += [name + "-cpu" for name in RECIPES]
 RECIPES += """nemo-rl-linear nemo-rl-pow2 nemo-rl-2037-linear nemo-rl-2037-pow2 areal-torch verl-torch
-areal-triton slime-online verl-triton areal-megatron deepgemm-ue8m0 mxfp8 mxfp8-ceil""".split()
+areal-triton slime-online verl-triton areal-megatron deepgemm-ue8m0 mxfp8 mxfp8-ceil
+llm-compressor-channel llm-compressor-block llm-compressor-tensor llm-compressor-mxfp8
+transformers-blockwise""".split()
 
 
 def test_the_catalog_is_the_recipe_table(refitbench, formulas):

@@ -94,8 +94,19 @@ def slime_offline(x, amax, device):
 
 
 def slime_tensorwise(x, amax, device):
-    s, quotient = slime_offline(x, amax, device)
-    return s, quotient.astype(BF16).astype(F32)
+    s, _ = slime_offline(x, amax, device)
+    return s, by_a_scalar(x, s, device)
+
+
+def modelopt_scalar(x, amax, device):
+    s, _ = modelopt(x, amax, device)
+    return s, by_a_scalar(x, s, device)
+
+
+def by_a_scalar(x, s, device):
+    """BF16 by an F32 scalar tensor, as PyTorch divides: CUDA rounds the scalar to BF16 first."""
+    divisor = s.astype(BF16).astype(F32) if device == "cuda" else s
+    return (x / divisor).astype(BF16).astype(F32)
 
 
 def modelopt(x, amax, device):
@@ -129,6 +140,30 @@ def compressed_tensors(x, amax, device):
     if s == 0:
         s = F32(np.finfo(np.float32).eps)
     return s, x / s + F32(0)
+
+
+def llm_compressor(x, amax, _):
+    """PyTorch's BF16 tensors: each operation in F32, its result in BF16."""
+    s = (amax / F32(448)).astype(BF16)
+    if s == 0:
+        s = ml_dtypes.finfo(BF16).eps
+    quotient = (x / F32(s)).astype(BF16) + BF16(0)
+    return F32(s), quotient.astype(F32)
+
+
+def llm_compressor_mx(x, amax, _):
+    # From 1.75 * 2^k on, the exponent is one more: amax ends below 448. BF16 has no 2^128.
+    mantissa, exponent = np.frexp(np.float64(amax))
+    if not np.isfinite(amax) or amax >= 1.75 * 2.0**127:
+        return F32(np.nan), np.full(x.shape, np.nan, F32)
+    exponent = -127 if amax == 0 else max(int(exponent) + int(mantissa >= 0.875) - 9, -127)
+    s = F32(2.0**exponent)
+    return s, ((x / s).astype(BF16) + BF16(0)).astype(F32)
+
+
+def transformers(x, amax, _):
+    f = (F32(1) / amax) * F32(448) if amax > 0 else F32(1)
+    return F32(1) / f, x * f
 
 
 def triton(x, amax, _):
@@ -178,6 +213,12 @@ RECIPES = {
     "compressed-tensors-channel": (compressed_tensors, ROW, TWINS, False),
     "tensorwise": (compressed_tensors, TENSOR, TWINS, False),
     "slime-tensorwise": (slime_tensorwise, TENSOR, TWINS, False),
+    "modelopt-fp8": (modelopt_scalar, TENSOR, TWINS, False),
+    "llm-compressor-channel": (llm_compressor, ROW, ("cuda",), False),
+    "llm-compressor-block": (llm_compressor, BLOCK, ("cuda",), False),
+    "llm-compressor-tensor": (llm_compressor, TENSOR, ("cuda",), False),
+    "llm-compressor-mxfp8": (llm_compressor_mx, GROUP, ("cuda",), False),
+    "transformers-blockwise": (transformers, BLOCK, ("cuda",), False),
     "nemo-rl-2037-linear": (nemo_linear, BLOCK, ("cuda",), True),
     "nemo-rl-2037-pow2": (nemo_pow2, BLOCK, ("cuda",), True),
     "areal-triton": (triton, BLOCK, ("cuda",), False),
@@ -188,7 +229,15 @@ RECIPES = {
     "mxfp8-ceil": (modelopt_mx, GROUP, ("cuda",), False),
 }
 REPLACES_NONFINITE = ("nemo-rl-2037-linear", "nemo-rl-2037-pow2")
-SCALE_DTYPES = {"areal-megatron": "bf16", "mxfp8": "e8m0", "mxfp8-ceil": "e8m0"}  # else f32
+SCALE_DTYPES = {  # else f32
+    "areal-megatron": "bf16",
+    "llm-compressor-channel": "bf16",
+    "llm-compressor-block": "bf16",
+    "llm-compressor-tensor": "bf16",
+    "llm-compressor-mxfp8": "e8m0",
+    "mxfp8": "e8m0",
+    "mxfp8-ceil": "e8m0",
+}
 # Hexadecimal digits of a scale.
 DIGITS = {"f32": 8, "bf16": 4, "e8m0": 2}
 

@@ -77,6 +77,12 @@ EngineContract sglang_contract(const std::string& name, bool quantized, const st
     contract.cache_scales.absent = "makes no scales of the KV cache without a quantization_config";
     if (quantized) contract.cache_scales.loader = CacheScaleLoader::sglang;
     contract.tied_head = TiedHead::embedding;
+    for (const char* key : {"moe_layer_freq", "topk_method"}) {
+        contract.needed_keys.push_back(
+            {model::Architecture::deepseek_v3, key,
+             std::string("AttributeError: 'DeepseekV3Config' object has no attribute '") + key +
+                 "'"});
+    }
     contract.own_heads = {model::Architecture::qwen3_moe};
     contract.tied_head_source = "SGLang 0.5.23";
     contract.layout.ceil_then_divide = true;

@@ -15,7 +15,7 @@ ContractRow row_of(const std::string& suffix, const std::string& scheme,
                    const std::string& parameter_dtype, std::vector<DType> wire,
                    const std::string& shape, const std::string& rule, LoaderRule loader,
                    const std::string& on_missing) {
-    const bool scale = loader == LoaderRule::grid_of_the_scale || loader == LoaderRule::one_value;
+    const bool scale = loader == LoaderRule::grid_of_the_scale || loader == LoaderRule::one_element;
     return make_row(
         suffix, scheme, parameter_dtype, std::move(wire), shape, rule,
         {scale ? "silently_wrong" : "raises", scale ? "silently_wrong" : "raises", on_missing,
@@ -83,10 +83,10 @@ EngineContract transformers_fp8_contract() {
                "silently_wrong"),
         row_of("weight_scale_inv", "fp8_blockwise", "float32", scales, grid_shape, "experts", grid,
                "silently_wrong"),
-        row_of("weight_scale_inv", "fp8_tensorwise", "float32", scales, "() or (1,)", layers,
-               LoaderRule::one_value, "silently_wrong"),
-        row_of("weight_scale_inv", "fp8_tensorwise", "float32", scales, "() or (1,)", "experts",
-               LoaderRule::one_value, "silently_wrong"),
+        row_of("weight_scale_inv", "fp8_tensorwise", "float32", scales, "one element", layers,
+               LoaderRule::one_element, "silently_wrong"),
+        row_of("weight_scale_inv", "fp8_tensorwise", "float32", scales, "one element", "experts",
+               LoaderRule::one_element, "silently_wrong"),
         row_of("norm", "any", "model dtype", model_dtypes(), "[H]", "replicated", same, "warns"),
         row_of("bias", "any", "model dtype", model_dtypes(), "[N]", layers, same, "warns"),
         row_of("vocabulary", "any", "model dtype", model_dtypes(), "[V, H]", "column", same,

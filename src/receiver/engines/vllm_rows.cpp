@@ -65,6 +65,7 @@ EngineContract vllm_contract(const std::string& name, bool quantized, const std:
     contract.cache_scales.absent = "makes no scales of the KV cache without a quantization_config";
     if (quantized) contract.cache_scales.loader = CacheScaleLoader::vllm;
     contract.tied_head = TiedHead::stored;
+    contract.router_bias_by_method = true;
     contract.own_heads = {model::Architecture::deepseek_v3};
     contract.tied_head_source = "vLLM 0.33.0";
     const std::string expert_shape = "[I, H] gate and up, [H, I] down";

@@ -23,6 +23,7 @@ MLA = {"q_lora_rank": 128, "kv_lora_rank": 128, "qk_nope_head_dim": 128, "qk_rop
 KINDS = {
     "llama": ("Llama", COMMON | {"head_dim": 64, "tie_word_embeddings": False}),
     "llama-tied": ("Llama", COMMON | {"head_dim": 64, "tie_word_embeddings": True}),
+    "mistral": ("Mistral", COMMON | {"head_dim": 64, "tie_word_embeddings": False}),
     "qwen2": ("Qwen2", COMMON | {"tie_word_embeddings": False}),
     "qwen3": ("Qwen3", COMMON | {"head_dim": 128, "tie_word_embeddings": True}),
     "qwen3-moe": ("Qwen3Moe", COMMON | EXPERTS | {"head_dim": 64, "num_experts": 4,
@@ -32,7 +33,7 @@ KINDS = {
 }
 
 
-def main(kind, folder):
+def main(kind, folder, shard="1MB"):
     family, keys = KINDS[kind]
     torch.manual_seed(7)
     config = getattr(transformers, family + "Config")(**keys)
@@ -42,7 +43,7 @@ def main(kind, folder):
         for tensor in [*model.parameters(), *model.buffers()]:
             if tensor.dim() == 1 and tensor.is_floating_point():
                 tensor.add_(0.01 * torch.randn_like(tensor))
-    model.save_pretrained(folder, max_shard_size="1MB")
+    model.save_pretrained(folder, max_shard_size=shard)
     print(transformers.__version__)
 
 

@@ -63,7 +63,7 @@ BlockSums by_definition(const ElementBlock& block) {
         const double x = decode_bf16(block.source[i]);
         const double value = decode_e4m3(block.codes[i]);
         const double error = value * block.loaded_scale - x;
-        double quotient = x / block.own_scale;
+        double quotient = x / (block.divisor > 0.0 ? block.divisor : block.own_scale);
         if (block.round_quotient_to_bf16) quotient = nearest_bf16(quotient);
         const double expected = nearest_e4m3(quotient) * block.own_scale - x;
         x2 += static_cast<long double>(x) * x;
@@ -108,14 +108,16 @@ TEST(SumBlock, EqualsTheDefinitionsAtEveryLengthScaleAndRounding) {
             for (const double own_scale : {0.5, 0.123, 1e-3}) {
                 for (const bool round : {false, true}) {
                     for (const double threshold : {0.0, 40.0, 1e9}) {
-                        const ElementBlock block{made.source.data(),
-                                                 made.codes.data(),
-                                                 count,
-                                                 own_scale * 1.25,
-                                                 own_scale,
-                                                 round,
-                                                 30.0,
-                                                 threshold};
+                        const ElementBlock block{
+                            made.source.data(),
+                            made.codes.data(),
+                            count,
+                            own_scale * 1.25,
+                            own_scale,
+                            round,
+                            30.0,
+                            threshold,
+                            round && binades == 3U ? nearest_bf16(own_scale) : 0.0};
                         const BlockSums expected = by_definition(block);
                         expect_same(sum_block_exactly(block), expected, count, 1e-13);
                         expect_same(sum_block(block), expected, count, 1e-6);

@@ -281,15 +281,50 @@ TEST_F(HfConfig, KeepsTheQuantizationConfigAsText) {
 
 TEST_F(HfConfig, RefusesAnArchitectureThatItDoesNotKnow) {
     expect_refused("LlamaForCausalLM", "MambaForCausalLM", "architectures", "MambaForCausalLM",
-                   "LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, Qwen3MoeForCausalLM, "
-                   "DeepseekV3ForCausalLM");
+                   "LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, "
+                   "Qwen3MoeForCausalLM, DeepseekV3ForCausalLM");
     expect_refused("\"llama\"", "\"gemma3\"", "model_type", "gemma3",
-                   "llama, qwen2, qwen3, qwen3_moe, deepseek_v3, kimi_k2");
+                   "llama, mistral, qwen2, qwen3, qwen3_moe, deepseek_v3, kimi_k2");
     expect_refused("\"llama\"", "\"qwen3\"", "model_type", "qwen3",
                    "\"llama\", which architectures");
     expect_refused("[\"LlamaForCausalLM\"]", "[]", "architectures", "[]", "a list of one");
     EXPECT_THAT([&] { (void)read("{}"); },
                 ThrowsMessage<core::FileError>(HasSubstr("architectures is absent")));
+}
+
+TEST_F(HfConfig, ReadsMistralAsLlamaWithoutItsDefaultOfHeads) {
+    // The figures of Mistral-7B-Instruct-v0.3.
+    const std::string mistral = R"({
+      "architectures": ["MistralForCausalLM"], "attention_dropout": 0.0, "bos_token_id": 1,
+      "eos_token_id": 2, "hidden_act": "silu", "hidden_size": 4096, "initializer_range": 0.02,
+      "intermediate_size": 14336, "max_position_embeddings": 32768, "model_type": "mistral",
+      "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8,
+      "rms_norm_eps": 1e-05, "rope_theta": 1000000.0, "sliding_window": null,
+      "tie_word_embeddings": false, "torch_dtype": "bfloat16", "use_cache": true,
+      "vocab_size": 32768})";
+    const ModelConfig config = read(mistral);
+    EXPECT_EQ(config.architecture, Architecture::llama);
+    EXPECT_EQ(config.kv_heads, 8);
+    EXPECT_EQ(config.head_dim, 128);
+    EXPECT_EQ(tensors_of(config).size(), 3U + 32U * 9U);
+
+    EXPECT_EQ(
+        read_with("\"num_key_value_heads\": 8", "\"num_key_value_heads\": null", mistral).kv_heads,
+        32);
+    expect_refused("\"num_key_value_heads\": 8,", "", "num_key_value_heads", "absent",
+                   "a whole number", mistral);
+    expect_refused("\"mistral\"", "\"qwen3\"", "model_type", "qwen3", "\"mistral\", which",
+                   mistral);
+}
+
+TEST_F(HfConfig, NamesTheKeysOfDeepSeekThatAFileLeavesOut) {
+    EXPECT_TRUE(read(kDeepseekV3).left_out.empty());
+    const ModelConfig config = read_with("\"topk_method\": \"noaux_tc\",", "", kDeepseekV3);
+    EXPECT_THAT(config.left_out, testing::ElementsAre("topk_method"));
+    EXPECT_TRUE(config.router_bias);
+    EXPECT_THAT(read_with("\"moe_layer_freq\": 1,", "", kDeepseekV3).left_out,
+                testing::ElementsAre("moe_layer_freq"));
+    EXPECT_TRUE(read(kLlama31).left_out.empty());
 }
 
 TEST_F(HfConfig, RefusesFiguresThatAreNoDimensions) {

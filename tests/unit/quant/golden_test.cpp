@@ -224,6 +224,20 @@ TEST(GoldenComparison, CatchesEachChangedFieldOfARecipe) {
     EXPECT_TRUE(changed("tensorwise", [](TileScaling& s) { s.zero_scale = 0.0F; }));
     EXPECT_TRUE(
         changed("slime-tensorwise", [](TileScaling& s) { s.round_quotient_to_bf16 = false; }));
+    for (const char* name : {"slime-tensorwise", "modelopt-fp8", "llm-compressor-channel",
+                             "llm-compressor-block", "llm-compressor-tensor"}) {
+        EXPECT_TRUE(changed(name, [](TileScaling& s) {
+            s.round_scale_to_bf16 = false;
+            s.zero_scale = 0x1p-7F;
+        })) << name;
+    }
+    EXPECT_TRUE(changed("modelopt-fp8-cpu", [](TileScaling& s) { s.round_scale_to_bf16 = true; }));
+    EXPECT_TRUE(changed("llm-compressor-channel", [](TileScaling& s) { s.zero_scale = 0x1p-23F; }));
+    EXPECT_TRUE(changed("llm-compressor-mxfp8",
+                        [](TileScaling& s) { s.power_of_two = numerics::PowerOfTwo::e8m0_ceil; }));
+    EXPECT_TRUE(changed("transformers-blockwise", [](TileScaling& s) {
+        s.special_amax = numerics::SpecialAmax::factor_is_one;
+    }));
     EXPECT_TRUE(changed("slime-offline", [](TileScaling& s) { s.floor_value = 1e-12F; }));
     EXPECT_TRUE(changed("areal-triton", [](TileScaling& s) {
         s.nonfinite_input = numerics::NonfiniteInput::propagate;

@@ -32,7 +32,7 @@ TEST(RecipeCatalog, HasTheDefaultOfEveryFp8Scheme) {
     EXPECT_EQ(find_recipe("tensorwise").scheme, Scheme::fp8_tensorwise);
 }
 
-TEST(RecipeCatalog, DiffersBetweenTwinsInTheScaleFormulaOnly) {
+TEST(RecipeCatalog, DiffersBetweenTwinsOnlyInWhatPyTorchRoundsOtherwiseOnCuda) {
     int twins = 0;
     for (const Recipe& recipe : recipe_catalog()) {
         if (!recipe.name.ends_with("-cpu")) {
@@ -44,6 +44,10 @@ TEST(RecipeCatalog, DiffersBetweenTwinsInTheScaleFormulaOnly) {
         EXPECT_EQ(on_cuda.scaling.formula, numerics::ScaleFormula::amax_times_reciprocal_448);
         numerics::TileScaling same = on_cuda.scaling;
         same.formula = recipe.scaling.formula;
+        // Only a quotient of BF16 tensors takes a BF16 scalar.
+        EXPECT_TRUE(same.round_quotient_to_bf16 || !same.round_scale_to_bf16) << recipe.name;
+        EXPECT_FALSE(recipe.scaling.round_scale_to_bf16) << recipe.name;
+        same.round_scale_to_bf16 = false;
         EXPECT_TRUE(same == recipe.scaling) << recipe.name;
     }
     EXPECT_GE(twins, 4);
@@ -80,6 +84,8 @@ TEST(ScaleShape, HasOneScaleARowOrATensorElsewhere) {
     EXPECT_EQ(scale_shape(row, {576, 7168}, 1), (core::Shape{576}));
     EXPECT_EQ(scale_shape(row, {576, 7168}, 2), (core::Shape{576, 1}));
     EXPECT_EQ(scale_shape(find_recipe("tensorwise"), {576, 7168}, 1), (core::Shape{1}));
+    EXPECT_EQ(scale_shape(find_recipe("modelopt-fp8"), {576, 7168}, 0), core::Shape{});
+    EXPECT_THROW((void)scale_shape(row, {576, 7168}, 0), core::ShapeError);
 }
 
 TEST(ScaleShape, RefusesARankThatTheSchemeLacks) {
