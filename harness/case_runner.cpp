@@ -38,7 +38,6 @@ class CaseRunner {
           case_(c),
           transport_name_(transport_of(c, context.world.is_mpi())) {
         trainer_ = world_.rank() < c.trainer_ranks;
-        receiver_index_ = world_.rank() - c.trainer_ranks;
         record_ = begun_case(c, transport_name_);
     }
 
@@ -394,7 +393,6 @@ class CaseRunner {
     const Case& case_;
     std::string transport_name_;
     bool trainer_ = false;
-    int receiver_index_ = 0;
     record::CaseRecord record_;
     CaseSetup setup_;
     const kernels::Backend* backend_ = nullptr;

@@ -86,9 +86,9 @@ checks::SchemeFacts facts_of(const quant::Recipe* recipe) {
         facts.slack += 18.0 / 256.0;
     }
     if (scaling.scale_storage == numerics::ScaleStorage::bf16) {
-        // BF16 keeps 8 bits: the engine multiplies with a scale that moved by up to 2^-8 of itself
-        // after the codes were chosen. A decoded value is at most (1 + 1/17) |x|, so that is 18 /
-        // 256 of the bound |x| / 17.
+        // BF16 keeps 8 bits: the engine multiplies with a scale that moved by up to 2^-8 of itself,
+        // in most recipes after the codes were chosen. A decoded value is at most (1 + 1/17) |x|,
+        // so that is 18 / 256 of the bound |x| / 17.
         facts.slack = 18.0 / 256.0;
     }
     if (scaling.floor_on == numerics::FloorOn::scale)

@@ -2,9 +2,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "harness/declared_blocks.hpp"
 
+#include <algorithm>
+#include <cstdint>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <system_error>
 
 #include "core/error.hpp"
 #include "model/config_text.hpp"
@@ -12,6 +15,12 @@
 namespace refit::harness {
 
 using nlohmann::json;
+
+namespace {
+
+constexpr std::uint64_t kLargestSide = std::uint64_t{1} << 40;
+
+}  // namespace
 
 std::vector<checks::BlockSize> declared_blocks(const std::string& config) {
     std::vector<checks::BlockSize> blocks;
@@ -21,7 +30,11 @@ std::vector<checks::BlockSize> declared_blocks(const std::string& config) {
         const auto value = object.find(key);
         if (value == object.end() || !value->is_array() || value->size() != 2) return;
         if (!(*value)[0].is_number_unsigned() || !(*value)[1].is_number_unsigned()) return;
-        blocks.push_back({(*value)[0].get<std::int64_t>(), (*value)[1].get<std::int64_t>()});
+        const auto rows = (*value)[0].get<std::uint64_t>();
+        const auto cols = (*value)[1].get<std::uint64_t>();
+        // Larger than any matrix, and sums with such a number overflow.
+        if (std::max(rows, cols) > kLargestSide) return;
+        blocks.push_back({static_cast<std::int64_t>(rows), static_cast<std::int64_t>(cols)});
     };
     add(root, "weight_block_size");
     if (!root.is_object()) return blocks;
@@ -36,6 +49,8 @@ std::vector<checks::BlockSize> declared_blocks(const std::string& config) {
 
 std::vector<checks::BlockSize> declared_blocks_beside(const std::filesystem::path& weights) {
     const std::filesystem::path config = weights.parent_path() / "config.json";
+    std::error_code ignored;
+    if (!std::filesystem::is_regular_file(config, ignored)) return {};
     std::ifstream in(config, std::ios::binary);
     if (!in) return {};
     const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};

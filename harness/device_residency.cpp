@@ -71,7 +71,14 @@ std::uint64_t resident_device_bytes(const Case& c, const CaseSetup& setup,
     // What is cut and joined for the engine's own parameters is kept until its last part is taken,
     // and made in a piece of its own.
     const std::uint64_t joined = c.wire == "kernel" ? weights + largest_of_all : 0;
-    return weights + slots + joined + scratch;
+    // Scales that one trainer sends in another bucket than their weights.
+    std::uint64_t kept = 0;
+    for (const wire::ParameterMeta& meta : manifest.parameters) {
+        if (c.trainer_ranks > 1) break;
+        if (meta.kind == wire::ParameterKind::scale)
+            kept += static_cast<std::uint64_t>(meta.rows() * meta.row_bytes());
+    }
+    return weights + slots + joined + kept + scratch;
 }
 
 std::string why_staged_by_plan(const DevicePart& part) {

@@ -42,10 +42,10 @@ struct Fp8Matrix {
 /// X.weight_scale: F32 or BF16 as [] or [1], [R], [R, 1], [cd(R,128), cd(C,128)] or [cd(R,128), 1,
 /// cd(C,128), 1]; or E8M0 (U8 or F8_E8M0) as [R, cd(C,32)]. Stacks have [E, R, 1], [E, cd(R,128),
 /// cd(C,128)] or [E, R, cd(C,32)]. Blocks of another size are known where the config.json beside
-/// the file names it, [1, 1] is one
-/// scale a tensor where a side has 256 elements or more. Throws core::Error with exit code 1 that
-/// names each tensor that is wrong (no scale, two scales, rank, shape, dtype, a scale without its
-/// weight), with found and expected; also where the file has no F8_E4M3 matrix.
+/// the file names it, [1, 1] is one scale a tensor where a side has 256 elements or more. Throws
+/// core::Error with exit code 1 that names each tensor that is wrong (no scale, two scales, rank,
+/// shape, dtype, a scale without its weight), with found and expected; also where the file has no
+/// F8_E4M3 matrix.
 [[nodiscard]] std::vector<Fp8Matrix> fp8_matrices(const weights::SafetensorsFile& file);
 
 /// Throws UsageError where `output` is the file `input` under this or another name.

@@ -197,11 +197,11 @@ inline constexpr float kLargestQuickSum = 0x1p100F;
 inline constexpr float kQuickMargin = 1.0F - 0x1p-20F;
 
 /// The same as check_element over eight elements, in F32: one rounding of each error, eight squares
-/// a sum (their double is right to 2^-21), and counts that are exact. A device does 13 operations
-/// on doubles an element too slowly. An element whose error is no larger than `reached` (at most 1)
-/// times its bound, and whose code is not the largest, changes neither the largest ratio nor the
-/// counts; the others are looked at again in doubles. Returns false, with nothing added, where a
-/// value or a code is not finite or F32 cannot hold the sums.
+/// a sum (right to 2^-21; a sum of products to 2^-21 of the root of both), and counts that are
+/// exact. A device does 13 operations on doubles an element too slowly. An element whose error is
+/// no larger than `reached` (at most 1) times its bound, and whose code is not the largest, changes
+/// neither the largest ratio nor the counts; the others are looked at again in doubles. Returns
+/// false, with nothing added, where a value or a code is not finite or F32 cannot hold the sums.
 [[nodiscard]] REFIT_HD inline bool check_whole_chunk(const CheckJob& job, std::int64_t row,
                                                      std::int64_t col, const CheckChunk& chunk,
                                                      float reached, HotSums& hot, CheckSums& sums) {

@@ -259,9 +259,10 @@ void read_experts(const Reader& reader, ModelConfig& config) {
     for (const char* key : {"moe_layer_freq", "topk_method"}) {
         if (!reader.has_key(key)) config.left_out.emplace_back(key);
     }
-    // Only this way of choosing experts, the default, has the bias.
+    // Only this way of choosing experts, the default, has the bias; null is another one.
     const Json* method = reader.find("topk_method");
-    config.router_bias = method == nullptr || *method == "noaux_tc";
+    config.router_bias =
+        !reader.has_key("topk_method") || (method != nullptr && *method == "noaux_tc");
     if (reader.find("n_group") != nullptr) {
         const std::int64_t groups = reader.dimension("n_group");
         if (config.experts % groups != 0) {

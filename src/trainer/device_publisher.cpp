@@ -46,7 +46,7 @@ bool quotients_are_numbers(const numerics::TileScaling& scaling) {
     });
 }
 
-/// What tiles are quantized with. The policy \`sanitize\` replaces what is not finite before
+/// What tiles are quantized with. The policy `sanitize` replaces what is not finite before
 /// anything looks at it, as some recipes do themselves.
 numerics::TileScaling device_scaling(const Payload& payload) {
     numerics::TileScaling scaling = sent_scaling(payload);
@@ -238,8 +238,9 @@ void DevicePublisher::write_scales(std::size_t bucket, std::span<std::byte> piec
             write_scale(one, entry, piece.data() + entry.offset);
             sent_here = true;
         }
-        if (sent_here) continue;
-        // A framing that cuts between a weight and its scale: kept for the bucket that has it.
+        // As RefitPublisher does: of several trainers one may have none to send, one alone may send
+        // them in another bucket.
+        if (sent_here || plan_.manifest.buckets[bucket].pieces.size() > 1) continue;
         const wire::ParameterMeta& meta = plan_.manifest.parameters[scale];
         const auto bytes = static_cast<std::size_t>(meta.rows() * meta.row_bytes());
         auto& kept = kept_scales_[scale];

@@ -32,12 +32,6 @@ bool is_nonfinite(std::uint16_t bits) {
     return (bits & 0x7f80) == 0x7f80;
 }
 
-/// What the `sanitize` policy makes of a value: NaN becomes 0, Inf becomes +-448 (as NeMo-RL #2037
-/// does).
-std::uint16_t sanitized(std::uint16_t bits) {
-    return numerics::without_nonfinite(bits);
-}
-
 }  // namespace
 
 RefitPublisher::RefitPublisher(const std::vector<model::TensorSpec>& tensors, const RefitPlan& plan,
@@ -118,7 +112,8 @@ Values RefitPublisher::values_to_send(std::size_t tensor, const core::Region& re
     sanitized_.resize(static_cast<std::size_t>(region.rows * region.cols));
     for (std::int64_t r = 0; r < region.rows; ++r) {
         const std::uint16_t* from = values.data + r * values.stride;
-        std::transform(from, from + region.cols, sanitized_.begin() + r * region.cols, sanitized);
+        std::transform(from, from + region.cols, sanitized_.begin() + r * region.cols,
+                       numerics::without_nonfinite);
     }
     return {sanitized_.data(), region.cols};
 }
@@ -222,8 +217,9 @@ void RefitPublisher::send_scales(std::size_t bucket, const Production& productio
         write_scales(scale, quantizer.first_grid_row(), quantizer.last_panel(), piece);
         sent_here = true;
     }
-    if (!sent_here) {
-        // A framing that cuts between a weight and its scale: kept for the bucket that has it.
+    // Of several trainers, one whose rectangle begins no tile has no scales to send. One trainer
+    // may send them in another bucket, as some framings and the engine's own format do: kept.
+    if (!sent_here && plan_.manifest.buckets[bucket].pieces.size() == 1) {
         const wire::ParameterMeta& scale = plan_.manifest.parameters[scale_parameter];
         std::vector<std::byte>& kept = kept_scales_[scale_parameter];
         kept.resize(static_cast<std::size_t>(scale.rows() * scale.row_bytes()));
@@ -303,7 +299,7 @@ void RefitPublisher::fill_raw(const wire::PieceEntry& entry, std::span<std::byte
             backend_.max_abs_bits(to, count) >= kInfBits) {
             nonfinite = true;
             if (payload_.nonfinite == Nonfinite::sanitize)
-                std::transform(to, to + count, to, sanitized);
+                std::transform(to, to + count, to, numerics::without_nonfinite);
         }
         if (!aligned) std::memcpy(place, to, static_cast<std::size_t>(count) * sizeof *to);
         digests.update({r, end}, reinterpret_cast<const std::byte*>(to));

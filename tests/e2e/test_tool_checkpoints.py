@@ -84,9 +84,19 @@ def test_dequantize_takes_the_size_of_blocks_from_the_config_beside_the_file(ref
         wanted = codes * scales.repeat(64, 0).repeat(64, 1)
         assert numpy.array_equal(numpy.frombuffer(found[module + ".weight"][2], "<f4").reshape(codes.shape), wanted)
 
-    (folder / "config.json").unlink()
-    refused = refitbench("dequantize", "--input", source, "--output", target)
-    assert refused.expect(1) and "weight_scale_inv: found F32 [" in refused.stderr, refused
+    config = folder / "config.json"
+    sizes = config.read_text(encoding="utf-8")
+    for beside in (sizes.replace("64", str(2**63 - 1)), sizes.replace("64", str(2**64 - 1)), "a folder", None):
+        config.unlink()
+        if beside == "a folder":
+            config.mkdir()
+        elif beside is not None:
+            config.write_text(beside, encoding="utf-8")
+        refused = refitbench("dequantize", "--input", source, "--output", target)
+        assert refused.expect(1) and "weight_scale_inv: found F32 [" in refused.stderr, (beside, refused)
+        if beside == "a folder":
+            config.rmdir()
+            config.touch()
 
 
 def test_identify_names_the_tool_by_scales_in_bf16(refitbench, folder):  # noqa: F811

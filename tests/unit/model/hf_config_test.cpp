@@ -206,6 +206,7 @@ TEST_F(HfConfig, TakesTheDefaultsOfTheDeepseekConfigurationClass) {
     EXPECT_EQ(read_with("num_nextn_predict_layers", "num_mtp_layers", kDeepseekV3).mtp_layers, 1);
     EXPECT_TRUE(read_without("\"topk_method\": \"noaux_tc\",").router_bias);
     EXPECT_FALSE(read_with("noaux_tc", "greedy", kDeepseekV3).router_bias);
+    EXPECT_FALSE(read_with("\"noaux_tc\"", "null", kDeepseekV3).router_bias);
 }
 
 TEST_F(HfConfig, RefusesExpertsThatCannotBe) {
