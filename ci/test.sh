@@ -26,8 +26,8 @@ results="$REFIT_BUILD/test-results"
 asan_build="$REFIT_BUILD/asan"
 # With sanitizers files compile at half the speed: the ordinary run has the folders nearest to raw memory
 # and to files of others.
-asan_folders=(kernels core wire weights)
-if $slow; then asan_folders+=(quant checks trainer receiver); fi
+asan_folders=(kernels weights)
+if $slow; then asan_folders+=(core wire quant checks trainer receiver); fi
 
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1
