@@ -17,10 +17,11 @@
 namespace refit::harness {
 namespace {
 
-/// What `rank` says; the others pass anything.
-std::string said_by(World& world, int rank, const std::string& text) {
-    return world.allgather(world.rank() == rank ? text
-                                                : std::string())[static_cast<std::size_t>(rank)];
+/// What `text()` gives on `rank`; called there alone.
+template <class Text>
+std::string said_by(World& world, int rank, const Text& text) {
+    const std::string mine = world.rank() == rank ? text() : std::string();
+    return world.allgather(mine)[static_cast<std::size_t>(rank)];
 }
 
 /// What this trainer will send, as the receivers' list or layout asks for.
@@ -59,14 +60,12 @@ Agreement shake_hands(World& world, RankStatus& status, const Case& c, const Cas
     status.enter(Stage::handshake);
     const bool trainer = world.rank() < c.trainer_ranks;
     const int first_receiver = c.trainer_ranks;
-    const bool speaks = world.rank() == first_receiver;
     const bool kernel = c.wire == "kernel";
-    const std::string wanted = said_by(
-        world, first_receiver, speaks ? wire::to_json(setup.instance.wanted) : std::string());
-    const std::string layout =
-        kernel
-            ? said_by(world, first_receiver, speaks ? wire::to_json(setup.layout) : std::string())
-            : std::string();
+    const std::string wanted =
+        said_by(world, first_receiver, [&] { return wire::to_json(setup.instance.wanted); });
+    std::string layout;
+    if (kernel)
+        layout = said_by(world, first_receiver, [&] { return wire::to_json(setup.layout); });
     Agreement agreed;
     std::string manifest_text;
     together(world, [&] {
@@ -102,9 +101,10 @@ Agreement shake_hands(World& world, RankStatus& status, const Case& c, const Cas
     }
     note_stream(c, setup, agreed.manifest, record);
     if (c.reload != "none") {
-        record.notes["reload"] = c.reload + ", at most " +
-                                 said_by(world, first_receiver, std::to_string(open_layers)) +
-                                 " layers begun at one time";
+        record.notes["reload"] =
+            c.reload + ", at most " +
+            said_by(world, first_receiver, [&] { return std::to_string(open_layers); }) +
+            " layers begun at one time";
     }
     return agreed;
 }
